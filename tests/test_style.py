@@ -1,0 +1,36 @@
+"""What CI runs beside the tests is a test: ruff, mypy, codespell, the project file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "--no-cache"),
+        ("ruff", "format", "--check", "--no-cache"),
+        ("mypy",),
+        (
+            "codespell_lib",
+            "README.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+            "docs",
+            "qwenctl",
+            "tests",
+            "benchmarks",
+        ),
+        ("validate_pyproject", "pyproject.toml"),
+    ],
+    ids=" ".join,
+)
+def test_the_checkers_are_silent(command: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
