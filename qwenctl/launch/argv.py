@@ -1,0 +1,87 @@
+"""Build llama-server's command line from a plan, one option a line. Pure: no I/O.
+
+The options are those of the recipe in the profile, plus what supervision needs. The API key never
+appears here: it stays in a file.
+"""
+
+import json
+from pathlib import PurePath
+
+from qwenctl.errors import SettingsError
+from qwenctl.launch.flags import Known, Option, fit_to, parse_extra, words
+from qwenctl.launch.spec import Address
+from qwenctl.plan.planner import Plan
+from qwenctl.settings.types import Settings
+
+OWNED = {
+    **dict.fromkeys(("--host",), "[server] host"),
+    **dict.fromkeys(("--port",), "[server] port"),
+    **dict.fromkeys(("-m", "--model", "-hf", "-hfr", "--hf-repo", "-mu", "--model-url"), "[model]"),
+    **dict.fromkeys(("-a", "--alias"), "the profile's name"),
+    **dict.fromkeys(("--api-key", "--api-key-file"), "[server] api_key_file"),
+    **dict.fromkeys(("-np", "--parallel"), "[context] parallel"),
+    **dict.fromkeys(("-c", "--ctx-size"), "[context] tokens"),
+}
+"""Flags that extra_args may not override, and the setting that says the same."""
+
+
+def argv(
+    binary: PurePath, plan: Plan, settings: Settings, model: PurePath, address: Address, known: Known
+) -> tuple[str, ...]:
+    """Return the whole command line, in the words this binary knows.
+
+    Raises:
+        LaunchError: the binary does not know a flag it is given.
+        SettingsError: extra_args override what qwenctl owns.
+    """
+    wanted = options(plan, settings, model, address) + _extra(settings.server.extra_args)
+    return (str(binary), *words(fit_to(wanted, known, str(binary))))
+
+
+def options(plan: Plan, settings: Settings, model: PurePath, address: Address) -> tuple[Option, ...]:
+    """Return what the plan and the settings ask for, in the words of the current llama-server."""
+    sampling, reasoning = settings.sampling, settings.reasoning
+    quantized = plan.kv_type not in ("f16", "bf16", "f32")
+    wanted: list[Option | None] = [
+        Option("-m", str(model)),
+        Option("--alias", plan.profile),
+        Option("--no-mmproj"),
+        Option("--fit", "on"),
+        Option("-np", str(plan.parallel)),
+        Option("-c", str(plan.context_tokens * plan.parallel)),
+        Option("-ctk", plan.kv_type) if plan.kv_type != "f16" else None,
+        Option("-ctv", plan.kv_type) if plan.kv_type != "f16" else None,
+        Option("--flash-attn", "on") if quantized else None,
+        Option("--cache-ram", str(plan.cache_ram_mib)),
+        Option("-ctxcp", str(plan.checkpoints)),
+        Option("--jinja"),
+        _number("--temp", sampling.temperature),
+        _number("--top-p", sampling.top_p),
+        _number("--top-k", sampling.top_k),
+        _number("--min-p", sampling.min_p),
+        _number("--presence-penalty", sampling.presence_penalty),
+        _number("--repeat-penalty", sampling.repeat_penalty),
+        Option("--reasoning", reasoning.mode),
+        Option("--reasoning-budget", str(reasoning.budget)) if reasoning.budget >= 0 else None,
+        Option("--chat-template-kwargs", json.dumps({"preserve_thinking": reasoning.preserve})),
+        Option("--host", address.host),
+        Option("--port", str(address.port)) if address.port is not None else None,
+        Option("--api-key-file", settings.server.api_key_file) if settings.server.api_key_file else None,
+        Option("-lv", "4"),
+    ]
+    return tuple(option for option in wanted if option is not None)
+
+
+def _number(flag: str, value: float | None) -> Option | None:
+    return None if value is None else Option(flag, str(value))
+
+
+def _extra(arguments: tuple[str, ...]) -> tuple[Option, ...]:
+    extra = parse_extra(arguments)
+    for option in extra:
+        if option.flag in OWNED:
+            raise SettingsError(
+                f"cannot use setting server.extra_args: qwenctl sets {option.flag} itself",
+                hint=f"use {OWNED[option.flag]} instead",
+            )
+    return extra

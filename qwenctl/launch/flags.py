@@ -1,0 +1,153 @@
+"""What a llama-server's ``--help`` says it knows, and how to say the same to another build. Pure: no I/O.
+
+A version number cannot tell (release builds and packages count differently), so the text is parsed.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from qwenctl.errors import LaunchError
+
+_NAME = re.compile(r"\s*(--?[A-Za-z][\w-]*)(,?)")
+_CHOICES = re.compile(r"[\[{]([^\[\]{}<>]*[|,][^\[\]{}<>]*)[\]}]")
+_DEFAULT = re.compile(r"\(default: '?([^,;)']*)'?")
+
+
+class Option(NamedTuple):
+    """One option of a command line."""
+
+    flag: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One entry of a help text: all its names, whether a value follows, which values if it lists them."""
+
+    names: tuple[str, ...]
+    takes_value: bool
+    choices: tuple[str, ...]
+    default: str | None
+
+
+Known = dict[str, Flag]
+"""Every name a binary knows, each with its entry."""
+
+RENAMED: dict[Option, Option] = {
+    Option("--mlock"): Option("--load-mode", "mlock"),
+    Option("--no-mmap"): Option("--load-mode", "none"),
+    Option("-dio"): Option("--load-mode", "dio"),
+    Option("--direct-io"): Option("--load-mode", "dio"),
+    Option("--load-mode", "mlock"): Option("--mlock"),
+    Option("--load-mode", "none"): Option("--no-mmap"),
+    Option("--load-mode", "dio"): Option("-dio"),
+    Option("--flash-attn", "on"): Option("--flash-attn"),
+    Option("--flash-attn"): Option("--flash-attn", "on"),
+    Option("-fa", "on"): Option("-fa"),
+    Option("-fa"): Option("-fa", "on"),
+    Option("--reasoning", "off"): Option("--reasoning-budget", "0"),
+    Option("--fit", "on"): Option("--n-gpu-layers", "999"),
+}
+"""The same wish in the words of another build. Source: tools/server/README.md of llama.cpp, builds before
+and after --load-mode, before and after --flash-attn took a value, before --reasoning and before --fit."""
+
+DEFAULTS: frozenset[Option] = frozenset(
+    {
+        Option("--no-mmproj"),  # builds without it load a projector only when told to
+        Option("--jinja"),  # builds without it always use the template engine
+        Option("--reasoning", "on"),  # builds without it think when the template does
+        Option("--reasoning", "auto"),
+        Option("--reasoning-budget", "-1"),
+        Option("--flash-attn", "off"),  # builds whose flag takes no value have it off
+        Option("--load-mode", "auto"),
+        Option("--load-mode", "mmap"),
+        Option("--cache-ram", "0"),  # builds without it keep no prompts
+    }
+)
+"""What a build that lacks the flag does anyway."""
+
+
+def parse_help(text: str) -> Known:
+    """Return what a ``--help`` text lists. Lines that are no option are passed over."""
+    known: Known = {}
+    entries: list[tuple[list[str], str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("-") and (head := _read_head(line)):
+            entries.append((*head, []))
+        elif entries and line.startswith(" "):
+            entries[-1][2].append(line.strip())
+    for names, rest, more in entries:
+        placeholder, _, described = rest.partition("  ")
+        text_of = " ".join([described.strip(), *more])
+        default = _DEFAULT.search(text_of)
+        choices = _CHOICES.fullmatch(placeholder.strip())
+        flag = Flag(
+            names=tuple(names),
+            takes_value=bool(placeholder.strip()),
+            choices=tuple(re.split(r"[|,]", choices.group(1))) if choices else (),
+            default=default.group(1).strip() if default else None,
+        )
+        known |= dict.fromkeys(names, flag)
+    return known
+
+
+def fit_to(options: tuple[Option, ...], known: Known, binary: str) -> tuple[Option, ...]:
+    """Return the options in the words this binary knows.
+
+    1. Known as it is: kept. 2. Known under another name: translated. 3. Says what the binary does anyway:
+    dropped. 4. Anything else is an error.
+
+    Raises:
+        LaunchError: the binary does not know a flag, or not with that value.
+    """
+    fitted: list[Option] = []
+    for option in options:
+        if _knows(option, known):
+            fitted.append(option)
+        elif (other := RENAMED.get(option)) and _knows(other, known):
+            fitted.append(other)
+        elif option not in DEFAULTS:
+            raise LaunchError(
+                f"cannot use {binary}: it does not know {shlex.join(words((option,)))}",
+                hint="update llama.cpp, or set [server] binary to a newer llama-server",
+            )
+    return tuple(fitted)
+
+
+def parse_extra(extra: tuple[str, ...]) -> tuple[Option, ...]:
+    """Return a person's extra arguments as options: a word that starts no flag is the value before it."""
+    options: list[Option] = []
+    for word in extra:
+        if re.match(r"--?[A-Za-z]", word):
+            name, equals, value = word.partition("=")
+            options.append(Option(name, value if equals else None))
+        elif options and options[-1].value is None:
+            options[-1] = Option(options[-1].flag, word)
+        else:
+            raise LaunchError(f"cannot use extra argument {word!r}: it follows no flag")
+    return tuple(options)
+
+
+def words(options: tuple[Option, ...]) -> tuple[str, ...]:
+    """Return the options as the words of a command line."""
+    return tuple(word for option in options for word in option if word is not None)
+
+
+def _read_head(line: str) -> tuple[list[str], str] | None:
+    names: list[str] = []
+    position = 0
+    while match := _NAME.match(line, position):
+        names.append(match.group(1))
+        position = match.end()
+        if not match.group(2):
+            break
+    return (names, line[position:].removeprefix(" ")) if names else None
+
+
+def _knows(option: Option, known: Known) -> bool:
+    flag = known.get(option.flag)
+    if flag is None or flag.takes_value != (option.value is not None):
+        return False
+    return not flag.choices or option.value in flag.choices

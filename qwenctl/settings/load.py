@@ -1,0 +1,181 @@
+"""Put the layers of settings together: flags > up > environment > file > profile > defaults.
+
+The only reader of config.toml and of ``QWENCTL_*``. Decides nothing about the model.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import (
+    SettingsError as UnparsableError,
+)
+
+from qwenctl.errors import SettingsError
+from qwenctl.settings.types import Settings
+
+Layer = Mapping[str, object]
+PREFIX = "QWENCTL_"
+ORIGINS = ("flag", "up", "environment", "file", "profile", "default")
+"""Where a value can come from, the strongest first. ``up``: a flag of an earlier ``qwenctl up``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and, for every dotted key, the layer its value came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+class _Environment(Settings, BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+
+def load(
+    flags: Layer | None = None,
+    up: Layer | None = None,
+    file: Layer | None = None,
+    profile: Layer | None = None,
+) -> Loaded:
+    """Return the settings that these layers and the environment add up to.
+
+    Raises:
+        SettingsError: a key is unknown or a value impossible; names the layer.
+    """
+    layers = {
+        "flag": flags or {},
+        "up": up or {},
+        "environment": _read_environment(),
+        "file": file or {},
+        "profile": profile or {},
+    }
+    merged: dict[str, object] = {}
+    for layer in reversed(layers.values()):
+        merged = _merge(merged, layer)
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(error, layers) from error
+    return Loaded(settings, {key: _origin(key, layers) for key in known_keys()})
+
+
+def read_file(path: Path, *, required: bool) -> dict[str, object]:
+    """Return the tables of ``path``; nothing if it does not exist and is not ``required``.
+
+    Raises:
+        SettingsError: the file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if not required:
+            return {}
+        raise SettingsError(f"cannot read settings {path}: no such file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"cannot read settings {path}: {str(error).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"cannot read settings {path}: not UTF-8 text") from error
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read settings {path}: {(error.strerror or str(error)).lower()}"
+        ) from error
+
+
+def known_keys() -> tuple[str, ...]:
+    """Return every dotted key, in the order of the documentation."""
+    return tuple(_leaves(Settings, ""))
+
+
+def value_of(settings: Settings, key: str) -> object:
+    """Return the value of a dotted key."""
+    value: object = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def nest(key: str, value: object) -> dict[str, object]:
+    """Return ``{"server": {"port": value}}`` for ``server.port``."""
+    first, _, rest = key.partition(".")
+    return {first: nest(rest, value) if rest else value}
+
+
+def merge(*layers: Layer) -> dict[str, object]:
+    """Return the layers as one; a later layer wins."""
+    merged: dict[str, object] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    return merged
+
+
+def _leaves(model: type[BaseModel], prefix: str) -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _read_environment() -> Layer:
+    known = {PREFIX + key.upper().replace(".", "__"): key for key in known_keys()}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "qwenctl settings lists every key"
+            raise SettingsError(f"cannot use environment variable {name}: no such setting", hint=hint)
+    try:
+        return EnvSettingsSource(_Environment)()
+    except UnparsableError as error:
+        raise SettingsError(
+            f"cannot use an environment variable: {error}", hint='a list is written as JSON: ["a", "b"]'
+        ) from error
+
+
+def _merge(below: Layer, above: Layer) -> dict[str, object]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _has(layer: Layer, key: str) -> bool:
+    value: object = layer
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _origin(key: str, layers: Mapping[str, Layer]) -> str:
+    return next((name for name, layer in layers.items() if _has(layer, key)), "default")
+
+
+def _explain(error: ValidationError, layers: Mapping[str, Layer]) -> SettingsError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    origin = _origin(key, layers)
+    where = {"environment": f"environment {PREFIX}{key.upper().replace('.', '__')}", "file": "config file"}
+    place = where.get(origin, origin)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known_keys(), n=1)
+        hint = f"did you mean {near[0]}?" if near else "qwenctl settings lists every key"
+        return SettingsError(f"cannot use setting {key} ({place}): no such setting", hint=hint)
+    return SettingsError(
+        f"cannot use setting {key} ({place}): {first['msg'].lower()}, not {first['input']!r}"
+    )
