@@ -15,7 +15,8 @@ FLOW = tuple(
 )
 PURE = set(
     """
-    errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.devices
+    errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
+    hardware.devices
     plan.profile plan.memory plan.planner launch.spec launch.flags launch.argv
     supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
     """.split()

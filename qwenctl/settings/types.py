@@ -73,6 +73,18 @@ class Supervise(Section):
     stop_timeout_s: float = Field(20, gt=0, description="time between SIGTERM and SIGKILL")
 
 
+class Hardware(Section):
+    """What of this machine may be used."""
+
+    gpu: Literal["auto", "required", "off"] = Field(
+        "auto", description="required: fail (exit 4) rather than run on the CPU; off: run on the CPU"
+    )
+    devices: tuple[str, ...] = Field(
+        (), description="accelerators to use, by id (CUDA0) or part of the name; empty: all"
+    )
+    reserve_mib: int = Field(0, ge=0, description="memory left to other programs on each device")
+
+
 class Settings(Section):
     """Everything a person can set."""
 
@@ -83,3 +95,4 @@ class Settings(Section):
     reasoning: Reasoning = Reasoning()
     server: Server = Server()
     supervise: Supervise = Supervise()
+    hardware: Hardware = Hardware()

@@ -1,0 +1,83 @@
+"""Turn what ``sysctl`` says on macOS into facts. Pure: no I/O; detect.py runs it."""
+
+from collections.abc import Mapping
+
+from qwenctl.hardware.facts import Accelerator, Cpu
+
+KEYS = (
+    "hw.memsize",
+    "hw.model",
+    "hw.optional.arm64",
+    "hw.physicalcpu",
+    "hw.logicalcpu",
+    "hw.perflevel0.physicalcpu",
+    "machdep.cpu.brand_string",
+    "iogpu.wired_limit_mb",
+)
+MIB = 1 << 20
+LARGE_RAM_BYTES = 36 << 30
+
+
+def parse_sysctl(text: str) -> dict[str, str]:
+    """Return key -> value of ``sysctl KEY …``; keys a machine lacks are simply not there."""
+    pairs = (line.partition(": ") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
+
+
+def is_apple_silicon(values: Mapping[str, str]) -> bool:
+    """Say whether the machine is Apple Silicon, also to a Python that runs translated (Rosetta)."""
+    return values.get("hw.optional.arm64") == "1"
+
+
+def cpu(values: Mapping[str, str]) -> Cpu:
+    """Return the processor; ``performance_cores`` only where macOS tells levels apart."""
+    physical = _number(values, "hw.physicalcpu") or 1
+    return Cpu(
+        model=values.get("machdep.cpu.brand_string") or None,
+        physical_cores=physical,
+        performance_cores=_number(values, "hw.perflevel0.physicalcpu"),
+        logical_cores=_number(values, "hw.logicalcpu") or physical,
+    )
+
+
+def ram_bytes(values: Mapping[str, str]) -> int | None:
+    """Return the memory of the machine."""
+    return _number(values, "hw.memsize")
+
+
+def accelerators(values: Mapping[str, str]) -> tuple[Accelerator, ...]:
+    """Return the GPU of an Apple Silicon Mac; none for an Intel Mac, where only the binary knows."""
+    ram = ram_bytes(values)
+    if ram is None or not is_apple_silicon(values):
+        return ()
+    return (
+        Accelerator(
+            id="MTL0",
+            name=values.get("machdep.cpu.brand_string") or "Apple GPU",
+            backend="metal",
+            memory="unified",
+            memory_bytes=ram,
+            usable_bytes=working_set_bytes(ram, _number(values, "iogpu.wired_limit_mb") or 0),
+            driver=None,
+        ),
+    )
+
+
+def working_set_bytes(ram_bytes: int, wired_limit_mib: int) -> int:
+    """Return Metal's recommended working set: the limit that was set, else two thirds, or three quarters.
+
+    Only used until the binary names the true figure. Newer macOS allows more (107.5 of 128 GiB, macOS 26),
+    so the fractions err on the safe side. A limit of 0 is macOS' own.
+
+    Source: recommendedMaxWorkingSetSize as llama.cpp printed it: 11,453 MB of 16 GiB (ggml-org/llama.cpp,
+    CI logs of an M1/M4), 21,845 MiB of 32 GiB (#2011), 73,728 MiB of 96 GiB (#3213), 49,152 of 64 (#1870);
+    36 GiB and more: three quarters. That it follows iogpu.wired_limit_mb: measured in AlexsJones/llmfit #754.
+    """
+    if wired_limit_mib > 0:
+        return min(wired_limit_mib * MIB, ram_bytes)
+    return ram_bytes * 3 // 4 if ram_bytes >= LARGE_RAM_BYTES else ram_bytes * 2 // 3
+
+
+def _number(values: Mapping[str, str], key: str) -> int | None:
+    text = values.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() else None

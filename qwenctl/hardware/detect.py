@@ -1,0 +1,198 @@
+"""Say what this machine is. Reads only; static facts, so plans do not flap with what runs right now.
+
+The one order of probes:
+
+1. macOS: ``sysctl`` says all (processor, RAM, Metal's working set).
+2. Linux, WSL2 and containers too: processor from psutil and /proc/cpuinfo; RAM from psutil, capped by the
+   smallest cgroup limit.
+3. NVIDIA through NVML, narrowed by CUDA_VISIBLE_DEVICES; a GPU on the PCI bus without a driver is a warning.
+4. AMD through sysfs, in the order of the cards.
+5. Intel, remote and other devices are known to the server's binary alone: ``devices.usable`` adds them.
+
+A probe that fails leaves a warning or nothing, never another probe unasked.
+"""
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from qwenctl.errors import DetectionError
+from qwenctl.hardware import amd, apple, linux, nvidia
+from qwenctl.hardware.facts import Accelerator, Cpu, Hardware
+from qwenctl.hardware.nvml import read_nvml
+
+MAX_TEXT_BYTES = 4 << 20
+SYSCTL = "/usr/sbin/sysctl"
+SYSCTL_TIMEOUT_S = 10.0
+ARCHITECTURES: dict[str, Literal["x86_64", "arm64"]] = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "arm64": "arm64",
+    "aarch64": "arm64",
+}
+DRM, PCI = "/sys/class/drm", "/sys/bus/pci/devices"
+NVIDIA_PCI_VENDOR = "0x10de"
+PCI_DISPLAY_CLASS = "0x03"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How the machine is asked; tests pass a captured world.
+
+    ``read_text`` returns None where a file cannot be read, and each byte as one character (Latin-1), so that
+    binary files survive. ``cores`` returns physical and logical cores.
+    """
+
+    system: Callable[[], tuple[str, str]]
+    read_text: Callable[[str], str | None]
+    list_dir: Callable[[str], tuple[str, ...]]
+    nvml: Callable[[], nvidia.Nvml]
+    sysctl: Callable[[tuple[str, ...]], str]
+    ram_bytes: Callable[[], int]
+    cores: Callable[[], tuple[int, int]]
+    environ: Mapping[str, str]
+
+    @staticmethod
+    def real() -> "Probe":
+        """Return the probe of this machine."""
+        return Probe(
+            system=lambda: (platform.system(), platform.machine()),
+            read_text=_read_text,
+            list_dir=_list_dir,
+            nvml=read_nvml,
+            sysctl=_sysctl,
+            ram_bytes=lambda: psutil.virtual_memory().total,
+            cores=_cores,
+            environ=os.environ,
+        )
+
+
+def detect(probe: Probe) -> Hardware:
+    """Return the machine.
+
+    Raises:
+        DetectionError: the system or the processor is one qwenctl does not run on, or RAM is unknown.
+    """
+    system, machine = probe.system()
+    arch = ARCHITECTURES.get(machine.lower())
+    if arch is None:
+        raise DetectionError(f"cannot detect hardware: processor {machine!r} is neither x86_64 nor arm64")
+    match system:
+        case "Darwin":
+            return _detect_darwin(probe, arch)
+        case "Linux":
+            return _detect_linux(probe, arch)
+        case _:
+            raise DetectionError(
+                f"cannot detect hardware: {system or 'this system'} is neither Linux nor macOS",
+                hint="on Windows, run qwenctl inside WSL2",
+            )
+
+
+def _detect_darwin(probe: Probe, arch: Literal["x86_64", "arm64"]) -> Hardware:
+    values = apple.parse_sysctl(probe.sysctl(apple.KEYS))
+    ram = apple.ram_bytes(values)
+    if ram is None:
+        raise DetectionError("cannot detect hardware: sysctl hw.memsize says nothing")
+    return Hardware(
+        os="darwin",
+        arch="arm64" if apple.is_apple_silicon(values) else arch,
+        machine=values.get("hw.model") or None,
+        cpu=apple.cpu(values),
+        ram_bytes=ram,
+        accelerators=apple.accelerators(values),
+    )
+
+
+def _detect_linux(probe: Probe, arch: Literal["x86_64", "arm64"]) -> Hardware:
+    ram, limited = _ram(probe)
+    found, warned = _nvidia(probe, ram)
+    physical, logical = probe.cores()
+    return Hardware(
+        os="linux",
+        arch=arch,
+        machine=linux.machine_name(
+            probe.read_text("/proc/device-tree/model"), probe.read_text("/sys/class/dmi/id/product_name")
+        ),
+        cpu=Cpu(linux.cpu_model(probe.read_text("/proc/cpuinfo") or ""), physical, None, logical),
+        ram_bytes=ram,
+        accelerators=found + _amd(probe),
+        warnings=limited + warned,
+    )
+
+
+def _ram(probe: Probe) -> tuple[int, tuple[str, ...]]:
+    total = probe.ram_bytes()
+    groups = probe.read_text("/proc/self/cgroup") or ""
+    files = linux.limit_files(groups, probe.read_text("/proc/self/mountinfo") or "")
+    limit = linux.smallest_limit_bytes(probe.read_text(file) for file in files)
+    if limit is None or not 0 < limit < total:
+        return total, ()
+    gib, of_gib = limit / 2**30, total / 2**30
+    return limit, (f"a cgroup limits this process to {gib:.1f} GiB of {of_gib:.1f} GiB RAM",)
+
+
+def _nvidia(probe: Probe, ram_bytes: int) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+    nvml = probe.nvml()
+    found, warnings = nvidia.accelerators(nvml, ram_bytes, probe.environ.get("CUDA_VISIBLE_DEVICES"))
+    if nvml.absent and _has_nvidia_on_pci(probe):
+        warnings += (f"this machine has an NVIDIA GPU, but no driver answers: {nvml.absent}",)
+    return found, warnings
+
+
+def _has_nvidia_on_pci(probe: Probe) -> bool:
+    for device in probe.list_dir(PCI):
+        kind = probe.read_text(f"{PCI}/{device}/class") or ""
+        if kind.startswith(PCI_DISPLAY_CLASS):
+            vendor = probe.read_text(f"{PCI}/{device}/vendor") or ""
+            if vendor.strip() == NVIDIA_PCI_VENDOR:
+                return True
+    return False
+
+
+def _amd(probe: Probe) -> tuple[Accelerator, ...]:
+    names = (name for name in probe.list_dir(DRM) if re.fullmatch(r"card\d+", name))
+    cards = []
+    for name in sorted(names, key=lambda name: int(name.removeprefix("card"))):
+        texts = ((file, probe.read_text(f"{DRM}/{name}/device/{file}")) for file in amd.FILES)
+        cards.append({file: text for file, text in texts if text is not None})
+    driver = probe.read_text("/sys/module/amdgpu/version")
+    return amd.accelerators(cards, driver.strip() if driver else None)
+
+
+def _read_text(path: str) -> str | None:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_TEXT_BYTES).decode("latin-1")
+    except OSError:
+        return None
+
+
+def _list_dir(path: str) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in Path(path).iterdir()))
+    except OSError:
+        return ()
+
+
+def _sysctl(keys: tuple[str, ...]) -> str:
+    """Return what ``sysctl`` prints; it exits with 1 where a key is unknown, having printed the others."""
+    try:
+        done = subprocess.run(
+            [SYSCTL, *keys], capture_output=True, text=True, timeout=SYSCTL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DetectionError(f"cannot run {SYSCTL}: {error}") from error
+    return done.stdout
+
+
+def _cores() -> tuple[int, int]:
+    logical = psutil.cpu_count() or 1
+    return psutil.cpu_count(logical=False) or logical, logical

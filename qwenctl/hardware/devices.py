@@ -1,0 +1,232 @@
+"""Join what the machine has with what the server's binary can use. Pure: no I/O.
+
+The binary's own ``--list-devices`` is the truth about what will compute; detection adds what it does not say:
+the kind of memory, the driver, and what is there but cannot be used.
+"""
+
+import re
+from dataclasses import replace
+
+from qwenctl.errors import NoFitError, SettingsError
+from qwenctl.hardware.facts import Accelerator, Backend, Device, Hardware, MemoryKind, ServerFacts
+from qwenctl.settings.types import Hardware as Choice
+
+MIB = 1 << 20
+MAX_DEVICES = 256
+LINE = re.compile(
+    r"^ +(?P<id>[A-Za-z]+(?:\d+|\[[^\]]*\])?): (?P<description>.*)"
+    r" \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)$"
+)
+BACKENDS: dict[str, Backend] = {
+    "CUDA": "cuda",
+    "MTL": "metal",
+    "Metal": "metal",
+    "ROCm": "rocm",
+    "Vulkan": "vulkan",
+    "SYCL": "sycl",
+    "RPC": "rpc",
+}
+"""Beginning of a device's id -> backend. Source: llama.cpp, ggml/src/ggml-*/: GGML_*_NAME."""
+VENDORS = {"cuda": "nvidia", "rocm": "amd", "metal": "apple", "sycl": "intel"}
+SOFTWARE = re.compile(r"llvmpipe|lavapipe|SwiftShader", re.IGNORECASE)
+INTEGRATED = re.compile(
+    r"\bGB10\b|\bOrin\b|\bThor\b|\bXavier\b|\bTegra\b"  # NVIDIA without memory of its own
+    r"|Radeon(\(TM\))? Graphics|\bRadeon(\(TM\))? (\d{3}M|80[456]0S)|\bVega \d+ Graphics"  # AMD APUs
+    r"|^(?=.*Intel)(?!.*\b[AB]\d{2,3}M?\b)(?!.*\b(Flex|Max) )",  # Intel, but for Arc A/B, Flex and Max
+    re.IGNORECASE,
+)
+
+
+def parse_devices(text: str) -> tuple[Device, ...]:
+    """Return the devices in the output of ``llama-server --list-devices``; other lines say nothing.
+
+    Source: llama.cpp, common/arg.cpp, ``--list-devices``: two spaces, name, description, MiB total and free.
+    """
+    found = (LINE.match(line.rstrip()) for line in text.splitlines())
+    devices = (
+        Device(m["id"], m["description"], int(m["total"]) * MIB, int(m["free"]) * MIB) for m in found if m
+    )
+    return tuple(devices)[:MAX_DEVICES]
+
+
+def backend_of(device: Device) -> Backend | None:
+    """Return the backend of a device that layers can go to; None for BLAS, software and 0 MiB."""
+    name = re.split(r"[\d\[]", device.id, maxsplit=1)[0]
+    if device.total_bytes == 0 or SOFTWARE.search(device.description):
+        return None
+    return BACKENDS.get(name)
+
+
+def usable(hardware: Hardware, server: ServerFacts | None, choice: Choice) -> Hardware:
+    """Return the machine as far as it may be planned for, with a warning for everything left out.
+
+    1. ``gpu = "off"`` leaves none.
+    2. Where the binary is known, only what it can use stays, under its ids, and what only it knows is added.
+    3. ``devices`` leaves those named.
+    4. Otherwise integrated GPUs go where anything else is there: llama.cpp does not use them then.
+
+    Raises:
+        NoFitError: ``gpu = "required"`` and nothing is left.
+        SettingsError: ``devices`` names something that is not there.
+    """
+    if choice.gpu == "off":
+        return replace(hardware, accelerators=())
+    joined = join(hardware, server) if server is not None else hardware
+    if choice.gpu == "required" and not joined.accelerators:
+        raise NoFitError(
+            f"cannot use a GPU: {_why_none(hardware, joined)}",
+            hint='install a llama-server built for it, or set gpu = "auto" in [hardware] to run on the CPU',
+        )
+    kept = _named(joined.accelerators, choice.devices) if choice.devices else _without_idle(joined)
+    return replace(joined, accelerators=kept)
+
+
+def join(hardware: Hardware, server: ServerFacts) -> Hardware:
+    """Return the machine with the accelerators ``server`` can use, in its order and under its ids.
+
+    A device seen through two backends counts once, as the first names it. Source: llama.cpp, src/llama.cpp,
+    ``llama_model_load``, which skips a device whose PCI id it has.
+    """
+    taken: dict[int, Backend] = {}
+    added: dict[str, Backend] = {}
+    found: list[Accelerator] = []
+    for device in server.devices:
+        backend = backend_of(device)
+        if backend is None:
+            continue
+        index = _match(device, backend, hardware.accelerators, taken)
+        if index is not None:
+            taken[index] = backend
+            found.append(_joined(hardware.accelerators[index], device, backend))
+        elif not _seen_before(device, backend, hardware.accelerators, taken, added):
+            added[device.description] = backend
+            found.append(_only_known_to_binary(device, backend, hardware))
+    left = tuple(a for index, a in enumerate(hardware.accelerators) if index not in taken)
+    warnings = _left_out(left, tuple(found), server.path)
+    return replace(hardware, accelerators=tuple(found), warnings=warnings + hardware.warnings)
+
+
+def _match(
+    device: Device, backend: Backend, have: tuple[Accelerator, ...], taken: dict[int, Backend]
+) -> int | None:
+    """Return the accelerator that ``device`` is: same maker, by name, else by the nearest size."""
+    vendor = _vendor(backend, device.description)
+    free = [
+        index for index, a in enumerate(have) if index not in taken and _vendor(a.backend, a.name) == vendor
+    ]
+    if vendor is None or not free:
+        return None
+    if any(other != backend and _same_name(device, have[index]) for index, other in taken.items()):
+        return None
+    return min(
+        free,
+        key=lambda index: (
+            not _same_name(device, have[index]),
+            abs(device.total_bytes - (have[index].memory_bytes or 0)),
+        ),
+    )
+
+
+def _seen_before(
+    device: Device,
+    backend: Backend,
+    have: tuple[Accelerator, ...],
+    taken: dict[int, Backend],
+    added: dict[str, Backend],
+) -> bool:
+    """Say whether another backend has listed this device already."""
+    vendor = _vendor(backend, device.description)
+    matched = any(
+        other != backend and vendor is not None and _vendor(have[index].backend, have[index].name) == vendor
+        for index, other in taken.items()
+    )
+    return matched or added.get(device.description, backend) != backend
+
+
+def _joined(accelerator: Accelerator, device: Device, backend: Backend) -> Accelerator:
+    """Return the accelerator as the binary sees it; its total is what one process may use."""
+    unnamed = accelerator.name.startswith("AMD GPU")
+    return replace(
+        accelerator,
+        id=device.id,
+        backend=backend,
+        name=device.description if unnamed else accelerator.name,
+        usable_bytes=device.total_bytes,
+    )
+
+
+def _only_known_to_binary(device: Device, backend: Backend, hardware: Hardware) -> Accelerator:
+    memory: MemoryKind = "dedicated"
+    if backend == "metal" and hardware.arch == "arm64":
+        memory = "unified"
+    elif backend != "rpc" and INTEGRATED.search(device.description):
+        memory = "unified" if backend == "cuda" else "shared"
+    return Accelerator(
+        id=device.id,
+        name=device.description,
+        backend=backend,
+        memory=memory,
+        memory_bytes=hardware.ram_bytes if memory == "unified" else device.total_bytes,
+        usable_bytes=device.total_bytes,
+        driver=None,
+    )
+
+
+def _left_out(left: tuple[Accelerator, ...], found: tuple[Accelerator, ...], path: str) -> tuple[str, ...]:
+    if not left:
+        return ()
+    names = ", ".join(a.name for a in left)
+    if not found:
+        cause = f"llama-server at {path} can use no accelerator, though this machine has {names}"
+        return (f"{cause}: everything would run on the CPU, many times slower",)
+    missed = tuple(a for a in left if a.memory != "shared")
+    return tuple(f"llama-server at {path} cannot use {a.name}, {a.id}" for a in missed)
+
+
+def _why_none(hardware: Hardware, joined: Hardware) -> str:
+    if hardware.accelerators:
+        return joined.warnings[0]
+    about = [warning for warning in hardware.warnings if "NVIDIA" in warning]
+    return "; ".join(about) or "no accelerator was found in this machine"
+
+
+def _named(have: tuple[Accelerator, ...], wanted: tuple[str, ...]) -> tuple[Accelerator, ...]:
+    for name in wanted:
+        if not any(_is(a, name) for a in have):
+            known = ", ".join(f"{a.id} ({a.name})" for a in have) or "none"
+            raise SettingsError(
+                f"cannot use device {name!r}: there is no such accelerator", hint=f"usable here: {known}"
+            )
+    return tuple(a for a in have if any(_is(a, name) for name in wanted))
+
+
+def _is(accelerator: Accelerator, name: str) -> bool:
+    """Say whether ``name`` means this one: its id, else a part of its name, letter case aside."""
+    low = name.strip().lower()
+    return low == accelerator.id.lower() or (len(low) > 2 and low in accelerator.name.lower())
+
+
+def _without_idle(hardware: Hardware) -> tuple[Accelerator, ...]:
+    others = tuple(a for a in hardware.accelerators if a.memory != "shared")
+    return others or hardware.accelerators
+
+
+def _vendor(backend: Backend, name: str) -> str | None:
+    """Return the maker: said by the backend, else (Vulkan) by the name. A remote device has none."""
+    if backend == "rpc":
+        return None
+    text = name.lower()
+    by_name = {
+        "nvidia": "nvidia",
+        "geforce": "nvidia",
+        "amd": "amd",
+        "radeon": "amd",
+        "intel": "intel",
+        "apple": "apple",
+    }
+    return VENDORS.get(backend) or next((vendor for word, vendor in by_name.items() if word in text), None)
+
+
+def _same_name(device: Device, accelerator: Accelerator) -> bool:
+    one, other = device.description.lower(), accelerator.name.lower()
+    return one in other or other in one
