@@ -42,6 +42,7 @@ class QwenctlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.data: object = None  # what is known all the same, for the JSON envelope
 
     @property
     def code(self) -> str:

@@ -24,7 +24,7 @@ from qwenctl.control.protocol import (
     Restarts,
     Status,
 )
-from qwenctl.errors import QwenctlError
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
@@ -115,6 +115,8 @@ class Daemon:
             self._enter("fetching")
             model = await asyncio.to_thread(prep.obtain, prepared)
             spec = prep.spec(prepared, model)
+            if lc.live(self._supervisor.state) is None:
+                prep.check_address(spec.address)
         finally:
             self._enter(None)
         for warning in prepared.plan.warnings:
@@ -122,7 +124,7 @@ class Daemon:
         self._request, self._prepared = request, prepared
         self._supervisor.post(lc.Want(spec))
 
-    async def _spawn(self, spec: lc.LaunchSpec) -> ChildProcess:
+    async def _spawn(self, spec: LaunchSpec) -> ChildProcess:
         return await spawn(spec, self._log.write)
 
     def _enter(self, busy: Phase | None) -> None:
@@ -188,7 +190,9 @@ class Daemon:
 def start(request: prep.Request) -> None:
     """Run the daemon in this process until it is told to stop."""
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(run(request))

@@ -4,19 +4,21 @@ Each step is its own function, so that a command stops where it needs to. Everyt
 while an older server still answers; nothing here starts or stops one.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from qwenctl import paths
 from qwenctl.control.folder import read_overrides
 from qwenctl.demo.model import make_model
-from qwenctl.errors import NoFitError
-from qwenctl.hardware.detect import detect
+from qwenctl.errors import LaunchError, NoFitError, NoServerError
+from qwenctl.hardware.detect import Probe, detect
+from qwenctl.hardware.devices import parse_devices, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import argv
-from qwenctl.launch.binary import Server, ask_server, check_model, find_server
+from qwenctl.launch.binary import Server, ask_server, check_model, find_server, list_devices
 from qwenctl.launch.spec import Address, LaunchSpec
 from qwenctl.plan.load import load_profile
 from qwenctl.plan.planner import NoFit, Plan, plan
@@ -43,6 +45,14 @@ class Resolved:
     origins: dict[str, str]
     profile: Profile
     config: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """The machine as far as it may be planned for, and the binary, if there is one."""
+
+    hardware: Hardware
+    server: Server | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +86,31 @@ def resolve(request: Request) -> Resolved:
     return Resolved(loaded.settings, loaded.origins, profile, config)
 
 
-def prepare(request: Request, machine: Path | None = None) -> Prepared:
-    """Return the plan for this machine (or the one in ``machine``) and the binary that will run it.
+def survey(resolved: Resolved, machine: Path | None = None) -> Surveyed:
+    """Look at this machine and at the binary; or at the machine saved in ``machine`` alone.
+
+    Raises:
+        DetectionError: the machine cannot be read.
+        NoServerError: the binary that is named cannot be used.
+        NoFitError, SettingsError: ``[hardware]`` asks for what is not there.
+    """
+    settings = resolved.settings
+    try:
+        server = ask_server(find_server(settings.server.binary), paths.cache_dir())
+    except NoServerError:
+        if settings.server.binary != "auto":
+            raise
+        server = None
+    if machine is not None:
+        return Surveyed(usable(read_machine(machine), None, settings.hardware), server)
+    facts = None
+    if server is not None:
+        facts = ServerFacts(str(server.path), server.version, parse_devices(list_devices(server.path)))
+    return Surveyed(usable(detect(Probe.real()), facts, settings.hardware), server)
+
+
+def prepare(request: Request) -> Prepared:
+    """Return the plan for this machine and the binary that will run it.
 
     Raises:
         NoFitError: nothing fits.
@@ -85,20 +118,18 @@ def prepare(request: Request, machine: Path | None = None) -> Prepared:
         SettingsError, ProfileError, DetectionError: what was given is wrong.
     """
     resolved = resolve(request)
-    hardware = read_machine(machine) if machine else detect()
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
-    facts = ServerFacts(str(server.path), server.version)
-    chosen = choose(resolved, hardware, facts)
-    return Prepared(resolved, hardware, server, chosen)
+    hardware = survey(resolved).hardware
+    return Prepared(resolved, hardware, server, choose(resolved, hardware))
 
 
-def choose(resolved: Resolved, hardware: Hardware, server: ServerFacts | None) -> Plan:
+def choose(resolved: Resolved, hardware: Hardware) -> Plan:
     """Return the plan.
 
     Raises:
         NoFitError: nothing fits.
     """
-    chosen = plan(hardware, resolved.profile, resolved.settings, server)
+    chosen = plan(hardware, resolved.profile, resolved.settings, None)
     if isinstance(chosen, NoFit):
         raise NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
     return chosen
@@ -133,13 +164,55 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
         LaunchError: the binary does not know a flag.
         SettingsError: extra_args override what qwenctl owns.
     """
-    settings = prepared.resolved.settings
-    address = Address(settings.server.host, settings.server.port)
-    server = prepared.server
+    settings, server = prepared.resolved.settings, prepared.server
+    where = address(settings)
     return LaunchSpec(
-        argv=argv(server.path, prepared.plan, settings, model, address, server.known),
-        address=address,
+        argv=argv(server.path, prepared.plan, settings, model, where, server.known),
+        address=where,
         key_file=settings.server.api_key_file,
         ready_timeout_s=settings.supervise.ready_timeout_s,
         stop_timeout_s=settings.supervise.stop_timeout_s,
     )
+
+
+def command_line(resolved: Resolved, server: Server | None, chosen: Plan) -> tuple[str, ...]:
+    """Return the command line for a plan, unchecked where no binary is installed.
+
+    Raises:
+        LaunchError, SettingsError: as ``spec``.
+    """
+    binary = server.path if server else PurePath("llama-server")
+    known = server.known if server else None
+    where = address(resolved.settings)
+    return argv(binary, chosen, resolved.settings, model_path(resolved, chosen), where, known)
+
+
+def address(settings: Settings) -> Address:
+    """Return where the endpoint listens."""
+    return Address(settings.server.host, settings.server.port)
+
+
+def is_local(resolved: Resolved) -> bool:
+    """Return whether the model needs no hub: made here, or named by path."""
+    return resolved.profile.generated or resolved.settings.model.path is not None
+
+
+def check_address(where: Address) -> None:
+    """Check that nothing else listens there.
+
+    Raises:
+        LaunchError: the address is taken, or not this machine's.
+    """
+    if where.port is None:
+        return
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((where.host, where.port))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise LaunchError(
+            f"cannot listen on {where.host}:{where.port}: {reason}",
+            hint="qwenctl up --port N uses another port",
+        ) from error

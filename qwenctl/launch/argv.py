@@ -5,6 +5,7 @@ appears here: it stays in a file.
 """
 
 import json
+import shlex
 from pathlib import PurePath
 
 from qwenctl.errors import SettingsError
@@ -26,16 +27,27 @@ OWNED = {
 
 
 def argv(
-    binary: PurePath, plan: Plan, settings: Settings, model: PurePath, address: Address, known: Known
+    binary: PurePath, plan: Plan, settings: Settings, model: PurePath, address: Address, known: Known | None
 ) -> tuple[str, ...]:
-    """Return the whole command line, in the words this binary knows.
+    """Return the whole command line, in the words this binary knows (None: no binary to ask).
 
     Raises:
         LaunchError: the binary does not know a flag it is given.
         SettingsError: extra_args override what qwenctl owns.
     """
     wanted = options(plan, settings, model, address) + _extra(settings.server.extra_args)
-    return (str(binary), *words(fit_to(wanted, known, str(binary))))
+    return (str(binary), *words(wanted if known is None else fit_to(wanted, known, str(binary))))
+
+
+def lines(command_line: tuple[str, ...]) -> list[str]:
+    """Return a command line with one option a line, quoted for a shell."""
+    rows: list[list[str]] = []
+    for word in command_line:
+        if rows and not word.startswith("-") and len(rows) > 1:
+            rows[-1].append(word)
+        else:
+            rows.append([word])
+    return [shlex.join(row) for row in rows]
 
 
 def options(plan: Plan, settings: Settings, model: PurePath, address: Address) -> tuple[Option, ...]:

@@ -1,0 +1,32 @@
+"""``qwenctl profiles``: the model profiles, shipped and own."""
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.main import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.plan.load import find_profiles, load_profile, read_profile
+
+
+@click.command("profiles", epilog="Example: qwenctl profiles qwen3.6-27b")
+@common
+@click.argument("name", required=False)
+@click.pass_obj
+def command(session: Session, name: str | None) -> Result:
+    """List the model profiles, or the quants of one."""
+    del session
+    shipped, own = paths.data_root() / "profiles", paths.config_dir() / "profiles"
+    if name is not None:
+        profile = load_profile(name, shipped, own)
+        lines = [
+            f"{quant.name:12} {quant.bytes / 1e9:6.2f} GB  {quant.note or ''}".rstrip()
+            for quant in profile.quants
+        ]
+        return Result(profile.model_dump(mode="json", by_alias=True), "\n".join([profile.title, *lines]))
+    found = [(each, read_profile(each.path)) for each in find_profiles(shipped, own)]
+    lines = [f"{each.name:18} {each.origin:8} {profile.title}" for each, profile in found]
+    data = [
+        {"name": each.name, "origin": each.origin, "path": str(each.path), "title": profile.title}
+        for each, profile in found
+    ]
+    return Result(data, "\n".join(lines))

@@ -1,0 +1,32 @@
+"""``qwenctl restart``: start the server afresh."""
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.main import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.cli.progress import Watch
+from qwenctl.control.call import call
+from qwenctl.control.folder import read_status, running
+from qwenctl.control.wait import until_ready
+from qwenctl.errors import NotRunningError
+
+TIMEOUT_S = 600.0
+
+
+@click.command("restart", epilog="Example: qwenctl restart")
+@common
+@click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
+@click.pass_obj
+def command(session: Session, no_wait: bool) -> Result:  # noqa: FBT001 - click passes it by name
+    """Start the server afresh and wait for its first token."""
+    folder = paths.state_dir()
+    if running(folder) is None:
+        raise NotRunningError("cannot restart: the daemon is not running", hint="qwenctl up starts it")
+    before = read_status(folder) or {}
+    call(folder, "POST", "/v1/restart")
+    endpoint = before.get("endpoint")
+    if not no_wait:
+        with Watch(session) as watch:
+            endpoint = until_ready(folder, TIMEOUT_S, watch, not_pid=before.get("pid"))["endpoint"]
+    return Result({"changed": True, "endpoint": endpoint}, str(endpoint))

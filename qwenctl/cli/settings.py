@@ -1,0 +1,40 @@
+"""``qwenctl settings``: every setting and where its value comes from."""
+
+import json
+from pathlib import Path
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.asked import request
+from qwenctl.cli.main import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.control import prepare
+from qwenctl.settings.load import known_keys, value_of
+
+
+@click.group("settings", invoke_without_command=True, epilog="Example: qwenctl settings check config.toml")
+@common
+@click.pass_context
+def command(ctx: click.Context) -> Result | None:
+    """Show every setting and where its value comes from."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    resolved = prepare.resolve(request(ctx.obj, {}))
+    rows = [(key, value_of(resolved.settings, key), resolved.origins[key]) for key in known_keys()]
+    width = max(len(key) for key, _, _ in rows)
+    shown = [(f"{key:{width}} = {json.dumps(value)}", origin) for key, value, origin in rows]
+    column = max(len(text) for text, _ in shown)
+    text = "\n".join(f"{text:{column}}  # {origin}" for text, origin in shown)
+    return Result({key: {"value": value, "origin": origin} for key, value, origin in rows}, text)
+
+
+@command.command("check", epilog="Example: qwenctl settings check config.toml")
+@common
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def check(session: Session, file: Path) -> Result:
+    """Say whether a config file is valid. Changes nothing."""
+    session.config = str(file)
+    resolved = prepare.resolve(prepare.Request(paths.state_dir(), {}, file.absolute(), {}))
+    return Result({"valid": True, "profile": resolved.profile.name}, f"{file}: valid")

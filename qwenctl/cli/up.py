@@ -1,0 +1,80 @@
+"""``qwenctl up``: start the server, keep it up, and wait for its first token."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.asked import config, flags
+from qwenctl.cli.main import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.cli.progress import Watch
+from qwenctl.control import prepare
+from qwenctl.control.call import call
+from qwenctl.control.folder import OVERRIDES, read_overrides, running, write_json
+from qwenctl.control.spawn import start_daemon
+from qwenctl.control.wait import until_ready
+from qwenctl.settings.load import merge
+
+
+@click.command("up", epilog="Example: qwenctl up --profile demo --port 9000")
+@common
+@click.option("--quant", metavar="Q", help="A quant of the profile, instead of the best that fits.")
+@click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
+@click.option("--port", type=int, metavar="N", help="Port of the endpoint.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
+@click.option("--timeout", type=float, metavar="S", help="How long to wait for it, after any download.")
+@click.option("--reset", is_flag=True, help="Forget the flags of earlier ups.")
+@click.pass_obj
+def command(
+    session: Session,
+    /,
+    quant: str | None,
+    ctx: int | None,
+    port: int | None,
+    timeout: float | None,
+    **switches: bool,
+) -> Result:
+    """Start the server, keep it up, and wait for its first token.
+
+    Flags are kept until --reset: the next up, and the service, use them again.
+    """
+    folder = paths.private_dir(paths.state_dir())
+    given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
+    kept = {} if switches["reset"] else read_overrides(folder)
+    wanted = prepare.Request(folder, {}, config(session), merge(kept, given))
+    changed = _start_or_change(session, wanted, asked=bool(given) or switches["reset"])
+    resolved = prepare.resolve(wanted)
+    endpoint = f"{prepare.address(resolved.settings).url}/v1"
+    if not switches["no_wait"]:
+        limit = resolved.settings.supervise.ready_timeout_s if timeout is None else timeout
+        with Watch(session) as watch:
+            status = until_ready(folder, limit, watch)
+        endpoint = str(status["endpoint"])
+    if resolved.profile.note:
+        session.say(f"note: {resolved.profile.note}")
+    data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
+    return Result(data, endpoint)
+
+
+def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool) -> bool:
+    """Start a daemon, or hand the flags to the one that runs. Return whether anything changed."""
+    if running(wanted.folder) is not None:
+        if not asked:
+            return False
+        answer = call(wanted.folder, "POST", "/v1/apply", {"overrides": wanted.overrides}, timeout_s=600)
+        return bool(answer["changed"]) if isinstance(answer, dict) else True
+    prepared = prepare.prepare(wanted)
+    prepare.check_address(prepare.address(prepared.resolved.settings))
+    if prepare.is_local(prepared.resolved):
+        prepare.spec(prepared, prepare.obtain(prepared))
+    _keep(wanted.folder, wanted.overrides or {})
+    session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
+    start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
+    return True
+
+
+def _keep(folder: Path, overrides: Mapping[str, object]) -> None:
+    if overrides != read_overrides(folder):
+        write_json(folder / OVERRIDES, overrides)
