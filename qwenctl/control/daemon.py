@@ -92,10 +92,11 @@ class Daemon:
         async with self._applying:
             request = dataclasses.replace(self._request, overrides=overrides)
             before = self._supervisor.state.want
-            await self._take(request)
+            spec = await self._take(request)
             if overrides is not None:
                 files.write_json(self._folder / files.OVERRIDES, overrides)
-        return self._supervisor.state.want != before
+            await self._supervisor.settled()
+        return spec != before
 
     def restart(self) -> None:
         """Start the server afresh."""
@@ -107,8 +108,8 @@ class Daemon:
 
     # How it is done.
 
-    async def _take(self, request: prep.Request) -> None:
-        """Plan for ``request`` and want the result."""
+    async def _take(self, request: prep.Request) -> LaunchSpec:
+        """Plan for ``request``, want the result and return it."""
         self._enter("planning")
         try:
             prepared = await asyncio.to_thread(prep.prepare, request)
@@ -123,6 +124,7 @@ class Daemon:
             log.warning("%s", warning)
         self._request, self._prepared = request, prepared
         self._supervisor.post(lc.Want(spec))
+        return spec
 
     async def _spawn(self, spec: LaunchSpec) -> ChildProcess:
         return await spawn(spec, self._log.write)

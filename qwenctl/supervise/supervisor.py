@@ -41,6 +41,10 @@ class Supervisor:
         """Take an event; it is handled in its turn."""
         self._events.put_nowait(event)
 
+    async def settled(self) -> None:
+        """Wait until every event posted so far has been handled."""
+        await self._events.join()
+
     def close(self) -> None:
         """Stop the child; ``run`` returns when it is gone."""
         self._closing = True
@@ -51,7 +55,10 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 while not (self._closing and isinstance(self.state.phase, lc.Down)):
-                    await self._turn(await self._next_event(), tasks)
+                    event = await self._next_event()
+                    await self._turn(event, tasks)
+                    if not isinstance(event, lc.Tick):
+                        self._events.task_done()
         finally:
             self._signal(signal.SIGKILL)  # a fault of ours must not leave a server behind
 

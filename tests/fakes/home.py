@@ -1,0 +1,102 @@
+"""A home folder of its own for one test, and the command line run in it as a person would."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+PASSED_ON = ("PATH", "LANG", "SYSTEMROOT")
+COMMAND_TIMEOUT_S = 120
+
+
+class Ran(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Home:
+    """``run`` the command line with this home; ``close`` ends what it started."""
+
+    def __init__(self, path: Path, mark: str, root: Path) -> None:
+        self.path = path
+        self.environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        self.environment |= {"HOME": str(path), mark: str(root), "PYTHONPATH": str(Path(__file__).parents[2])}
+        self.port = free_port()
+
+    @property
+    def state(self) -> Path:
+        """The daemon's folder."""
+        return self.path / ".local/state/qwenctl"
+
+    def run(self, *arguments: str, **environment: str) -> Ran:
+        """Run ``qwenctl`` to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "qwenctl", *arguments],
+            env=self.environment | environment,
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        """Run ``qwenctl --json`` and return the envelope."""
+        ran = self.run("--json", *arguments, **environment)
+        envelope: dict[str, Any] = json.loads(ran.out)
+        return envelope
+
+    def up(self, *arguments: str) -> str:
+        """Serve the demo model on this home's port; return the endpoint."""
+        ran = self.run("up", "--profile", "demo", "--port", str(self.port), *arguments)
+        assert ran.code == 0, ran.err
+        return ran.out.strip()
+
+    def status(self) -> dict[str, Any]:
+        """The status the daemon published last, or an empty one."""
+        try:
+            status: dict[str, Any] = json.loads((self.state / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return status
+
+    def close(self) -> None:
+        """End the daemon if it still runs."""
+        pid = self.status().get("daemon_pid")
+        if pid is None or not psutil.pid_exists(pid):
+            return
+        self.run("down")
+        until(lambda: not psutil.pid_exists(pid), within=20)
+
+
+def until(condition: Callable[[], object], within: float) -> None:
+    """Wait for something to become true."""
+    give_up_at = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < give_up_at, f"not within {within} s"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, by id."""
+    os.kill(pid, signal.SIGKILL)
