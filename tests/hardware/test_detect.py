@@ -65,7 +65,7 @@ def test_a_driver_mismatch_is_a_warning() -> None:
 
 def test_a_gpu_without_a_driver_is_a_warning() -> None:
     assert detect(world("no-driver.world")).warnings == (
-        "this machine has an NVIDIA GPU, but no driver answers: nvml shared library not found",
+        "this machine has an NVIDIA GPU, but no driver answers: NVML Shared Library Not Found",
     )
 
 

@@ -77,6 +77,18 @@ def test_gpus_are_joined_by_name_whatever_the_order() -> None:
     assert found.warnings == ()
 
 
+def test_gpus_of_one_size_are_told_by_their_names() -> None:
+    pair = (cuda(0, "NVIDIA RTX A5000", 24), replace(cuda(1, "NVIDIA GeForce RTX 4090", 24), driver="other"))
+    found = join(
+        replace(BARE, accelerators=pair),
+        listed(
+            "CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 1 MiB free)",
+            "CUDA1: NVIDIA RTX A5000 (24080 MiB, 1 MiB free)",
+        ),
+    )
+    assert [(a.id, a.driver) for a in found.accelerators] == [("CUDA0", "other"), ("CUDA1", "580")]
+
+
 def test_a_cuda_machine_with_a_cpu_only_binary_is_told_loudly() -> None:
     found = usable(RTX, server(sample("devices-none.txt")), AUTO)
     assert found.accelerators == ()
@@ -190,7 +202,7 @@ def test_a_remote_device_is_never_taken_for_a_local_one() -> None:
     found = join(
         RTX,
         listed(
-            "RPC0: 127.0.0.1:50991 (24105 MiB, 1 MiB free)",
+            "RPC0: nvidia-box:50052 (24105 MiB, 1 MiB free)",
             "CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 1 MiB free)",
         ),
     )

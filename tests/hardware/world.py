@@ -13,7 +13,7 @@ from qwenctl.hardware.detect import Probe
 from qwenctl.hardware.nvidia import Nvml
 
 SAMPLES = Path(__file__).parent / "samples"
-NO_NVML = Nvml(absent="nvml shared library not found")
+NO_NVML = Nvml(absent="NVML Shared Library Not Found")
 
 
 def sample(name: str) -> str:
