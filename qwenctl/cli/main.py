@@ -1,10 +1,10 @@
 """The command group. Commands are imported when they run, so that ``status`` answers at once."""
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -95,6 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         result = group.main(list(arguments), prog_name="qwenctl", standalone_mode=False, obj=session)
         if isinstance(result, Result):
             show(session, command, result)
+            sys.stdout.flush()
             return result.exit_code
         return result if isinstance(result, int) else ExitCode.OK
     except click.ClickException as error:
@@ -130,5 +131,6 @@ def _usage(command: str, error: click.ClickException) -> SettingsError:
 
 def _drop_stdout() -> None:
     """Whoever read our output has gone; do not let the interpreter trip over it at exit."""
-    with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
-        sys.stdout = nowhere
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -12,7 +12,7 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import Watch
 from qwenctl.control import prepare
 from qwenctl.control.call import call
-from qwenctl.control.folder import OVERRIDES, read_overrides, running, write_json
+from qwenctl.control.folder import CONTROL_SOCKET, OVERRIDES, read_overrides, running, write_json
 from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
 from qwenctl.settings.load import merge
@@ -40,7 +40,9 @@ def command(
 
     Flags are kept until --reset: the next up, and the service, use them again.
     """
-    folder = paths.private_dir(paths.state_dir())
+    folder = paths.state_dir()
+    paths.socket_path(folder, CONTROL_SOCKET)
+    paths.private_dir(folder)
     given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
     kept = {} if switches["reset"] else read_overrides(folder)
     wanted = prepare.Request(folder, {}, config(session), merge(kept, given))

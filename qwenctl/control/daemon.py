@@ -41,12 +41,13 @@ async def run(request: prep.Request) -> None:
     Raises:
         QwenctlError: the first plan cannot be made; nothing was started.
     """
+    socket = paths.socket_path(request.folder, files.CONTROL_SOCKET)
     folder = paths.private_dir(request.folder)
     os.umask(0o077)
     with files.lock(folder):
         daemon = Daemon(request)
         try:
-            async with serve(daemon, paths.socket_path(folder, files.CONTROL_SOCKET)):
+            async with serve(daemon, socket):
                 await daemon.run()
         finally:
             with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ while an older server still answers; nothing here starts or stops one.
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.control.folder import read_overrides
@@ -167,7 +167,7 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
     settings, server = prepared.resolved.settings, prepared.server
     where = address(settings)
     return LaunchSpec(
-        argv=argv(server.path, prepared.plan, settings, model, where, server.known),
+        argv=argv(str(server.path), prepared.plan, settings, str(model), where, server.known),
         address=where,
         key_file=settings.server.api_key_file,
         ready_timeout_s=settings.supervise.ready_timeout_s,
@@ -181,10 +181,9 @@ def command_line(resolved: Resolved, server: Server | None, chosen: Plan) -> tup
     Raises:
         LaunchError, SettingsError: as ``spec``.
     """
-    binary = server.path if server else PurePath("llama-server")
-    known = server.known if server else None
-    where = address(resolved.settings)
-    return argv(binary, chosen, resolved.settings, model_path(resolved, chosen), where, known)
+    settings = resolved.settings
+    binary, known = (str(server.path), server.known) if server else ("llama-server", None)
+    return argv(binary, chosen, settings, str(model_path(resolved, chosen)), address(settings), known)
 
 
 def address(settings: Settings) -> Address:

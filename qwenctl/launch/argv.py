@@ -6,7 +6,6 @@ appears here: it stays in a file.
 
 import json
 import shlex
-from pathlib import PurePath
 
 from qwenctl.errors import SettingsError
 from qwenctl.launch.flags import Known, Option, fit_to, parse_extra, words
@@ -27,7 +26,7 @@ OWNED = {
 
 
 def argv(
-    binary: PurePath, plan: Plan, settings: Settings, model: PurePath, address: Address, known: Known | None
+    binary: str, plan: Plan, settings: Settings, model: str, address: Address, known: Known | None
 ) -> tuple[str, ...]:
     """Return the whole command line, in the words this binary knows (None: no binary to ask).
 
@@ -36,7 +35,7 @@ def argv(
         SettingsError: extra_args override what qwenctl owns.
     """
     wanted = options(plan, settings, model, address) + _extra(settings.server.extra_args)
-    return (str(binary), *words(wanted if known is None else fit_to(wanted, known, str(binary))))
+    return (binary, *words(wanted if known is None else fit_to(wanted, known, binary)))
 
 
 def lines(command_line: tuple[str, ...]) -> list[str]:
@@ -50,14 +49,15 @@ def lines(command_line: tuple[str, ...]) -> list[str]:
     return [shlex.join(row) for row in rows]
 
 
-def options(plan: Plan, settings: Settings, model: PurePath, address: Address) -> tuple[Option, ...]:
+def options(plan: Plan, settings: Settings, model: str, address: Address) -> tuple[Option, ...]:
     """Return what the plan and the settings ask for, in the words of the current llama-server."""
     sampling, reasoning = settings.sampling, settings.reasoning
     quantized = plan.kv_type not in ("f16", "bf16", "f32")
     wanted: list[Option | None] = [
-        Option("-m", str(model)),
+        Option("-m", model),
         Option("--alias", plan.profile),
         Option("--no-mmproj"),
+        _device(plan, settings),
         Option("--fit", "on"),
         Option("-np", str(plan.parallel)),
         Option("-c", str(plan.context_tokens * plan.parallel)),
@@ -86,6 +86,14 @@ def options(plan: Plan, settings: Settings, model: PurePath, address: Address) -
 
 def _number(flag: str, value: float | None) -> Option | None:
     return None if value is None else Option(flag, str(value))
+
+
+def _device(plan: Plan, settings: Settings) -> Option | None:
+    """Return the devices to use where a person narrowed them; llama.cpp takes all it knows otherwise."""
+    if settings.hardware.gpu == "off":
+        return Option("--device", "none")
+    ids = ",".join(device.id for device in plan.memory.devices)
+    return Option("--device", ids) if settings.hardware.devices and ids else None
 
 
 def _extra(arguments: tuple[str, ...]) -> tuple[Option, ...]:
