@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from qwenctl.cli.asked import request
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control import prepare
 from qwenctl.launch.argv import lines
