@@ -13,7 +13,7 @@ from tests.fakes.home import Home
 HEAVY = ("pydantic", "httpx", "aiohttp", "rich", "huggingface_hub", "asyncio", "psutil")
 
 
-@pytest.mark.parametrize("module", ["qwenctl.cli.main", "qwenctl.cli.glance")
+@pytest.mark.parametrize("module", ["qwenctl.cli.main", "qwenctl.cli.glance", "qwenctl.cli.group"])
 def test_status_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run(
