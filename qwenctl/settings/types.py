@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Prefer = Literal["balanced", "quality", "context", "speed"]
 KvType = Literal["auto", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "f32"]
 Preset = Literal["thinking-general", "coding", "instruct"]
 
@@ -21,6 +22,7 @@ class Model(Section):
     """Which weights."""
 
     quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
+    prefer: Prefer = Field("balanced", description="what to keep where memory is short")
     path: str | None = Field(None, description="a GGUF file on this machine; the hub is not asked")
 
 
@@ -28,6 +30,7 @@ class Context(Section):
     """How much the server remembers, and where it keeps it."""
 
     tokens: int = Field(65536, ge=256, description="context of each slot, in tokens")
+    min_tokens: int = Field(8192, ge=256, description="smallest context worth running, in tokens")
     kv_type: KvType = Field("auto", description="type of the KV cache; auto: f16, q8_0 where memory is short")
     parallel: int = Field(1, ge=1, le=64, description="slots: requests answered at the same time")
     cache_ram_mib: int = Field(4096, ge=0, description="host memory for prompts of earlier conversations")
