@@ -17,12 +17,13 @@ from qwenctl.hardware.detect import Probe, detect
 from qwenctl.hardware.devices import parse_devices, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
-from qwenctl.launch.argv import argv
+from qwenctl.launch.argv import Launch, argv
 from qwenctl.launch.binary import Server, ask_server, check_model, find_server, list_devices
 from qwenctl.launch.spec import Address, LaunchSpec
-from qwenctl.plan.load import load_profile
-from qwenctl.plan.planner import NoFit, Plan, plan
+from qwenctl.plan.load import load_profile, load_profiles
+from qwenctl.plan.planner import NoFit, Plan, find_quant, plan
 from qwenctl.plan.profile import Profile
+from qwenctl.plan.wire import no_fit_to_json
 from qwenctl.settings.load import Loaded, load, merge, read_file
 from qwenctl.settings.types import Settings
 
@@ -69,7 +70,7 @@ def resolve(request: Request) -> Resolved:
     """Return the settings and the profile.
 
     Raises:
-        SettingsError, ProfileError: one of them is wrong; the message says where.
+        SettingsError, ProfileError: one of them is wrong, or the quant unknown; the message says where.
     """
     config = request.config or paths.config_dir() / "config.toml"
     file = read_file(config, required=request.config is not None)
@@ -83,6 +84,8 @@ def resolve(request: Request) -> Resolved:
     preset = layered(profile.settings).settings.sampling.preset
     drawn = profile.sampling[preset].model_dump(exclude={"source"})
     loaded = layered(merge(profile.settings, {"sampling": drawn}))
+    if loaded.settings.model.quant != "auto":
+        find_quant(profile, loaded.settings.model.quant)
     return Resolved(loaded.settings, loaded.origins, profile, config)
 
 
@@ -129,9 +132,15 @@ def choose(resolved: Resolved, hardware: Hardware) -> Plan:
     Raises:
         NoFitError: nothing fits.
     """
-    chosen = plan(hardware, resolved.profile, resolved.settings, None)
+    profile, settings = resolved.profile, resolved.settings
+    chosen = plan(hardware, profile, settings, None)
     if isinstance(chosen, NoFit):
-        raise NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
+        siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
+        chosen = plan(hardware, profile, settings, None, siblings=siblings)
+    if isinstance(chosen, NoFit):
+        error = NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
+        error.data = no_fit_to_json(chosen)
+        raise error
     return chosen
 
 
@@ -167,7 +176,12 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
     settings, server = prepared.resolved.settings, prepared.server
     where = address(settings)
     return LaunchSpec(
-        argv=argv(str(server.path), prepared.plan, settings, str(model), where, server.known),
+        argv=argv(
+            Launch(str(server.path), str(model), where, _devices(settings, prepared.hardware, prepared.plan)),
+            prepared.plan,
+            settings,
+            server.known,
+        ),
         address=where,
         key_file=settings.server.api_key_file,
         ready_timeout_s=settings.supervise.ready_timeout_s,
@@ -175,15 +189,20 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
     )
 
 
-def command_line(resolved: Resolved, server: Server | None, chosen: Plan) -> tuple[str, ...]:
+def command_line(resolved: Resolved, surveyed: Surveyed, chosen: Plan) -> tuple[str, ...]:
     """Return the command line for a plan, unchecked where no binary is installed.
 
     Raises:
         LaunchError, SettingsError: as ``spec``.
     """
-    settings = resolved.settings
-    binary, known = (str(server.path), server.known) if server else ("llama-server", None)
-    return argv(binary, chosen, settings, str(model_path(resolved, chosen)), address(settings), known)
+    settings, server = resolved.settings, surveyed.server
+    launch = Launch(
+        str(server.path) if server else "llama-server",
+        str(model_path(resolved, chosen)),
+        address(settings),
+        _devices(settings, surveyed.hardware, chosen),
+    )
+    return argv(launch, chosen, settings, server.known if server else None)
 
 
 def address(settings: Settings) -> Address:
@@ -194,6 +213,14 @@ def address(settings: Settings) -> Address:
 def is_local(resolved: Resolved) -> bool:
     """Return whether the model needs no hub: made here, or named by path."""
     return resolved.profile.generated or resolved.settings.model.path is not None
+
+
+def _devices(settings: Settings, hardware: Hardware, chosen: Plan) -> tuple[str, ...] | None:
+    """Return the devices to name to the server, where it would take others than the plan does."""
+    if settings.hardware.gpu == "off":
+        return ()
+    narrowed = settings.hardware.devices or len(chosen.devices) < len(hardware.accelerators)
+    return chosen.devices if narrowed and chosen.devices else None
 
 
 def check_address(where: Address) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from qwenctl.errors import SettingsError
 from qwenctl.hardware.saved import read_machine
-from qwenctl.launch.argv import OWNED, argv, lines
+from qwenctl.launch.argv import OWNED, Launch, argv, lines
 from qwenctl.launch.flags import parse_help
 from qwenctl.launch.spec import Address
 from qwenctl.plan.load import read_profile
@@ -49,10 +49,13 @@ def planned(machine: str, settings: Settings) -> Plan:
     return made
 
 
-def command_line(machine: str, **tables: dict[str, object]) -> list[str]:
+def command_line(
+    machine: str, devices: tuple[str, ...] | None = None, **tables: dict[str, object]
+) -> list[str]:
     tables["sampling"] = CODING | tables.get("sampling", {})
     settings = Settings.model_validate(tables)
-    return lines(argv("llama-server", planned(machine, settings), settings, "FILE", HERE, KNOWN))
+    launch = Launch("llama-server", "FILE", HERE, devices)
+    return lines(argv(launch, planned(machine, settings), settings, KNOWN))
 
 
 @pytest.mark.parametrize("machine", ["m3-max-36gb", "m4-max-64gb", "rtx4090-24gb", "2xa100-80gb"])
@@ -101,12 +104,14 @@ def test_what_a_person_sets_is_on_the_command_line() -> None:
 
 
 def test_a_gpu_that_may_not_be_used_is_named_to_the_server() -> None:
-    assert "--device none" in command_line("m4-max-64gb", hardware={"gpu": "off"})
+    assert "--device none" in command_line("m4-max-64gb", devices=())
+    assert "--device CUDA1" in command_line("2xa100-80gb", devices=("CUDA1",))
 
 
 def test_a_unix_socket_has_no_port() -> None:
     settings = Settings()
-    made = argv("s", planned("m4-max-64gb", settings), settings, "FILE", Address("/run/x.sock", None), KNOWN)
+    launch = Launch("s", "FILE", Address("/run/x.sock", None))
+    made = argv(launch, planned("m4-max-64gb", settings), settings, KNOWN)
     assert "--port" not in made
     assert made[made.index("--host") + 1] == "/run/x.sock"
 
