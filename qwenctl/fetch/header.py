@@ -1,6 +1,7 @@
 """Read a GGUF header: keys, tensor infos, where the data begins.
 
-Bounded in memory and time whatever the bytes are. Knows no file system and no network: it is given a function that returns the next bytes.
+Bounded in memory and time whatever the bytes are. Knows no file system and no network: it is given a
+function that returns the next bytes.
 """
 
 import struct

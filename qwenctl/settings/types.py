@@ -22,6 +22,9 @@ class Model(Section):
 
     quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
     path: str | None = Field(None, description="a GGUF file on this machine; the hub is not asked")
+    repo: str | None = Field(None, description="another repository of the hub, OWNER/NAME")
+    file: str | None = Field(None, description="a file of the repository, instead of the quant's")
+    revision: str | None = Field(None, description="branch, tag or commit, instead of the profile's")
 
 
 class Context(Section):
@@ -73,6 +76,14 @@ class Supervise(Section):
     stop_timeout_s: float = Field(20, gt=0, description="time between SIGTERM and SIGKILL")
 
 
+class Fetch(Section):
+    """How files come from the hub."""
+
+    connections: int = Field(4, ge=1, le=16, description="connections for each file")
+    range_mib: int = Field(8, ge=1, le=256, description="size of one request; a kill costs at most that")
+    offline: bool = Field(default=False, description="never ask the hub")
+
+
 class Settings(Section):
     """Everything a person can set."""
 
@@ -83,3 +94,4 @@ class Settings(Section):
     reasoning: Reasoning = Reasoning()
     server: Server = Server()
     supervise: Supervise = Supervise()
+    fetch: Fetch = Fetch()
