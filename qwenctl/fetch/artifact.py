@@ -1,14 +1,12 @@
 """Get an artifact: from the record, from the cache, or from the hub. What the daemon and the commands call.
 
-The order, cheapest first: 1. a recorded artifact whose files are as they were verified; 2. files another program
-left in the cache under the wanted commit, hashed once; 3. the hub. 1 and 2 send no request.
+The order, cheapest first: 1. a recorded artifact whose files are as they were verified; 2. files another
+program left in the cache under the wanted commit, hashed once; 3. the hub. 1 and 2 send no request.
 """
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-
-import httpx
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
@@ -16,7 +14,7 @@ from qwenctl.fetch.check import check_gguf, check_part
 from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space
 from qwenctl.fetch.hub import Hub, check_repo, default_hub
 from qwenctl.fetch.journal import Journal
-from qwenctl.fetch.link import Links
+from qwenctl.fetch.link import Links, connect
 from qwenctl.fetch.progress import Meter
 from qwenctl.fetch.record import Records, read_records, record
 from qwenctl.fetch.request import (
@@ -50,7 +48,8 @@ async def fetch(
         FetchError: it can't be had; what has arrived is kept for the next time.
     """
     check_repo(request.repo)
-    hub = hub or await asyncio.to_thread(lambda: default_hub(request.cache_dir, offline=request.offline))
+    if hub is None:
+        hub = await asyncio.to_thread(default_hub, request.cache_dir, offline=request.offline)
     work = _Fetch(request, hub, world or World(), state_dir, on_progress)
     if not request.update:
         found = work.recorded() or await work.cached()
@@ -158,7 +157,7 @@ class _Fetch:
                 journal.open()
             except OSError as error:
                 raise cannot("write", journal.path, error) from error
-            async with _client(self._world, self._request.connections) as client:
+            async with connect(self._world.patience, self._request.connections) as client:
                 links = Links(client, self._hub, resolved.repo, resolved.commit, file)
                 digest = await Transfer(
                     client,
@@ -167,8 +166,10 @@ class _Fetch:
                     partial,
                     journal,
                     self._request.connections,
-                    self._world,
-                    lambda done, hashing: meter.report("verifying" if hashing else "downloading", done),
+                    world=self._world,
+                    on_bytes=lambda done, hashing: meter.report(
+                        "verifying" if hashing else "downloading", done
+                    ),
                 ).run()
         finally:
             journal.close()
@@ -177,7 +178,7 @@ class _Fetch:
             cache.discard_partial(self._folder, sha256)
             raise FetchError(
                 f"cannot verify {file.name}: its sha256 is {digest}, the hub lists {sha256}",
-                hint="what arrived was wrong and is removed; run it again, through another network if it persists",
+                hint="what arrived is removed; run it again, through another network if need be",
             )
         await asyncio.to_thread(check_part, path, self._request.architecture, file.name)
         await asyncio.to_thread(cache.settle, self._folder, sha256)
@@ -245,11 +246,3 @@ def _sha256(file: RemoteFile) -> str:
             hint="choose a repository that keeps its files in LFS, or set [model] path",
         )
     return file.sha256
-
-
-def _client(world: World, connections: int) -> httpx.AsyncClient:
-    """Return a client that honours proxies and SSL_CERT_FILE (httpx reads them)."""
-    patience = world.patience
-    timeout = httpx.Timeout(patience.stall_s, connect=patience.connect_s, pool=None)
-    limits = httpx.Limits(max_connections=connections + 1, max_keepalive_connections=connections + 1)
-    return httpx.AsyncClient(timeout=timeout, limits=limits)

@@ -126,7 +126,7 @@ def publish(folder: Path, commit: str, name: str, sha256: str) -> Path:
     link = snapshot_path(folder, commit, name)
     target = os.path.relpath(blob_path(folder, sha256), link.parent)
     try:
-        if link.is_symlink() and os.readlink(link) == target:
+        if link.is_symlink() and str(link.readlink()) == target:
             return link
         link.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(link)
@@ -156,7 +156,7 @@ def write_ref(folder: Path, revision: str, commit: str) -> None:
 
 
 class Lock:
-    """The lock of one file, held by one fetcher on this machine; the system lets go of it when its holder dies."""
+    """The lock of one file. The system lets go of it when its holder dies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -62,7 +62,7 @@ def check_space(folder: Path, needed_bytes: int, margin_bytes: int) -> None:
 
 
 class PartialFile:
-    """A file that is being filled at many places. Sparse until it is full; its size is right from the start."""
+    """A file that is filled at many places. Sparse until it is full; its size is right from the start."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path

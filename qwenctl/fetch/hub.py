@@ -1,14 +1,14 @@
 """Ask the hub what it has. The only user of huggingface_hub: names, metadata, token, endpoint, cache folder.
 
-huggingface_hub reads HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE, at its import. It moves no
-file for us: version 2.4.0 can't resume and doesn't verify.
+huggingface_hub reads HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE, at its import. It moves
+no file for us: version 2.4.0 can't resume and doesn't verify.
 """
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, constants, get_token, hf_hub_url
+from huggingface_hub import HfApi, ModelInfo, constants, get_token, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -40,10 +40,10 @@ class Hub:
 
     def folder(self, repo: str) -> Path:
         """Return the cache folder of a repository."""
-        return self.cache_dir / repo_folder_name(repo_id=repo, repo_type="model")
+        return self.cache_dir / str(repo_folder_name(repo_id=repo, repo_type="model"))
 
     def lock_path(self, repo: str, sha256: str) -> Path:
-        """Return the lock of one file: the one huggingface_hub takes, so that it waits for us and we for it."""
+        """Return the lock of one file, the one huggingface_hub takes: it waits for us and we for it."""
         return self.cache_dir / ".locks" / self.folder(repo).name / f"{sha256}.lock"
 
     def url(self, repo: str, commit: str, name: str) -> str:
@@ -103,10 +103,10 @@ def latest_commit(hub: Hub, repo: str, revision: str, timeout_s: float) -> str:
         raise _nonsense(repo) from error
 
 
-def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: bool):  # noqa: ANN202 - the library is untyped here
+def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: bool) -> ModelInfo:
     check_repo(repo)
-    # The switch of HF_HUB_DISABLE_TELEMETRY. Left alone the library asks the hub for a list of agent programs
-    # (GET /api/agent-harnesses) to name one in its User-Agent. Source: huggingface_hub 2.4.0, utils/_headers.py.
+    # What HF_HUB_DISABLE_TELEMETRY sets. Left alone the library asks the hub for a list of programs (GET
+    # /api/agent-harnesses) to name one in its User-Agent. Source: huggingface_hub 2.4.0, utils/_headers.py.
     constants.HF_HUB_DISABLE_TELEMETRY = True
     api = HfApi(
         endpoint=hub.endpoint, token=hub.token or False, library_name="qwenctl", library_version=__version__

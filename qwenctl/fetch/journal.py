@@ -1,7 +1,7 @@
-"""Remember which ranges of a partial file are on the disk. A line is written only after its bytes were synced.
+"""Remember which ranges of a partial file are on the disk. A line is written only after its bytes are.
 
-The journal lies beside the partial file: one header line that says which file and range size it is about, then
-one line for each finished range. A torn or foreign line ends it; what it doesn't say is fetched again.
+The journal lies beside the partial file: one line that says which file and range size it is about, then one
+for each finished range. A torn or foreign line ends it; what it doesn't say is fetched again.
 """
 
 import json
@@ -63,7 +63,7 @@ class Journal:
             self.done.add(int(line))
 
     def open(self) -> None:
-        """Be ready to add: to what was read, or to a new journal. Renamed into place: a kill here loses nothing."""
+        """Be ready to add to what was read. Renamed into place: a kill here loses nothing."""
         head = {"qwenctl": 1, "bytes": self.bytes, "sha256": self.sha256, "range_bytes": self.range_bytes}
         lines = [json.dumps(head), *map(str, sorted(self.done)), ""]
         whole = self.path.with_name(f"{self.path.name}.tmp")

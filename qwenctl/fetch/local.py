@@ -7,7 +7,7 @@ from qwenctl.fetch.request import Artifact, ArtifactFile
 
 
 def local_artifact(path: Path, architecture: str | None = None) -> Artifact:
-    """Return a file, with its other parts if it is split, as an artifact once it is checked as a GGUF. Blocks.
+    """Return a file, with its other parts if it is split, once it is checked as a GGUF. Blocks.
 
     Its hash is not taken: there is nothing to compare it with.
 

@@ -73,7 +73,7 @@ def _check_pin(found: RemoteFile, size: int | None, sha256: str | None, repo: st
     if sha256 is not None and found.sha256 is not None and found.sha256 != sha256:
         raise FetchError(
             f"cannot use {found.name} of {repo}: its sha256 is {found.sha256}, the profile pins {sha256}",
-            hint="the repository or the profile is not what it says; set [model] revision to choose for yourself",
+            hint="one of the two is not what it says; set [model] revision to choose for yourself",
         )
     if sha256 is None and size is not None and found.bytes != size:
         raise FetchError(

@@ -1,6 +1,6 @@
-"""Remember in the state folder which artifacts are used: commit, paths, hashes. A JSON file, renamed into place.
+"""Remember in the state folder which artifacts are used: commit, paths, hashes. One JSON file.
 
-A recorded file counts as verified while its size and modification time are those of the moment it was hashed.
+A recorded file counts as verified while its size and modification time are those of when it was hashed.
 """
 
 import json
@@ -91,7 +91,7 @@ class Records(_Model):
 
 
 def read_records(state_dir: Path) -> Records:
-    """Return what is recorded; nothing where there is no record or it can't be understood (it can be made again)."""
+    """Return what is recorded: nothing where there is no record or it makes no sense (it is made anew)."""
     try:
         return Records.model_validate_json((state_dir / FILE).read_bytes())
     except (OSError, ValidationError):
@@ -123,8 +123,15 @@ def record(state_dir: Path, request: FetchRequest, artifact: Artifact, *, fetche
             for file in artifact.files
         ),
     )
-    old = read_records(state_dir).artifacts
-    write_records(state_dir, (*(other for other in old if not other.answers(request)), entry))
+    others = []
+    for other in read_records(state_dir).artifacts:
+        if not other.answers(request):
+            others.append(other)
+        elif (
+            other.commit != entry.commit
+        ):  # an update came: the old one is still on the disk, for prune to find
+            others.append(other.model_copy(update={"revision": other.commit}))
+    write_records(state_dir, (*others, entry))
 
 
 def write_records(state_dir: Path, artifacts: tuple[Recorded, ...]) -> None:

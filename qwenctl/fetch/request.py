@@ -81,7 +81,7 @@ class ArtifactFile:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A verified artifact. ``path`` is what llama-server's ``-m`` gets. No repository: a file of this machine."""
+    """A verified artifact. ``path`` is what ``-m`` gets. No repository: a file of this machine."""
 
     files: tuple[ArtifactFile, ...]
     repo: str | None = None

@@ -1,4 +1,4 @@
-"""Find out which files at which commit a request means, patiently: the one place that asks the hub for metadata."""
+"""Find out which files at which commit a request means: ask the hub for metadata, patiently."""
 
 import asyncio
 from collections.abc import Callable

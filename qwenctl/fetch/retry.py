@@ -9,7 +9,7 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524,
 """Statuses that pass by themselves. Source: RFC 9110 and 6585; 52x are Cloudflare's."""
 
 EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""What a storage answers to a signed link that is too old. Source: S3, CloudFront and Azure error references."""
+"""What a storage answers to a signed link that is too old. Source: S3, CloudFront, Azure error references."""
 
 
 class PassingError(FetchError):

@@ -1,7 +1,7 @@
 """Move one file's bytes: several ranged connections, resumable, hashed behind the growing prefix.
 
 What is promised: a range is in the journal only when its bytes are synced, so a kill at any moment costs each
-connection at most the range it was working on; and nothing leaves here as done whose sha256 is not the wanted one.
+connection at most the range it was working on. The caller compares the hash.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeVar
 
-import httpx
+import aiohttp
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch.disk import PartialFile, cannot
@@ -54,12 +55,13 @@ class Transfer:
 
     def __init__(  # noqa: PLR0913 - the parts are made by the caller, who owns them
         self,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
         links: Links,
         file: RemoteFile,
         partial: PartialFile,
         journal: Journal,
         connections: int,
+        *,
         world: World,
         on_bytes: OnBytes,
     ) -> None:
@@ -127,7 +129,7 @@ class Transfer:
                 before = piece.at
                 try:
                     await self._read_piece(piece)
-                except (httpx.TransportError, PassingError) as error:
+                except (aiohttp.ClientError, TimeoutError, PassingError) as error:
                     failures = 1 if piece.at - before >= PROGRESS_BYTES else failures + 1
                     await self._pause(failures, error)
             await self._commit(index)
@@ -137,13 +139,12 @@ class Transfer:
         asked = {"range": f"bytes={piece.at}-{piece.end - 1}"}
         if self._etag is not None:
             asked["if-range"] = self._etag
-        request = self._client.stream("GET", link.url, headers=link.headers | asked, follow_redirects=True)
-        async with request as response:
+        async with self._client.get(link.url, headers=link.headers | asked) as response:
             end = self._accept_part(response, link, piece)
             chunks: list[bytes] = []
             size = 0
             try:
-                async for chunk in response.aiter_raw():
+                async for chunk in response.content.iter_any():
                     if piece.at + size + len(chunk) > end:
                         raise PassingError(
                             f"cannot fetch {self._file.name}: the server sent more than it said"
@@ -161,17 +162,17 @@ class Transfer:
             if piece.at < end:
                 raise PassingError(f"cannot fetch {self._file.name}: the answer ended early")
 
-    def _accept_part(self, response: httpx.Response, link: Link, piece: _Piece) -> int:
-        """Return where the answer's bytes end, or raise what it means instead. In this order:
+    def _accept_part(self, response: aiohttp.ClientResponse, link: Link, piece: _Piece) -> int:
+        """Return where the answer's bytes end, or raise what it means instead.
 
-        1. A refusal. 2. The whole file: it changed since the ETag was noted, or ranges are ignored. 3. A part:
-        of the right place, size and ETag.
+        In this order: 1. A refusal. 2. Another ETag than before. 3. The whole file: ranges are ignored. 4. A
+        part, which must be of the right place and size.
         """
         self._accept_status(response, link)
         etag = response.headers.get("etag")
         if self._etag is not None and etag is not None and etag != self._etag:
             self._note_change(etag, link)
-        if response.status_code == httpx.codes.OK:
+        if response.status == HTTPStatus.OK:
             raise _RangesIgnored
         part = content_range(response.headers.get("content-range"))
         if part is None or part.start != piece.at or part.end > piece.end:
@@ -184,11 +185,11 @@ class Transfer:
             self._etag = etag
         return part.end
 
-    def _accept_status(self, response: httpx.Response, link: Link) -> None:
-        status = response.status_code
-        if status in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+    def _accept_status(self, response: aiohttp.ClientResponse, link: Link) -> None:
+        status = response.status
+        if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             return
-        if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise self._strike(
                 link, f"it has no byte {self._file.bytes - 1}, the hub lists {self._file.bytes} bytes"
             )
@@ -208,7 +209,7 @@ class Transfer:
         return FetchError(message) if self._strikes > STRIKES else PassingError(message, 0)
 
     def _note_change(self, etag: str, link: Link) -> None:
-        """Take over another ETag: the commit is pinned, the fresh link is checked, and the hash decides in the end.
+        """Take over another ETag: the commit is pinned, the fresh link checked, the hash decides in the end.
 
         Storages that give each of their machines an ETag of its own are asked without one after a few.
         """
@@ -227,23 +228,21 @@ class Transfer:
             before = len(self._have)
             try:
                 await self._read_whole()
-            except (httpx.TransportError, PassingError) as error:
+            except (aiohttp.ClientError, TimeoutError, PassingError) as error:
                 self._bytes = self._journal.done_bytes
                 failures = 1 if len(self._have) > before else failures + 1
                 await self._pause(failures, error)
 
     async def _read_whole(self) -> None:
         link = await self._links.get()
-        async with self._client.stream(
-            "GET", link.url, headers=link.headers, follow_redirects=True
-        ) as response:
+        async with self._client.get(link.url, headers=link.headers) as response:
             self._accept_status(response, link)
             length = response.headers.get("content-length", str(self._file.bytes))
-            if length != str(self._file.bytes) or response.status_code != httpx.codes.OK:
+            if length != str(self._file.bytes) or response.status != HTTPStatus.OK:
                 raise self._strike(link, f"it has {length} bytes, the hub lists {self._file.bytes}")
             index = 0
             start, end = self._journal.span(0)
-            async for chunk in response.aiter_raw(WRITE_BYTES):
+            async for chunk in response.content.iter_any():
                 rest = memoryview(chunk)
                 while rest:
                     if index >= self._journal.count:
@@ -288,7 +287,7 @@ class Transfer:
             self._prefix += 1
         self._hash.advance(min(self._prefix * self._journal.range_bytes, self._file.bytes))
 
-    async def _pause(self, failures: int, error: httpx.TransportError | PassingError) -> None:
+    async def _pause(self, failures: int, error: aiohttp.ClientError | TimeoutError | PassingError) -> None:
         """Wait before the next try, or raise what stood in the way of the last one."""
         patience = self._world.patience
         cause = str(error) or type(error).__name__

@@ -60,7 +60,8 @@ class PrefixHash:
                     ready = self._ready
                 size = os.preadv(self._fd, [view[: min(BLOCK_BYTES, ready - self.hashed)]], self.hashed)
                 if size == 0:
-                    raise OSError(0, "it became shorter")
+                    self._error = OSError(0, "it became shorter")
+                    return
                 self._hash.update(view[:size])
                 self.hashed += size
         except OSError as error:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from qwenctl.fetch.disk import MARGIN_BYTES
 from qwenctl.fetch.retry import Patience
 
+PATIENCE = Patience()
+ASK_PATIENCE = Patience(attempts=5)  # for metadata: someone waits, and nothing is half done
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -17,9 +20,7 @@ class World:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     spread: Callable[[], float] = random.random
-    patience: Patience = Patience()
-    ask_patience: Patience = Patience(
-        attempts=5
-    )  # for the hub's metadata: someone waits, nothing is half done
+    patience: Patience = PATIENCE
+    ask_patience: Patience = ASK_PATIENCE
     margin_bytes: int = MARGIN_BYTES
     waiting_s: float = 0.5  # between two looks at a lock somebody else holds

@@ -107,9 +107,13 @@ class FakeHub:
     async def serve(self, started: Callable[[], None]) -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self._stop = lambda: loop.call_soon_threadsafe(stopping.set)
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(stopping.set)
+
+        self._stop = stop
         runners = []
-        for handler in (self._hub, self._storage):
+        for handler in (self._hub, self._store):
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", handler)
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
@@ -171,7 +175,7 @@ class FakeHub:
         location = f"{self.storage}/{self.sha256(name)}?name={name}&key={key}"
         return web.Response(status=302, headers=headers | {"Location": location})
 
-    async def _storage(self, request: web.Request) -> web.StreamResponse:
+    async def _store(self, request: web.Request) -> web.StreamResponse:
         fault = await self._ask("bytes", request)
         if refusal := _refusal(fault):
             return refusal
@@ -181,7 +185,7 @@ class FakeHub:
             return web.Response(status=403, text="the link has expired")
         return await self._send(request, request.query["name"], fault, {"ETag": '"storage-1"'})
 
-    async def _send(
+    async def _send(  # noqa: C901 - every fault of a body has its line
         self, request: web.Request, name: str, fault: Fault | None, headers: dict[str, str]
     ) -> web.StreamResponse:
         fault = fault or Fault()
