@@ -39,7 +39,13 @@ ONLY_IN: dict[str, set[str]] = {
         "client.sandbox",
     },
     "asyncio": {
+        # transfer was cut into files of a readable length: all of these wait for the hub
         "fetch.transfer",
+        "fetch.link",
+        "fetch.resolve",
+        "fetch.artifact",
+        "fetch.remote_header",
+        "fetch.world",
         "supervise.child",
         "supervise.health",
         "supervise.supervisor",

@@ -70,7 +70,7 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool) 
     prepared = prepare.prepare(wanted)
     prepare.check_address(prepare.address(prepared.resolved.settings))
     if prepare.is_local(prepared.resolved):
-        prepare.spec(prepared, prepare.obtain(prepared))
+        prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})
     session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
     start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])

@@ -4,8 +4,9 @@ Each step is its own function, so that a command stops where it needs to. Everyt
 while an older server still answers; nothing here starts or stops one.
 """
 
+import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,16 +14,20 @@ from qwenctl import paths
 from qwenctl.control.folder import read_overrides
 from qwenctl.demo.model import make_model
 from qwenctl.errors import LaunchError, NoFitError, NoServerError
+from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.local import local_artifact
+from qwenctl.fetch.preview import expected_path
+from qwenctl.fetch.request import Progress, request_for
 from qwenctl.hardware.detect import Probe, detect
 from qwenctl.hardware.devices import parse_devices, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
-from qwenctl.launch.binary import Server, ask_server, check_model, find_server, list_devices
+from qwenctl.launch.binary import Server, ask_server, find_server, list_devices
 from qwenctl.launch.spec import Address, LaunchSpec
 from qwenctl.plan.load import load_profile, load_profiles
 from qwenctl.plan.planner import NoFit, Plan, find_quant, plan
-from qwenctl.plan.profile import Profile
+from qwenctl.plan.profile import Profile, Quant
 from qwenctl.plan.wire import no_fit_to_json
 from qwenctl.settings.load import Loaded, load, merge, read_file
 from qwenctl.settings.types import Settings
@@ -148,22 +153,48 @@ def model_path(resolved: Resolved, chosen: Plan) -> Path:
     """Return where the model file is, or will be once it is fetched."""
     if resolved.settings.model.path is not None:
         return Path(resolved.settings.model.path).expanduser().absolute()
-    if resolved.profile.generated:
+    wanted = request_for(resolved.profile, _quant(resolved, chosen), resolved.settings)
+    if wanted is None:
         return paths.cache_dir() / "demo" / chosen.files[0].name
-    raise NotImplementedError
+    return expected_path(wanted, paths.state_dir())
 
 
-def obtain(prepared: Prepared) -> Path:
-    """Make sure the model file is there and looks like one; return its path.
+def is_local(resolved: Resolved) -> bool:
+    """Return whether the model needs no hub: made here, or named by path."""
+    return resolved.profile.generated or resolved.settings.model.path is not None
+
+
+def obtain_local(prepared: Prepared) -> Path:
+    """Return the model file of a plan that needs no hub, made if it is to be made, and checked.
 
     Raises:
-        LaunchError: it is missing or no GGUF.
+        FetchError: it is missing, no whole GGUF, or of another architecture.
+        LaunchError: it cannot be made.
     """
-    path = model_path(prepared.resolved, prepared.plan)
-    if prepared.resolved.profile.generated and prepared.resolved.settings.model.path is None:
-        make_model(path, prepared.resolved.profile.architecture)
-    check_model(path)
-    return path
+    resolved = prepared.resolved
+    path = model_path(resolved, prepared.plan)
+    if resolved.settings.model.path is None:
+        make_model(path, resolved.profile.architecture)
+    return local_artifact(path, resolved.profile.architecture.name).path
+
+
+async def obtain(prepared: Prepared, on_progress: Callable[[Progress], None]) -> Path:
+    """Return the verified model file, fetched if need be.
+
+    Raises:
+        FetchError: it cannot be had; what has arrived is kept.
+        LaunchError: it cannot be made.
+    """
+    resolved = prepared.resolved
+    quant = _quant(resolved, prepared.plan)
+    wanted = None if is_local(resolved) else request_for(resolved.profile, quant, resolved.settings)
+    if wanted is None:
+        return await asyncio.to_thread(obtain_local, prepared)
+    return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
+
+
+def _quant(resolved: Resolved, chosen: Plan) -> Quant:
+    return find_quant(resolved.profile, chosen.quant)
 
 
 def spec(prepared: Prepared, model: Path) -> LaunchSpec:
@@ -208,11 +239,6 @@ def command_line(resolved: Resolved, surveyed: Surveyed, chosen: Plan) -> tuple[
 def address(settings: Settings) -> Address:
     """Return where the endpoint listens."""
     return Address(settings.server.host, settings.server.port)
-
-
-def is_local(resolved: Resolved) -> bool:
-    """Return whether the model needs no hub: made here, or named by path."""
-    return resolved.profile.generated or resolved.settings.model.path is not None
 
 
 def _devices(settings: Settings, hardware: Hardware, chosen: Plan) -> tuple[str, ...] | None:

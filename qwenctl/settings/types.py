@@ -24,6 +24,9 @@ class Model(Section):
     quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
     prefer: Prefer = Field("balanced", description="what to keep where memory is short")
     path: str | None = Field(None, description="a GGUF file on this machine; the hub is not asked")
+    repo: str | None = Field(None, description="another repository of the hub, OWNER/NAME")
+    file: str | None = Field(None, description="a file of the repository, instead of the quant's")
+    revision: str | None = Field(None, description="branch, tag or commit, instead of the profile's")
 
 
 class Context(Section):
@@ -88,6 +91,14 @@ class Hardware(Section):
     reserve_mib: int = Field(0, ge=0, description="memory left to other programs on each device")
 
 
+class Fetch(Section):
+    """How files come from the hub."""
+
+    connections: int = Field(4, ge=1, le=16, description="connections for each file")
+    range_mib: int = Field(8, ge=1, le=256, description="size of one request; a kill costs at most that")
+    offline: bool = Field(default=False, description="never ask the hub")
+
+
 class Settings(Section):
     """Everything a person can set."""
 
@@ -99,3 +110,6 @@ class Settings(Section):
     server: Server = Server()
     supervise: Supervise = Supervise()
     hardware: Hardware = Hardware()
+
+
+    fetch: Fetch = Fetch()
