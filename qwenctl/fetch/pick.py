@@ -20,7 +20,7 @@ def pick(listing: tuple[RemoteFile, ...], request: FetchRequest) -> tuple[Remote
     """
     known = {file.name: file for file in listing}
     names = _with_parts(request.names)
-    if not all(name in known for name in names):
+    if not names or not all(name in known for name in names):
         names = _by_pattern(known, request)
     files = tuple(known[name] for name in names)
     for wanted in request.files:
