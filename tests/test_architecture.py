@@ -52,6 +52,7 @@ ONLY_IN: dict[str, set[str]] = {
         "gate",
         "control",
         "client",
+        "cli.fetch",  # runs one fetch to its end
     },
     "huggingface_hub": {"fetch.hub"},
     "platformdirs": {"paths"},
@@ -70,13 +71,18 @@ def name_of(path: Path) -> str:
 TREES = {name_of(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in MODULES}
 
 
+NAMES = {name_of(path) for path in MODULES}
+
+
 def imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield node.module or ""
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            yield from (name if name.removeprefix("qwenctl.") in NAMES else module for name in names)
 
 
 def within(module: str, places: set[str]) -> bool:

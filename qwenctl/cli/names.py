@@ -8,6 +8,7 @@ COMMANDS = {
     "status": "Show what the daemon is doing.",
     "logs": "Show what the server printed.",
     "plan": "Explain which quant and context this machine gets.",
+    "fetch": "Get the model file, nothing else.",
     "argv": "Print llama-server's command line.",
     "hardware": "Show what this machine is.",
     "profiles": "List the model profiles.",

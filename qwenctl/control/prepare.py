@@ -15,8 +15,8 @@ from qwenctl.control.folder import read_overrides
 from qwenctl.demo.model import make_model
 from qwenctl.errors import LaunchError, NoFitError, NoServerError
 from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.expected import expected_path
 from qwenctl.fetch.local import local_artifact
-from qwenctl.fetch.preview import expected_path
 from qwenctl.fetch.request import Progress, request_for
 from qwenctl.hardware.detect import Probe, detect
 from qwenctl.hardware.devices import parse_devices, usable

@@ -110,6 +110,4 @@ class Settings(Section):
     server: Server = Server()
     supervise: Supervise = Supervise()
     hardware: Hardware = Hardware()
-
-
     fetch: Fetch = Fetch()

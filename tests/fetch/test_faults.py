@@ -10,7 +10,7 @@ import pytest
 from qwenctl.errors import ExitCode, FetchError
 from qwenctl.fetch.retry import Patience
 from tests.fakes.desk import REQUEST, Desk
-from tests.fakes.hub import COMMIT, REPO, Asked, Fault, FakeHub
+from tests.fakes.hub import COMMIT, REPO, Asked, FakeHub, Fault
 
 MIB = 2**20
 
