@@ -7,13 +7,11 @@ Two conventions: ``llama-fit-params`` (logits for a whole batch), and llama-serv
 import argparse
 import json
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +25,7 @@ from qwenctl.launch.engine import ask, in_engine_convention
 from qwenctl.plan.load import read_profile
 from qwenctl.plan.memory import MIB, Load, device_parts
 from qwenctl.plan.profile import Profile, Quant
+from tests.fakes.rpc import worker
 from tests.fakes.shaped import header_bytes, shaped_quant, types_of, write_shaped
 
 PROFILES = ("qwen3.6-27b", "qwen3.5-9b", "qwen3.5-4b")
@@ -130,30 +129,6 @@ def shape(
     header = header_bytes(profile.architecture, types, quant)
     model = profile.architecture.model_copy(update={"header_bytes": header})
     return profile.model_copy(update={"architecture": model}), quant, path
-
-
-@contextmanager
-def worker(tools: Path) -> Iterator[str]:
-    """Run an RPC worker on loopback and yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [tools / "ggml-rpc-server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(500):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.01)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def server_projects(tools: Path, path: Path, load: Load, address: str) -> int:

@@ -7,6 +7,8 @@ src/llama-context.cpp, and the captured samples in tests/launch/captured.
 import re
 from dataclasses import dataclass
 
+from qwenctl.plan.memory import MIB, Memory
+
 HOST = ("CPU", "CPU_Mapped", "CPU_REPACK", "Host")
 """Buffer names that are the host's memory, beside pinned ones such as CUDA_Host."""
 
@@ -76,6 +78,24 @@ def parse_log(text: str) -> Buffers:
         offloaded=(int(offloaded[-1][0]), int(offloaded[-1][1])) if offloaded else None,
         reduced_context=(int(reduced[-1][0]), int(reduced[-1][1])) if reduced else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A prediction beside what was really allocated, on the devices, or on the host where there is none."""
+
+    predicted_bytes: int
+    actual_bytes: int
+    error_percent: float
+    partly_on_cpu: bool
+
+
+def compare(memory: Memory, said: Buffers) -> Loaded:
+    """Return how far a plan's prediction is from the buffers of the load that followed."""
+    caches = memory.cache_bytes + memory.checkpoints_bytes
+    predicted = memory.device_bytes if memory.devices else memory.host_bytes - caches
+    actual = int((said.device_mib if memory.devices else said.host_mib) * MIB)
+    return Loaded(predicted, actual, error_percent(predicted, actual), said.partly_on_cpu)
 
 
 def error_percent(predicted: float, actual: float) -> float:

@@ -161,7 +161,7 @@ def memory(machine: Machine, need: Need, judged: Judged) -> Memory:
         for accelerator, part, budget in zip(machine.accelerators, need.parts, budgets, strict=True)
     )
     budget = sum(budgets) if devices else machine.ram_budget
-    capacity = sum(machine.usable) if devices else machine.ram_bytes
+    capacity = judged.wired_bytes or (sum(machine.usable) if devices else machine.ram_bytes)
     ram_need = need.host_bytes if machine.kind == "dedicated" else need.total_bytes
     room = min(
         (*(device.budget_bytes - device.need_bytes for device in devices), machine.ram_budget - ram_need)

@@ -65,7 +65,7 @@ def read_profile(path: Path) -> Profile:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"cannot read profile {path}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a typo explains most
         where = ".".join(str(part) for part in first["loc"])
         cause = f"{where}: {_cause(first)}" if where else _cause(first)
         raise ProfileError(f"cannot use profile {path}: {cause}", hint=_nearest_key(first)) from error
@@ -92,7 +92,7 @@ def _nearest_key(error: ErrorDetails) -> str | None:
     for part in error["loc"][:-1]:
         if isinstance(part, str) and isinstance(table, type) and issubclass(table, BaseModel):
             fields = {info.alias or name: info.annotation for name, info in table.model_fields.items()}
-            table = _model_in(fields.get(part))
+            table = _model_in(fields[part]) if part in fields else table  # else a name within a dict
     if not (isinstance(table, type) and issubclass(table, BaseModel)):
         return None
     names = [info.alias or name for name, info in table.model_fields.items()]

@@ -1,7 +1,7 @@
 """Choose the quant, the context and the KV type for a machine. Pure: no I/O, and total.
 
 Memory decides, the profile's rows recommend: order.py lists what could be run, budget.py judges each
-candidate, the first that fits is the plan. Without one, the first that fits with a named fix; else reasons.
+candidate, the first that fits is the plan. Without one, the first that fits with a named fix; else
 """
 
 import difflib
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from qwenctl.errors import SettingsError
 from qwenctl.hardware.facts import Accelerator, Hardware, ServerFacts
-from qwenctl.plan import reasons
 from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
 from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
 from qwenctl.plan.order import Candidate, candidates, recommended
 from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, Tried
 from qwenctl.plan.profile import Profile, Quant
+from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
 from qwenctl.plan.speed import speed
 from qwenctl.settings.types import Settings
 
@@ -50,7 +50,7 @@ def plan(
     extras: Extras = Extras(),  # noqa: B008  frozen, and nothing extra is the plain case
 ) -> Plan | NoFit:
     """Return the best choice for this machine, or why there is none. ``server`` is None when unknown."""
-    usable, warnings = _usable(hardware, server)
+    usable, said = _usable(hardware, server)
     question = _Question(machines(usable), profile, settings, extras)
     bans = tuple(_ban(question, one) for one in sorted(refused, key=repr) if profile.quant(one.quant))
     tried: list[Tried] = []
@@ -67,13 +67,10 @@ def plan(
     if chosen is None:
         return _no_fit(usable, question, tried, siblings)
     shown = (
-        *(
-            reasons.considered(one, reasons.reason_of(one, chosen, settings))
-            for one in _distinct(tried, chosen)
-        ),
+        *(considered(one, reason_of(one, chosen, settings)) for one in _distinct(tried, chosen)),
         *_others(question, tried),
     )
-    return _plan(usable, profile, settings, chosen, shown, warnings)
+    return _plan(usable, profile, settings, chosen, shown, said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +181,7 @@ def _others(question: _Question, tried: list[Tried]) -> Iterator[Considered]:
             one = _best_way(
                 question, Candidate(quant, tokens, kv_type, wanted.cache_ram_mib, wanted.checkpoints)
             )
-            yield reasons.considered(one, reasons.untried(one, row, profile, settings))
+            yield considered(one, untried(one, row, profile, settings))
 
 
 def _plan(
@@ -193,7 +190,7 @@ def _plan(
     settings: Settings,
     chosen: Tried,
     shown: tuple[Considered, ...],
-    warnings: tuple[str, ...],
+    said: tuple[str, ...],
 ) -> Plan:
     candidate, machine = chosen.candidate, chosen.machine
     fix = None
@@ -214,7 +211,7 @@ def _plan(
         verdict=chosen.judged.verdict,
         memory=memory(machine, chosen.need, chosen.judged),
         considered=shown,
-        warnings=(*warnings, *reasons.warnings(hardware, profile, settings, chosen, fix, pace)),
+        warnings=(*said, *warnings(hardware, profile, settings, chosen, fix, pace)),
         devices=machine.ids,
         fix=fix,
         speed=pace,
@@ -230,10 +227,10 @@ def _no_fit(
     if asked != "auto" and profile.quant(asked) is None:
         return NoFit(profile.name, f"profile {profile.name} has no quant {asked!r}", None, ())
     shown = [
-        *(reasons.considered(one, reasons.reason_of(one, None, settings)) for one in _distinct(tried, None)),
+        *(considered(one, reason_of(one, None, settings)) for one in _distinct(tried, None)),
         *_bottoms(question, tried),
     ]
-    reason = reasons.no_fit_reason(question.ways[0], profile, settings, shown)
+    reason = no_fit_reason(question.ways[0], profile, settings, shown)
     sibling = _sibling(hardware, profile, settings, siblings)
     fitting = [one.quant for one in shown if one.verdict != "no"]
     hint = f"qwenctl up --profile {sibling}" if sibling else None
@@ -252,7 +249,7 @@ def _bottoms(question: _Question, tried: list[Tried]) -> Iterator[Considered]:
     for quant in profile.quants:
         if quant.name not in seen:
             one = _best_way(question, Candidate(quant, least, kv_type, 0, 0))
-            yield reasons.considered(one, reasons.bottom(one))
+            yield considered(one, bottom(one))
 
 
 def _sibling(
