@@ -17,7 +17,8 @@ PURE = set(
     """
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
-    plan.profile plan.memory plan.planner launch.spec launch.flags launch.argv
+    plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
+    plan.wire launch.spec launch.buffers launch.flags launch.argv
     supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
     """.split()
 )
@@ -38,13 +39,20 @@ ONLY_IN: dict[str, set[str]] = {
         "client.sandbox",
     },
     "asyncio": {
+        # transfer was cut into files of a readable length: all of these wait for the hub
         "fetch.transfer",
+        "fetch.link",
+        "fetch.resolve",
+        "fetch.artifact",
+        "fetch.remote_header",
+        "fetch.world",
         "supervise.child",
         "supervise.health",
         "supervise.supervisor",
         "gate",
         "control",
         "client",
+        "cli.fetch",  # runs one fetch to its end
     },
     "huggingface_hub": {"fetch.hub"},
     "platformdirs": {"paths"},
@@ -63,13 +71,18 @@ def name_of(path: Path) -> str:
 TREES = {name_of(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in MODULES}
 
 
+NAMES = {name_of(path) for path in MODULES}
+
+
 def imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield node.module or ""
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            yield from (name if name.removeprefix("qwenctl.") in NAMES else module for name in names)
 
 
 def within(module: str, places: set[str]) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from qwenctl.cli.asked import request
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control import prepare
 from qwenctl.launch.argv import lines
@@ -26,5 +26,5 @@ def command(
     resolved = prepare.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
     surveyed = prepare.survey(resolved, hardware)
     chosen = prepare.choose(resolved, surveyed.hardware)
-    words = prepare.command_line(resolved, surveyed.server, chosen)
+    words = prepare.command_line(resolved, surveyed, chosen)
     return Result({"argv": list(words)}, shlex.join(words) if shell else "\n".join(lines(words)))

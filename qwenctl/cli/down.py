@@ -6,7 +6,7 @@ import signal
 import click
 
 from qwenctl import paths
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.call import call
 from qwenctl.control.folder import running

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.folder import SERVER_LOG
 from qwenctl.errors import NotRunningError

@@ -1,14 +1,14 @@
 """``qwenctl plan``: which quant and context this machine gets, and why."""
 
-import dataclasses
 from pathlib import Path
 
 import click
 
 from qwenctl.cli.asked import request
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control import prepare
+from qwenctl.plan.wire import to_json
 
 
 @click.command("plan", epilog="Example: qwenctl plan --hardware machine.json --json")
@@ -22,7 +22,6 @@ def command(session: Session, hardware: Path | None, quant: str | None, ctx: int
     resolved = prepare.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
     surveyed = prepare.survey(resolved, hardware)
     chosen = prepare.choose(resolved, surveyed.hardware)
-    data = dataclasses.asdict(dataclasses.replace(chosen, files=()))
-    data["argv"] = list(prepare.command_line(resolved, surveyed.server, chosen))
+    data = to_json(chosen, prepare.command_line(resolved, surveyed, chosen))
     what = f"{chosen.profile} {chosen.quant}, {chosen.context_tokens:,} tokens, KV {chosen.kv_type}"
     return Result(data, f"{what}: {chosen.verdict}")

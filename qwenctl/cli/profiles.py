@@ -3,7 +3,7 @@
 import click
 
 from qwenctl import paths
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.plan.load import find_profiles, load_profile, read_profile
 

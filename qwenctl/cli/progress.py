@@ -1,8 +1,9 @@
-"""Show what ``up`` is waiting for: a spinner and a bar on a terminal, a line a change elsewhere."""
+"""Show what ``up`` is waiting for: a spinner, the daemon's download as a bar; elsewhere a line a change."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from qwenctl.cli.bar import Bar, Moved
 from qwenctl.cli.output import Session
 
 if TYPE_CHECKING:
@@ -10,7 +11,6 @@ if TYPE_CHECKING:
 
 WORDS = {
     "planning": "planning",
-    "fetching": "fetching the model",
     "starting": "loading the model",
     "stopping": "stopping the old server",
     "backoff": "waiting before the next try",
@@ -24,28 +24,48 @@ class Watch:
         self._session = session
         self._said: str | None = None
         self._spinner: Spinner | None = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> "Watch":
-        if self._session.drawing:
-            from rich.console import Console
-
-            self._spinner = Console(stderr=True).status("waiting")
-            self._spinner.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._spinner is not None:
-            self._spinner.stop()
+        self._stop()
 
     def __call__(self, status: dict[str, object]) -> None:
         """Take the newest status."""
-        text = WORDS.get(str(status.get("phase")))
-        if text is None or text == self._said:
+        download = status.get("download")
+        if status.get("phase") == "fetching" and isinstance(download, dict):
+            self._transfer(Moved(**{name: download[name] for name in Moved._fields if name in download}))
             return
-        self._said = text
-        if self._spinner is not None:
-            self._spinner.update(text)
-        else:
+        text = WORDS.get(str(status.get("phase")))
+        if text is not None and text != self._said:
+            self._said = text
+            self._spin(text)
+
+    def _transfer(self, moved: Moved) -> None:
+        if self._bar is None:
+            self._stop()
+            self._bar = Bar(self._session)
+        self._bar(moved)
+
+    def _spin(self, text: str) -> None:
+        if not self._session.drawing:
             self._session.say(text)
+            return
+        if self._spinner is None:
+            from rich.console import Console
+
+            self._stop()
+            self._spinner = Console(stderr=True).status(text)
+            self._spinner.start()
+        self._spinner.update(text)
+
+    def _stop(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+        self._spinner = self._bar = None

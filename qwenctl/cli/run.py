@@ -3,7 +3,7 @@
 import click
 
 from qwenctl.cli.asked import request
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.daemon import start
 

@@ -7,7 +7,7 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli.asked import request
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control import prepare
 from qwenctl.settings.load import known_keys, value_of

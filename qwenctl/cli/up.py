@@ -7,12 +7,12 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli.asked import config, flags
-from qwenctl.cli.main import common
+from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import Watch
 from qwenctl.control import prepare
 from qwenctl.control.call import call
-from qwenctl.control.folder import OVERRIDES, read_overrides, running, write_json
+from qwenctl.control.folder import CONTROL_SOCKET, OVERRIDES, read_overrides, running, write_json
 from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
 from qwenctl.settings.load import merge
@@ -40,7 +40,9 @@ def command(
 
     Flags are kept until --reset: the next up, and the service, use them again.
     """
-    folder = paths.private_dir(paths.state_dir())
+    folder = paths.state_dir()
+    paths.socket_path(folder, CONTROL_SOCKET)
+    paths.private_dir(folder)
     given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
     kept = {} if switches["reset"] else read_overrides(folder)
     wanted = prepare.Request(folder, {}, config(session), merge(kept, given))
@@ -68,7 +70,7 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool) 
     prepared = prepare.prepare(wanted)
     prepare.check_address(prepare.address(prepared.resolved.settings))
     if prepare.is_local(prepared.resolved):
-        prepare.spec(prepared, prepare.obtain(prepared))
+        prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})
     session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
     start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])

@@ -17,6 +17,7 @@ from qwenctl.control import prepare as prep
 from qwenctl.control.endpoint import serve
 from qwenctl.control.protocol import (
     ConfigStatus,
+    Download,
     LastEnding,
     MemoryStatus,
     Phase,
@@ -24,6 +25,7 @@ from qwenctl.control.protocol import (
     Restarts,
     Status,
 )
+from qwenctl.fetch.request import Progress
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise.child import ChildProcess, spawn
@@ -41,12 +43,13 @@ async def run(request: prep.Request) -> None:
     Raises:
         QwenctlError: the first plan cannot be made; nothing was started.
     """
+    socket = paths.socket_path(request.folder, files.CONTROL_SOCKET)
     folder = paths.private_dir(request.folder)
     os.umask(0o077)
     with files.lock(folder):
         daemon = Daemon(request)
         try:
-            async with serve(daemon, paths.socket_path(folder, files.CONTROL_SOCKET)):
+            async with serve(daemon, socket):
                 await daemon.run()
         finally:
             with contextlib.suppress(OSError):
@@ -61,6 +64,7 @@ class Daemon:
         self._log = LogFile(self._folder / files.SERVER_LOG)
         self._supervisor = Supervisor(lc.Policy(), self._spawn, generates, self._on_change)
         self._prepared: prep.Prepared | None = None
+        self._download: Download | None = None
         self._busy: Phase | None = "planning"
         self._fault: Ending | None = None
         self._pid: int | None = None
@@ -114,11 +118,12 @@ class Daemon:
         try:
             prepared = await asyncio.to_thread(prep.prepare, request)
             self._enter("fetching")
-            model = await asyncio.to_thread(prep.obtain, prepared)
+            model = await prep.obtain(prepared, self._on_progress)
             spec = prep.spec(prepared, model)
             if lc.live(self._supervisor.state) is None:
                 prep.check_address(spec.address)
         finally:
+            self._download = None
             self._enter(None)
         for warning in prepared.plan.warnings:
             log.warning("%s", warning)
@@ -128,6 +133,10 @@ class Daemon:
 
     async def _spawn(self, spec: LaunchSpec) -> ChildProcess:
         return await spawn(spec, self._log.write)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._download = Download(progress.file, progress.bytes, progress.total_bytes, progress.bytes_per_s)
+        self._publish()
 
     def _enter(self, busy: Phase | None) -> None:
         self._busy = busy
@@ -185,6 +194,7 @@ class Daemon:
             memory=MemoryStatus(
                 prepared.plan.memory.device_bytes + prepared.plan.memory.host_bytes if prepared else None
             ),
+            download=self._download,
             version=__version__,
         )
 

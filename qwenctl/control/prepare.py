@@ -4,25 +4,31 @@ Each step is its own function, so that a command stops where it needs to. Everyt
 while an older server still answers; nothing here starts or stops one.
 """
 
+import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.control.folder import read_overrides
 from qwenctl.demo.model import make_model
 from qwenctl.errors import LaunchError, NoFitError, NoServerError
+from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.expected import expected_path
+from qwenctl.fetch.local import local_artifact
+from qwenctl.fetch.request import Progress, request_for
 from qwenctl.hardware.detect import Probe, detect
 from qwenctl.hardware.devices import parse_devices, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
-from qwenctl.launch.argv import argv
-from qwenctl.launch.binary import Server, ask_server, check_model, find_server, list_devices
+from qwenctl.launch.argv import Launch, argv
+from qwenctl.launch.binary import Server, ask_server, find_server, list_devices
 from qwenctl.launch.spec import Address, LaunchSpec
-from qwenctl.plan.load import load_profile
-from qwenctl.plan.planner import NoFit, Plan, plan
-from qwenctl.plan.profile import Profile
+from qwenctl.plan.load import load_profile, load_profiles
+from qwenctl.plan.planner import NoFit, Plan, find_quant, plan
+from qwenctl.plan.profile import Profile, Quant
+from qwenctl.plan.wire import no_fit_to_json
 from qwenctl.settings.load import Loaded, load, merge, read_file
 from qwenctl.settings.types import Settings
 
@@ -69,7 +75,7 @@ def resolve(request: Request) -> Resolved:
     """Return the settings and the profile.
 
     Raises:
-        SettingsError, ProfileError: one of them is wrong; the message says where.
+        SettingsError, ProfileError: one of them is wrong, or the quant unknown; the message says where.
     """
     config = request.config or paths.config_dir() / "config.toml"
     file = read_file(config, required=request.config is not None)
@@ -83,6 +89,8 @@ def resolve(request: Request) -> Resolved:
     preset = layered(profile.settings).settings.sampling.preset
     drawn = profile.sampling[preset].model_dump(exclude={"source"})
     loaded = layered(merge(profile.settings, {"sampling": drawn}))
+    if loaded.settings.model.quant != "auto":
+        find_quant(profile, loaded.settings.model.quant)
     return Resolved(loaded.settings, loaded.origins, profile, config)
 
 
@@ -129,9 +137,15 @@ def choose(resolved: Resolved, hardware: Hardware) -> Plan:
     Raises:
         NoFitError: nothing fits.
     """
-    chosen = plan(hardware, resolved.profile, resolved.settings, None)
+    profile, settings = resolved.profile, resolved.settings
+    chosen = plan(hardware, profile, settings, None)
     if isinstance(chosen, NoFit):
-        raise NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
+        siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
+        chosen = plan(hardware, profile, settings, None, siblings=siblings)
+    if isinstance(chosen, NoFit):
+        error = NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
+        error.data = no_fit_to_json(chosen)
+        raise error
     return chosen
 
 
@@ -139,22 +153,48 @@ def model_path(resolved: Resolved, chosen: Plan) -> Path:
     """Return where the model file is, or will be once it is fetched."""
     if resolved.settings.model.path is not None:
         return Path(resolved.settings.model.path).expanduser().absolute()
-    if resolved.profile.generated:
+    wanted = request_for(resolved.profile, _quant(resolved, chosen), resolved.settings)
+    if wanted is None:
         return paths.cache_dir() / "demo" / chosen.files[0].name
-    raise NotImplementedError
+    return expected_path(wanted, paths.state_dir())
 
 
-def obtain(prepared: Prepared) -> Path:
-    """Make sure the model file is there and looks like one; return its path.
+def is_local(resolved: Resolved) -> bool:
+    """Return whether the model needs no hub: made here, or named by path."""
+    return resolved.profile.generated or resolved.settings.model.path is not None
+
+
+def obtain_local(prepared: Prepared) -> Path:
+    """Return the model file of a plan that needs no hub, made if it is to be made, and checked.
 
     Raises:
-        LaunchError: it is missing or no GGUF.
+        FetchError: it is missing, no whole GGUF, or of another architecture.
+        LaunchError: it cannot be made.
     """
-    path = model_path(prepared.resolved, prepared.plan)
-    if prepared.resolved.profile.generated and prepared.resolved.settings.model.path is None:
-        make_model(path, prepared.resolved.profile.architecture)
-    check_model(path)
-    return path
+    resolved = prepared.resolved
+    path = model_path(resolved, prepared.plan)
+    if resolved.settings.model.path is None:
+        make_model(path, resolved.profile.architecture)
+    return local_artifact(path, resolved.profile.architecture.name).path
+
+
+async def obtain(prepared: Prepared, on_progress: Callable[[Progress], None]) -> Path:
+    """Return the verified model file, fetched if need be.
+
+    Raises:
+        FetchError: it cannot be had; what has arrived is kept.
+        LaunchError: it cannot be made.
+    """
+    resolved = prepared.resolved
+    quant = _quant(resolved, prepared.plan)
+    wanted = None if is_local(resolved) else request_for(resolved.profile, quant, resolved.settings)
+    if wanted is None:
+        return await asyncio.to_thread(obtain_local, prepared)
+    return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
+
+
+def _quant(resolved: Resolved, chosen: Plan) -> Quant:
+    return find_quant(resolved.profile, chosen.quant)
 
 
 def spec(prepared: Prepared, model: Path) -> LaunchSpec:
@@ -167,7 +207,12 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
     settings, server = prepared.resolved.settings, prepared.server
     where = address(settings)
     return LaunchSpec(
-        argv=argv(server.path, prepared.plan, settings, model, where, server.known),
+        argv=argv(
+            Launch(str(server.path), str(model), where, _devices(settings, prepared.hardware, prepared.plan)),
+            prepared.plan,
+            settings,
+            server.known,
+        ),
         address=where,
         key_file=settings.server.api_key_file,
         ready_timeout_s=settings.supervise.ready_timeout_s,
@@ -175,16 +220,20 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
     )
 
 
-def command_line(resolved: Resolved, server: Server | None, chosen: Plan) -> tuple[str, ...]:
+def command_line(resolved: Resolved, surveyed: Surveyed, chosen: Plan) -> tuple[str, ...]:
     """Return the command line for a plan, unchecked where no binary is installed.
 
     Raises:
         LaunchError, SettingsError: as ``spec``.
     """
-    binary = server.path if server else PurePath("llama-server")
-    known = server.known if server else None
-    where = address(resolved.settings)
-    return argv(binary, chosen, resolved.settings, model_path(resolved, chosen), where, known)
+    settings, server = resolved.settings, surveyed.server
+    launch = Launch(
+        str(server.path) if server else "llama-server",
+        str(model_path(resolved, chosen)),
+        address(settings),
+        _devices(settings, surveyed.hardware, chosen),
+    )
+    return argv(launch, chosen, settings, server.known if server else None)
 
 
 def address(settings: Settings) -> Address:
@@ -192,9 +241,12 @@ def address(settings: Settings) -> Address:
     return Address(settings.server.host, settings.server.port)
 
 
-def is_local(resolved: Resolved) -> bool:
-    """Return whether the model needs no hub: made here, or named by path."""
-    return resolved.profile.generated or resolved.settings.model.path is not None
+def _devices(settings: Settings, hardware: Hardware, chosen: Plan) -> tuple[str, ...] | None:
+    """Return the devices to name to the server, where it would take others than the plan does."""
+    if settings.hardware.gpu == "off":
+        return ()
+    narrowed = settings.hardware.devices or len(chosen.devices) < len(hardware.accelerators)
+    return chosen.devices if narrowed and chosen.devices else None
 
 
 def check_address(where: Address) -> None:

@@ -69,9 +69,10 @@ def working_set_bytes(ram_bytes: int, wired_limit_mib: int) -> int:
     Only used until the binary names the true figure. Newer macOS allows more (107.5 of 128 GiB, macOS 26),
     so the fractions err on the safe side. A limit of 0 is macOS' own.
 
-    Source: recommendedMaxWorkingSetSize as llama.cpp printed it: 11,453 MB of 16 GiB (ggml-org/llama.cpp,
-    CI logs of an M1/M4), 21,845 MiB of 32 GiB (#2011), 73,728 MiB of 96 GiB (#3213), 49,152 of 64 (#1870);
-    36 GiB and more: three quarters. That it follows iogpu.wired_limit_mb: measured in AlexsJones/llmfit #754.
+    Source: recommendedMaxWorkingSetSize as printed by llama.cpp: 10,922 MiB of 16 GiB (its CI logs), 21,845
+    MiB of 32 GiB (ggml-org/llama.cpp #2011, ollama/ollama #434), 73,728 MiB of 96 GiB (#3213); 48 of 64 GiB
+    (raullenchai/Rapid-MLX #183). 36 GiB as the border is unverified. 107.5 GiB on macOS 26: antirez/ds4 #893.
+    That it follows iogpu.wired_limit_mb: measured in AlexsJones/llmfit #754.
     """
     if wired_limit_mib > 0:
         return min(wired_limit_mib * MIB, ram_bytes)

@@ -15,7 +15,10 @@ RAM = "RAM"
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Free memory of one place: ``RAM``, or ``GPU 0 (its name)`` as nvidia-smi numbers it. None where the driver does not say."""
+    """Free memory of one place: ``RAM``, or ``GPU 0 (its name)`` as nvidia-smi numbers it.
+
+    None where the driver does not say.
+    """
 
     place: str
     bytes: int | None

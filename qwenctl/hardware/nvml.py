@@ -188,4 +188,4 @@ def _is_mismatch(error: Any) -> bool:  # noqa: ANN401  # pynvml has no types
 
 
 def _cause(error: Exception) -> str:
-    return str(error).lower()
+    return str(error).rstrip(".")

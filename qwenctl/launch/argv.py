@@ -6,13 +6,27 @@ appears here: it stays in a file.
 
 import json
 import shlex
-from pathlib import PurePath
+from dataclasses import dataclass
 
 from qwenctl.errors import SettingsError
 from qwenctl.launch.flags import Known, Option, fit_to, parse_extra, words
 from qwenctl.launch.spec import Address
 from qwenctl.plan.planner import Plan
 from qwenctl.settings.types import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the plan does not know: the binary, the file, the address.
+
+    ``devices`` are the accelerators to use, by id; None lets llama.cpp take all it knows.
+    """
+
+    binary: str
+    model: str
+    address: Address
+    devices: tuple[str, ...] | None = None
+
 
 OWNED = {
     **dict.fromkeys(("--host",), "[server] host"),
@@ -26,17 +40,15 @@ OWNED = {
 """Flags that extra_args may not override, and the setting that says the same."""
 
 
-def argv(
-    binary: PurePath, plan: Plan, settings: Settings, model: PurePath, address: Address, known: Known | None
-) -> tuple[str, ...]:
+def argv(launch: Launch, plan: Plan, settings: Settings, known: Known | None) -> tuple[str, ...]:
     """Return the whole command line, in the words this binary knows (None: no binary to ask).
 
     Raises:
         LaunchError: the binary does not know a flag it is given.
         SettingsError: extra_args override what qwenctl owns.
     """
-    wanted = options(plan, settings, model, address) + _extra(settings.server.extra_args)
-    return (str(binary), *words(wanted if known is None else fit_to(wanted, known, str(binary))))
+    wanted = options(launch, plan, settings) + _extra(settings.server.extra_args)
+    return (launch.binary, *words(wanted if known is None else fit_to(wanted, known, launch.binary)))
 
 
 def lines(command_line: tuple[str, ...]) -> list[str]:
@@ -50,14 +62,15 @@ def lines(command_line: tuple[str, ...]) -> list[str]:
     return [shlex.join(row) for row in rows]
 
 
-def options(plan: Plan, settings: Settings, model: PurePath, address: Address) -> tuple[Option, ...]:
+def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...]:
     """Return what the plan and the settings ask for, in the words of the current llama-server."""
-    sampling, reasoning = settings.sampling, settings.reasoning
+    sampling, reasoning, address = settings.sampling, settings.reasoning, launch.address
     quantized = plan.kv_type not in ("f16", "bf16", "f32")
     wanted: list[Option | None] = [
-        Option("-m", str(model)),
+        Option("-m", launch.model),
         Option("--alias", plan.profile),
         Option("--no-mmproj"),
+        _device(launch.devices),
         Option("--fit", "on"),
         Option("-np", str(plan.parallel)),
         Option("-c", str(plan.context_tokens * plan.parallel)),
@@ -86,6 +99,10 @@ def options(plan: Plan, settings: Settings, model: PurePath, address: Address) -
 
 def _number(flag: str, value: float | None) -> Option | None:
     return None if value is None else Option(flag, str(value))
+
+
+def _device(devices: tuple[str, ...] | None) -> Option | None:
+    return None if devices is None else Option("--device", ",".join(devices) or "none")
 
 
 def _extra(arguments: tuple[str, ...]) -> tuple[Option, ...]:

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenctl.errors import LaunchError, NoServerError
+from qwenctl.errors import NoServerError
 from qwenctl.launch.flags import Known, parse_help
 
 ANSWER_TIMEOUT_S = 30.0
@@ -79,21 +79,6 @@ def list_devices(path: Path, rpc: tuple[str, ...] = ()) -> str:
         NoServerError: it does not run.
     """
     return _ask(path, *(("--rpc", ",".join(rpc)) if rpc else ()), "--list-devices")
-
-
-def check_model(path: Path) -> None:
-    """Check that a model file is there and starts like a GGUF.
-
-    Raises:
-        LaunchError: it is missing, unreadable or something else.
-    """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise LaunchError(f"cannot use model {path}: {(error.strerror or str(error)).lower()}") from error
-    if magic != b"GGUF":
-        raise LaunchError(f"cannot use model {path}: not a GGUF file (it starts with {magic!r})")
 
 
 def _packaged() -> Path | None:

@@ -4,9 +4,11 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from qwenctl.errors import ProfileError
 from qwenctl.plan.profile import Profile
@@ -42,6 +44,15 @@ def load_profile(name: str, shipped: Path, own: Path) -> Profile:
     return read_profile(known[name].path)
 
 
+def load_profiles(shipped: Path, own: Path) -> tuple[Profile, ...]:
+    """Return every profile, sorted by name: what the planner picks a sibling from.
+
+    Raises:
+        ProfileError: one of the files is invalid.
+    """
+    return tuple(read_profile(found.path) for found in find_profiles(shipped, own))
+
+
 def read_profile(path: Path) -> Profile:
     """Return the profile in ``path``.
 
@@ -49,10 +60,51 @@ def read_profile(path: Path) -> Profile:
         ProfileError: the file cannot be read, is no TOML, or says something a profile cannot say.
     """
     try:
-        return Profile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        profile = Profile.model_validate(table)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"cannot read profile {path}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a typo explains most
         where = ".".join(str(part) for part in first["loc"])
-        raise ProfileError(f"cannot use profile {path}: {where}: {first['msg'].lower()}") from error
+        cause = f"{where}: {_cause(first)}" if where else _cause(first)
+        raise ProfileError(f"cannot use profile {path}: {cause}", hint=_nearest_key(first)) from error
+    if profile.name != path.stem:
+        raise ProfileError(
+            f"cannot use profile {path}: it calls itself {profile.name!r}",
+            hint=f"rename the file to {profile.name}.toml, or set name to {path.stem!r}",
+        )
+    return profile
+
+
+def _cause(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    message = error["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _nearest_key(error: ErrorDetails) -> str | None:
+    """Return a hint for an unknown key: the nearest one of its table."""
+    if error["type"] != "extra_forbidden":
+        return None
+    table: object = Profile
+    for part in error["loc"][:-1]:
+        if isinstance(part, str) and isinstance(table, type) and issubclass(table, BaseModel):
+            fields = {info.alias or name: info.annotation for name, info in table.model_fields.items()}
+            table = _model_in(fields[part]) if part in fields else table  # else a name within a dict
+    if not (isinstance(table, type) and issubclass(table, BaseModel)):
+        return None
+    names = [info.alias or name for name, info in table.model_fields.items()]
+    near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
+
+
+def _model_in(annotation: object) -> object:
+    """Return the model inside ``Model | None``, ``tuple[Model, ...]`` or ``dict[str, Model]``."""
+    if get_origin(annotation) in (UnionType, Union, tuple, dict):
+        return next(
+            (arg for arg in get_args(annotation) if isinstance(arg, type) and issubclass(arg, BaseModel)),
+            None,
+        )
+    return annotation

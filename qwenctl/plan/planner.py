@@ -1,121 +1,269 @@
-"""Choose the quant, the context and the KV type for a machine. Pure: no I/O, and total."""
+"""Choose the quant, the context and the KV type for a machine. Pure: no I/O, and total.
 
-from dataclasses import dataclass
-from typing import Literal
+Memory decides, the profile's rows recommend: order.py lists what could be run, budget.py judges each
+candidate, the first that fits is the plan. Without one, the first that fits with a named fix; else
+"""
 
-from qwenctl.hardware.facts import Hardware, ServerFacts
-from qwenctl.plan.memory import Memory, device_weights_bytes, kv_bytes, recurrent_bytes
-from qwenctl.plan.profile import File, Profile, Quant
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from qwenctl.errors import SettingsError
+from qwenctl.hardware.facts import Accelerator, Hardware, ServerFacts
+from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
+from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
+from qwenctl.plan.order import Candidate, candidates, recommended
+from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, Tried
+from qwenctl.plan.profile import Profile, Quant
+from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
+from qwenctl.plan.speed import speed
 from qwenctl.settings.types import Settings
 
-Verdict = Literal["fits", "tight", "no"]
+__all__ = ["Considered", "Extras", "NoFit", "Plan", "Refused", "Verdict", "find_quant", "plan"]
 
 
-@dataclass(frozen=True, slots=True)
-class Considered:
-    """One candidate with its verdict and the reason for it. Bytes of the tightest budget."""
+def find_quant(profile: Profile, name: str) -> Quant:
+    """Return the quant of that name.
 
-    quant: str
-    context_tokens: int
-    kv_type: str
-    verdict: Verdict
-    need_bytes: int
-    have_bytes: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The exact choice. ``repo`` and ``revision`` are None where the file does not come from a hub."""
-
-    profile: str
-    quant: str
-    repo: str | None
-    revision: str | None
-    files: tuple[File, ...]
-    context_tokens: int
-    kv_type: str
-    parallel: int
-    cache_ram_mib: int
-    checkpoints: int
-    verdict: Verdict
-    memory: Memory
-    considered: tuple[Considered, ...]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NoFit:
-    """Nothing fits, and why. ``sibling`` names a profile that would."""
-
-    profile: str
-    reason: str
-    hint: str | None
-    considered: tuple[Considered, ...]
+    Raises:
+        SettingsError: the profile has none; the hint names the nearest.
+    """
+    quant = profile.quant(name)
+    if quant is None:
+        names = {known.name.lower(): known.name for known in profile.quants}
+        near = difflib.get_close_matches(name.lower(), names, n=1)
+        raise SettingsError(
+            f"cannot use quant {name!r}: profile {profile.name} has no such quant",
+            hint=f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(names.values())}",
+        )
+    return quant
 
 
 def plan(
-    hardware: Hardware, profile: Profile, settings: Settings, server: ServerFacts | None
+    hardware: Hardware,
+    profile: Profile,
+    settings: Settings,
+    server: ServerFacts | None,
+    *,
+    siblings: tuple[Profile, ...] = (),
+    refused: frozenset[Refused] = frozenset(),
+    extras: Extras = Extras(),  # noqa: B008  frozen, and nothing extra is the plain case
 ) -> Plan | NoFit:
     """Return the best choice for this machine, or why there is none. ``server`` is None when unknown."""
-    del server
-    quant = _wanted(hardware, profile, settings)
-    if quant is None:
-        return NoFit(profile.name, "no row of the profile matches this machine", None, ())
-    tokens = min(settings.context.tokens, profile.architecture.context_length)
-    kv_type = "f16" if settings.context.kv_type == "auto" else settings.context.kv_type
-    memory = _memory(hardware, profile, quant, tokens, kv_type, settings)
+    usable, said = _usable(hardware, server)
+    question = _Question(machines(usable), profile, settings, extras)
+    bans = tuple(_ban(question, one) for one in sorted(refused, key=repr) if profile.quant(one.quant))
+    tried: list[Tried] = []
+    tight = chosen = None
+    for candidate in candidates(question.ways[0], profile, settings):
+        best = _best_way(question, candidate, bans)
+        tried.append(best)
+        if best.judged.verdict == "fits":
+            chosen = best
+            break
+        if best.judged.verdict == "tight" and tight is None:
+            tight = best
+    chosen = chosen or tight
+    if chosen is None:
+        return _no_fit(usable, question, tried, siblings)
+    shown = (
+        *(considered(one, reason_of(one, chosen, settings)) for one in _distinct(tried, chosen)),
+        *_others(question, tried),
+    )
+    return _plan(usable, profile, settings, chosen, shown, said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is planned for what. ``held`` remembers what each load takes: caches alone do not change it."""
+
+    ways: tuple[Machine, ...]
+    profile: Profile
+    settings: Settings
+    extras: Extras
+    held: dict[tuple[str, int, str, int], Need] = field(default_factory=dict)
+
+
+def _usable(hardware: Hardware, server: ServerFacts | None) -> tuple[Hardware, tuple[str, ...]]:
+    """Leave out accelerators that this llama-server cannot use; say so. Unknown limits come from it too."""
+    if server is None or not hardware.accelerators:
+        return hardware, ()
+    offered = {device.id: device for device in server.devices if device.total_bytes > 0}
+    if not offered:
+        names = ", ".join(accelerator.name for accelerator in hardware.accelerators)
+        return replace(hardware, accelerators=()), (
+            f"{server.path} can use no GPU: {names} stays idle and the model runs on the CPU",
+        )
+    kept = tuple(
+        _with_limit(accelerator, offered[accelerator.id].total_bytes)
+        for accelerator in hardware.accelerators
+        if accelerator.id in offered
+    )
+    return (replace(hardware, accelerators=kept), ()) if kept else (hardware, ())
+
+
+def _with_limit(accelerator: Accelerator, total_bytes: int) -> Accelerator:
+    return accelerator if accelerator.usable_bytes else replace(accelerator, usable_bytes=total_bytes)
+
+
+def _need(question: _Question, candidate: Candidate, way: int) -> Need:
+    """Return what a candidate needs on the ``way``-th way of using the machine."""
+    profile, parallel = question.profile, question.settings.context.parallel
+    key = (candidate.quant.name, candidate.context_tokens, candidate.kv_type, way)
+    if key not in question.held:
+        machine, extras = question.ways[way], question.extras
+        load = Load(candidate.context_tokens, candidate.kv_type, parallel, extras.draft_tokens, extras.vision)
+        backends = tuple(accelerator.backend for accelerator in machine.accelerators)
+        parts: tuple[Part, ...] = ()
+        if machine.accelerators:
+            parts = device_parts(profile, candidate.quant, load, backends, machine.usable)
+        host = host_part(profile, candidate.quant, load, len(parts))
+        question.held[key] = Need(parts, host, 0, parallel * checkpoint_bytes(profile.architecture, load))
+    held = question.held[key]
+    return Need(
+        held.parts,
+        held.host,
+        candidate.cache_ram_mib * MIB,
+        candidate.checkpoints * held.checkpoints_bytes,
+    )
+
+
+def _best_way(question: _Question, candidate: Candidate, bans: tuple[tuple[str, int], ...] = ()) -> Tried:
+    """Return the candidate on all cards, or on as many of the largest as make it fit."""
+    outcomes = []
+    for way, machine in enumerate(question.ways):
+        need = _need(question, candidate, way)
+        judged = _unless_banned(judge(machine, need), need, bans)
+        outcomes.append(Tried(candidate, machine, need, judged))
+        if judged.verdict != "no":
+            return outcomes[-1]
+    return outcomes[0]
+
+
+def _ban(question: _Question, one: Refused) -> tuple[str, int]:
+    """Return a refusal's place and what was needed there: too much, as has been seen."""
+    quant = find_quant(question.profile, one.quant)
+    checkpoints = question.settings.context.checkpoints
+    candidate = Candidate(quant, one.context_tokens, one.kv_type, one.cache_ram_mib, checkpoints)
+    need = _need(question, candidate, 0)
+    if one.where == "device" and question.ways[0].accelerators:
+        return "device", need.device_bytes
+    return "host", need.total_bytes
+
+
+def _unless_banned(judged: Judged, need: Need, bans: tuple[tuple[str, int], ...]) -> Judged:
+    for where, limit in bans:
+        needs = need.device_bytes if where == "device" else need.total_bytes
+        if needs >= limit:
+            return Judged("no", "out of memory here before", needs, limit)
+    return judged
+
+
+def _distinct(tried: list[Tried], chosen: Tried | None) -> Iterator[Tried]:
+    """Keep one entry for each quant, context and KV type: the chosen one, else the one that came closest."""
+    kept: dict[tuple[str, int, str], Tried] = {}
+    for one in tried:
+        key = (one.candidate.quant.name, one.candidate.context_tokens, one.candidate.kv_type)
+        if key not in kept or kept[key] is not chosen:
+            kept[key] = one
+    yield from kept.values()
+
+
+def _others(question: _Question, tried: list[Tried]) -> Iterator[Considered]:
+    """Yield the quants that were never tried, each once as the settings want it, and why it was not."""
+    profile, settings, wanted = question.profile, question.settings, question.settings.context
+    tokens = min(wanted.tokens, profile.architecture.context_length)
+    kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
+    seen = {one.candidate.quant.name for one in tried}
+    row = recommended(question.ways[0], profile)
+    for quant in profile.quants:
+        if quant.name not in seen:
+            one = _best_way(
+                question, Candidate(quant, tokens, kv_type, wanted.cache_ram_mib, wanted.checkpoints)
+            )
+            yield considered(one, untried(one, row, profile, settings))
+
+
+def _plan(
+    hardware: Hardware,
+    profile: Profile,
+    settings: Settings,
+    chosen: Tried,
+    shown: tuple[Considered, ...],
+    said: tuple[str, ...],
+) -> Plan:
+    candidate, machine = chosen.candidate, chosen.machine
+    fix = None
+    if chosen.judged.wired_bytes is not None:
+        fix = f"sudo sysctl iogpu.wired_limit_mb={chosen.judged.wired_bytes // MIB}"
+    pace = speed(machine, profile, candidate.quant, hardware.cpu.physical_cores)
     return Plan(
         profile=profile.name,
-        quant=quant.name,
+        quant=candidate.quant.name,
         repo=profile.hub.repo if profile.hub else None,
         revision=profile.hub.revision if profile.hub else None,
-        files=quant.files,
-        context_tokens=tokens,
-        kv_type=kv_type,
+        files=candidate.quant.files,
+        context_tokens=candidate.context_tokens,
+        kv_type=candidate.kv_type,
         parallel=settings.context.parallel,
-        cache_ram_mib=settings.context.cache_ram_mib,
-        checkpoints=settings.context.checkpoints,
-        verdict="fits",
-        memory=memory,
-        considered=(
-            Considered(
-                quant.name, tokens, kv_type, "fits", memory.device_bytes, memory.budget_bytes, "recommended"
-            ),
-        ),
-        warnings=(),
+        cache_ram_mib=candidate.cache_ram_mib,
+        checkpoints=candidate.checkpoints,
+        verdict=chosen.judged.verdict,
+        memory=memory(machine, chosen.need, chosen.judged),
+        considered=shown,
+        warnings=(*said, *warnings(hardware, profile, settings, chosen, fix, pace)),
+        devices=machine.ids,
+        fix=fix,
+        speed=pace,
     )
 
 
-def _wanted(hardware: Hardware, profile: Profile, settings: Settings) -> Quant | None:
-    if settings.model.quant != "auto":
-        return profile.quant(settings.model.quant)
-    kind = hardware.accelerators[0].memory if hardware.accelerators else "cpu"
-    dedicated = sum(a.memory_bytes or 0 for a in hardware.accelerators)
-    capacity = dedicated if kind == "dedicated" else hardware.ram_bytes
-    rows = [row for row in profile.rows if kind in row.memory and capacity >= row.at_least_gb * 1e9]
-    best = max(rows, key=lambda row: row.at_least_gb, default=None)
-    return profile.quant(best.quant) if best else None
+def _no_fit(
+    hardware: Hardware, question: _Question, tried: list[Tried], siblings: tuple[Profile, ...]
+) -> NoFit:
+    """Say why nothing fits, and what would: another quant, a smaller model."""
+    profile, settings = question.profile, question.settings
+    asked = settings.model.quant
+    if asked != "auto" and profile.quant(asked) is None:
+        return NoFit(profile.name, f"profile {profile.name} has no quant {asked!r}", None, ())
+    shown = [
+        *(considered(one, reason_of(one, None, settings)) for one in _distinct(tried, None)),
+        *_bottoms(question, tried),
+    ]
+    reason = no_fit_reason(question.ways[0], profile, settings, shown)
+    sibling = _sibling(hardware, profile, settings, siblings)
+    fitting = [one.quant for one in shown if one.verdict != "no"]
+    hint = f"qwenctl up --profile {sibling}" if sibling else None
+    if asked != "auto" and fitting:
+        hint = f"qwenctl up --quant {fitting[0]}"
+    return NoFit(profile.name, reason, hint, tuple(shown), sibling)
 
 
-def _memory(
-    hardware: Hardware, profile: Profile, quant: Quant, tokens: int, kv_type: str, settings: Settings
-) -> Memory:
-    model = profile.architecture
-    weights = device_weights_bytes(quant)
-    kv = kv_bytes(model, tokens * settings.context.parallel, kv_type)
-    recurrent = recurrent_bytes(model, settings.context.parallel)
-    need = weights + kv + recurrent
-    budget = hardware.accelerators[0].usable_bytes or 0 if hardware.accelerators else hardware.ram_bytes
-    on_device = need if hardware.accelerators else 0
-    return Memory(
-        weights,
-        kv,
-        recurrent,
-        0,
-        0,
-        on_device,
-        quant.token_embd_bytes + need - on_device,
-        budget,
-        budget - need,
-    )
+def _bottoms(question: _Question, tried: list[Tried]) -> Iterator[Considered]:
+    """Yield each quant that was not tried with every loss taken: does at least that fit?"""
+    profile, wanted = question.profile, question.settings.context
+    tokens = min(wanted.tokens, profile.architecture.context_length)
+    least = min(wanted.min_tokens, tokens)
+    kv_type = "q8_0" if wanted.kv_type == "auto" else wanted.kv_type
+    seen = {one.candidate.quant.name for one in tried}
+    for quant in profile.quants:
+        if quant.name not in seen:
+            one = _best_way(question, Candidate(quant, least, kv_type, 0, 0))
+            yield considered(one, bottom(one))
+
+
+def _sibling(
+    hardware: Hardware, profile: Profile, settings: Settings, siblings: tuple[Profile, ...]
+) -> str | None:
+    """Return the largest other profile that fits as it is; one that needs a fix only if none does."""
+    plain = settings.model_copy(update={"model": settings.model.model_copy(update={"quant": "auto"})})
+    tight = None
+    for other in sorted(siblings, key=lambda one: -max(quant.bytes for quant in one.quants)):
+        if other.name == profile.name or other.generated:
+            continue
+        outcome = plan(hardware, other, plain, None)
+        if isinstance(outcome, Plan) and outcome.verdict == "fits":
+            return other.name
+        if isinstance(outcome, Plan) and tight is None:
+            tight = other.name
+    return tight

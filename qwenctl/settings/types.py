@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Prefer = Literal["balanced", "quality", "context", "speed"]
 KvType = Literal["auto", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "f32"]
 Preset = Literal["thinking-general", "coding", "instruct"]
 
@@ -21,13 +22,18 @@ class Model(Section):
     """Which weights."""
 
     quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
+    prefer: Prefer = Field("balanced", description="what to keep where memory is short")
     path: str | None = Field(None, description="a GGUF file on this machine; the hub is not asked")
+    repo: str | None = Field(None, description="another repository of the hub, OWNER/NAME")
+    file: str | None = Field(None, description="a file of the repository, instead of the quant's")
+    revision: str | None = Field(None, description="branch, tag or commit, instead of the profile's")
 
 
 class Context(Section):
     """How much the server remembers, and where it keeps it."""
 
     tokens: int = Field(65536, ge=256, description="context of each slot, in tokens")
+    min_tokens: int = Field(8192, ge=256, description="smallest context worth running, in tokens")
     kv_type: KvType = Field("auto", description="type of the KV cache; auto: f16, q8_0 where memory is short")
     parallel: int = Field(1, ge=1, le=64, description="slots: requests answered at the same time")
     cache_ram_mib: int = Field(4096, ge=0, description="host memory for prompts of earlier conversations")
@@ -85,6 +91,14 @@ class Hardware(Section):
     reserve_mib: int = Field(0, ge=0, description="memory left to other programs on each device")
 
 
+class Fetch(Section):
+    """How files come from the hub."""
+
+    connections: int = Field(4, ge=1, le=16, description="connections for each file")
+    range_mib: int = Field(8, ge=1, le=256, description="size of one request; a kill costs at most that")
+    offline: bool = Field(default=False, description="never ask the hub")
+
+
 class Settings(Section):
     """Everything a person can set."""
 
@@ -96,3 +110,4 @@ class Settings(Section):
     server: Server = Server()
     supervise: Supervise = Supervise()
     hardware: Hardware = Hardware()
+    fetch: Fetch = Fetch()

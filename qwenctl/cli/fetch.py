@@ -1,0 +1,111 @@
+"""``qwenctl fetch``: get the artifact, nothing else."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.asked import request
+from qwenctl.cli.bar import Bar, Moved
+from qwenctl.cli.group import common
+from qwenctl.cli.leftovers import prune
+from qwenctl.cli.output import Result, Session
+from qwenctl.control import prepare
+from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.local import local_artifact
+from qwenctl.fetch.preview import Preview, dry_run
+from qwenctl.fetch.request import Artifact, FetchRequest, Progress, request_for
+from qwenctl.plan.planner import find_quant
+
+GB = 10**9
+
+
+@click.command("fetch", epilog="Example: qwenctl fetch --dry-run")
+@common
+@click.option("--quant", metavar="Q", help="A quant of the profile, instead of the best that fits.")
+@click.option("--dry-run", is_flag=True, help="Say what would be brought, bring nothing.")
+@click.option("--update", is_flag=True, help="Move to the newest commit.")
+@click.option("--offline", is_flag=True, help="Never ask the hub.")
+@click.option(
+    "--local", type=click.Path(path_type=Path), metavar="FILE", help="Check a file of this machine."
+)
+@click.option(
+    "--prune", "pruning", is_flag=True, help="List partial files and unused quants, and remove them."
+)
+@click.option("--yes", is_flag=True, help="With --prune: do not ask.")
+@click.pass_obj
+def command(session: Session, /, quant: str | None, local: Path | None, **switches: bool) -> Result:
+    """Get the artifact, whole and verified, and nothing else."""
+    offline = True if switches["offline"] else None
+    asked = request(session, {"model.quant": quant, "fetch.offline": offline})
+    resolved = prepare.resolve(asked)
+    if switches["pruning"]:
+        return prune(session, resolved, yes=switches["yes"])
+    if local is not None:
+        return _shown(local_artifact(local, resolved.profile.architecture.name), changed=False)
+    wanted = _wanted(resolved, update=switches["update"])
+    if wanted is None:
+        path = prepare.obtain_local(prepare.prepare(asked))
+        return Result({"changed": False, "path": str(path), "commit": None}, str(path))
+    if switches["dry_run"]:
+        return _preview(asyncio.run(dry_run(wanted, state_dir=paths.state_dir())))
+    moved = 0
+    with Bar(session) as bar:
+
+        def on_progress(step: Progress) -> None:
+            nonlocal moved
+            moved += step.phase == "downloading"
+            bar(Moved(step.file, step.bytes, step.total_bytes, step.bytes_per_s, step.phase))
+
+        artifact = asyncio.run(fetch(wanted, on_progress, state_dir=paths.private_dir(paths.state_dir())))
+    return _shown(artifact, changed=moved > 0)
+
+
+def _wanted(resolved: prepare.Resolved, *, update: bool) -> FetchRequest | None:
+    """Return the request for the quant that was named, or that the plan for this machine chooses."""
+    if prepare.is_local(resolved):
+        return None
+    name = resolved.settings.model.quant
+    if name == "auto":
+        name = prepare.choose(resolved, prepare.survey(resolved).hardware).quant
+    return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
+
+
+def _shown(artifact: Artifact, *, changed: bool) -> Result:
+    files = [
+        {"name": file.name, "path": str(file.path), "bytes": file.bytes, "sha256": file.sha256}
+        for file in artifact.files
+    ]
+    data = {"changed": changed, "path": str(artifact.path), "commit": artifact.commit, "files": files}
+    return Result(data, str(artifact.path))
+
+
+def _preview(preview: Preview) -> Result:
+    here = ((file, file.bytes / GB, file.have_bytes / GB) for file in preview.files)
+    lines = [f"{preview.repo} at {preview.commit}"]
+    lines += [f"  {file.name}  {size:.2f} GB, {have:.2f} GB here  {file.path}" for file, size, have in here]
+    lines.append(f"to bring  {preview.needed_bytes / GB:.2f} GB into {preview.target}")
+    lines.append(f"free      {preview.free_bytes / GB:.2f} GB")
+    if preview.newer_commit:
+        lines.append(f"newer     {preview.newer_commit} (qwenctl fetch --update moves to it)")
+    data = {
+        "repo": preview.repo,
+        "revision": preview.revision,
+        "commit": preview.commit,
+        "files": [
+            {
+                "name": file.name,
+                "path": str(file.path),
+                "bytes": file.bytes,
+                "have_bytes": file.have_bytes,
+                "sha256": file.sha256,
+            }
+            for file in preview.files
+        ],
+        "target": str(preview.target),
+        "needed_bytes": preview.needed_bytes,
+        "free_bytes": preview.free_bytes,
+        "newer_commit": preview.newer_commit,
+    }
+    return Result(data, "\n".join(lines))

@@ -1,0 +1,248 @@
+"""Get an artifact: from the record, from the cache, or from the hub. What the daemon and the commands call.
+
+The order, cheapest first: 1. a recorded artifact whose files are as they were verified; 2. files another
+program left in the cache under the wanted commit, hashed once; 3. the hub. 1 and 2 send no request.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from qwenctl.errors import FetchError
+from qwenctl.fetch import cache
+from qwenctl.fetch.check import check_gguf, check_part
+from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space
+from qwenctl.fetch.hub import Hub, check_repo, default_hub
+from qwenctl.fetch.journal import Journal
+from qwenctl.fetch.link import Links, connect
+from qwenctl.fetch.progress import Meter
+from qwenctl.fetch.record import Records, read_records, record
+from qwenctl.fetch.request import (
+    Artifact,
+    ArtifactFile,
+    FetchRequest,
+    Progress,
+    RemoteFile,
+    Resolved,
+    is_commit,
+)
+from qwenctl.fetch.resolve import resolve
+from qwenctl.fetch.transfer import Transfer
+from qwenctl.fetch.verify import hash_file
+from qwenctl.fetch.world import World
+
+ASK_TIMEOUT_S = 15.0
+
+
+async def fetch(
+    request: FetchRequest,
+    on_progress: Callable[[Progress], None],
+    *,
+    state_dir: Path,
+    hub: Hub | None = None,
+    world: World | None = None,
+) -> Artifact:
+    """Return the verified artifact of a request, bringing what is missing.
+
+    Raises:
+        FetchError: it can't be had; what has arrived is kept for the next time.
+    """
+    check_repo(request.repo)
+    if hub is None:
+        hub = await asyncio.to_thread(default_hub, request.cache_dir, offline=request.offline)
+    work = _Fetch(request, hub, world or World(), state_dir, on_progress)
+    if not request.update:
+        found = work.recorded() or await work.cached()
+        if found is not None:
+            return found
+    return await work.from_hub()
+
+
+class _Fetch:
+    """One call of ``fetch``: what it was given, kept together."""
+
+    def __init__(
+        self,
+        request: FetchRequest,
+        hub: Hub,
+        world: World,
+        state_dir: Path,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._request = request
+        self._hub = hub
+        self._world = world
+        self._state_dir = state_dir
+        self._on_progress = on_progress
+        self._folder = hub.folder(request.repo)
+        self._records: Records = read_records(state_dir)
+
+    def recorded(self) -> Artifact | None:
+        found = self._records.find(self._request)
+        if found is None or not found.is_usable():
+            return None
+        return self._done(found.artifact())
+
+    async def cached(self) -> Artifact | None:
+        """Return what another program left here under the wanted commit, once its hash is known to be right.
+
+        A branch is looked up in the cache only without a network: it may stand for another commit by now.
+        """
+        request = self._request
+        if not (request.offline or self._hub.offline or is_commit(request.revision)):
+            return None
+        commit = cache.read_ref(self._folder, request.revision)
+        resolved = cache.look_up(self._folder, request, commit) if commit else None
+        if resolved is None:
+            return None
+        meter = self._meter(resolved)
+        for before, file in _with_bytes_before(resolved):
+            meter.start(file.name, before)
+            if not await self._is_right(file, meter):
+                return None
+        return await self._publish(resolved, fetched=False)
+
+    async def from_hub(self) -> Artifact:
+        request = self._request
+        if request.offline or self._hub.offline:
+            raise FetchError(
+                f"cannot fetch {request.quant or request.names[0]} of {request.repo}: it is not in"
+                f" {self._hub.cache_dir} and qwenctl is offline",
+                hint="run qwenctl fetch once with a network, or set [model] path",
+            )
+        resolved = await resolve(request, self._hub, self._world)
+        meter = self._meter(resolved)
+        fetched = False
+        missing = []
+        for before, file in _with_bytes_before(resolved):
+            meter.start(file.name, before)
+            if not await self._is_right(file, meter):
+                missing.append((before, file))
+        check_space(
+            self._folder, sum(self._missing_bytes(file) for _, file in missing), self._world.margin_bytes
+        )
+        for before, file in missing:
+            meter.start(file.name, before)
+            fetched |= await self._bring(resolved, file, meter)
+        return await self._publish(resolved, fetched=fetched)
+
+    async def _bring(self, resolved: Resolved, file: RemoteFile, meter: Meter) -> bool:
+        """Fetch one file under its lock; return whether it was us who did."""
+        sha256 = _sha256(file)
+        cache.make_folders(self._folder)
+        lock = cache.Lock(self._hub.lock_path(resolved.repo, sha256))
+        waited = False
+        while not lock.take():
+            waited = True
+            meter.report("waiting", allocated_bytes(cache.partial_path(self._folder, sha256)))
+            await self._world.sleep(self._world.waiting_s)
+        try:
+            if waited and await self._is_right(file, meter):
+                return False
+            await self._transfer(resolved, file, meter)
+        finally:
+            lock.release()
+        return True
+
+    async def _transfer(self, resolved: Resolved, file: RemoteFile, meter: Meter) -> None:
+        sha256 = _sha256(file)
+        path = cache.partial_path(self._folder, sha256)
+        journal = Journal(cache.journal_path(self._folder, sha256), file, self._request.range_mib * 2**20)
+        if path.exists():
+            journal.read()
+        check_space(self._folder, self._missing_bytes(file), self._world.margin_bytes)
+        partial = PartialFile(path, file.bytes)
+        try:
+            try:
+                journal.open()
+            except OSError as error:
+                raise cannot("write", journal.path, error) from error
+            async with connect(self._world.patience, self._request.connections) as client:
+                links = Links(client, self._hub, resolved.repo, resolved.commit, file)
+                digest = await Transfer(
+                    client,
+                    links,
+                    file,
+                    partial,
+                    journal,
+                    self._request.connections,
+                    world=self._world,
+                    on_bytes=lambda done, hashing: meter.report(
+                        "verifying" if hashing else "downloading", done
+                    ),
+                ).run()
+        finally:
+            journal.close()
+            partial.close()
+        if digest != sha256:
+            cache.discard_partial(self._folder, sha256)
+            raise FetchError(
+                f"cannot verify {file.name}: its sha256 is {digest}, the hub lists {sha256}",
+                hint="what arrived is removed; run it again, through another network if need be",
+            )
+        await asyncio.to_thread(check_part, path, self._request.architecture, file.name)
+        await asyncio.to_thread(cache.settle, self._folder, sha256)
+
+    async def _is_right(self, file: RemoteFile, meter: Meter) -> bool:
+        """Whether the blob is there with the right bytes. Hashed once; later its size and time are enough."""
+        sha256 = _sha256(file)
+        blob = cache.blob_path(self._folder, sha256)
+        try:
+            if blob.stat().st_size != file.bytes:
+                return False
+        except OSError:
+            return False
+        if self._records.verified(blob, sha256):
+            return True
+        found = await asyncio.to_thread(hash_file, blob, lambda done: meter.report("verifying", done))
+        return found == sha256
+
+    async def _publish(self, resolved: Resolved, *, fetched: bool) -> Artifact:
+        """Link the verified blobs where programs look for them, check them as a whole, note them."""
+        request = self._request
+        files = tuple(
+            ArtifactFile(
+                file.name,
+                cache.publish(self._folder, resolved.commit, file.name, _sha256(file)),
+                file.bytes,
+                file.sha256,
+            )
+            for file in resolved.files
+        )
+        artifact = Artifact(files, resolved.repo, request.revision, resolved.commit, request.quant)
+        await asyncio.to_thread(check_gguf, artifact.path, request.architecture)
+        if not request.update and not request.offline and not self._hub.offline:
+            cache.write_ref(self._folder, request.revision, resolved.commit)
+        known = self._records.find(request)
+        fetched = fetched or (known is not None and known.fetched and known.commit == resolved.commit)
+        record(self._state_dir, request, artifact, fetched=fetched)
+        return self._done(artifact)
+
+    def _done(self, artifact: Artifact) -> Artifact:
+        total = sum(file.bytes for file in artifact.files)
+        self._on_progress(Progress(artifact.path.name, total, total, 0.0, "done"))
+        return artifact
+
+    def _missing_bytes(self, file: RemoteFile) -> int:
+        return max(0, file.bytes - allocated_bytes(cache.partial_path(self._folder, _sha256(file))))
+
+    def _meter(self, resolved: Resolved) -> Meter:
+        return Meter(self._world.clock, self._on_progress, resolved.bytes)
+
+
+def _with_bytes_before(resolved: Resolved) -> list[tuple[int, RemoteFile]]:
+    before = 0
+    listed = []
+    for file in resolved.files:
+        listed.append((before, file))
+        before += file.bytes
+    return listed
+
+
+def _sha256(file: RemoteFile) -> str:
+    if file.sha256 is None:
+        raise FetchError(
+            f"cannot verify {file.name}: the hub lists no sha256 of it",
+            hint="choose a repository that keeps its files in LFS, or set [model] path",
+        )
+    return file.sha256

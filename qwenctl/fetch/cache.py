@@ -1,0 +1,198 @@
+"""Keep to the hub cache's layout, which llama.cpp and others share: blobs, links to them by commit, refs.
+
+    models--OWNER--NAME/
+      blobs/SHA256                      the bytes
+      blobs/SHA256.qwenctl-partial      what has arrived so far, and .qwenctl-journal which ranges of it
+      snapshots/COMMIT/NAME             a relative link to the blob
+      refs/REVISION                     the commit a branch stood for
+
+Source: huggingface_hub 2.4.0, file_download.py.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from qwenctl.errors import FetchError
+from qwenctl.fetch.disk import cannot, sync_folder
+from qwenctl.fetch.pick import pick
+from qwenctl.fetch.request import FetchRequest, RemoteFile, Resolved, is_commit
+
+PARTIAL = ".qwenctl-partial"
+JOURNAL = ".qwenctl-journal"
+
+
+def blob_path(folder: Path, sha256: str) -> Path:
+    """Return where a file's bytes lie."""
+    return folder / "blobs" / sha256
+
+
+def partial_path(folder: Path, sha256: str) -> Path:
+    """Return where they lie until they are verified."""
+    return folder / "blobs" / f"{sha256}{PARTIAL}"
+
+
+def journal_path(folder: Path, sha256: str) -> Path:
+    """Return where it says which of them have arrived."""
+    return folder / "blobs" / f"{sha256}{JOURNAL}"
+
+
+def snapshot_path(folder: Path, commit: str, name: str) -> Path:
+    """Return the path by which programs open a file."""
+    return folder / "snapshots" / commit / name
+
+
+def read_ref(folder: Path, revision: str) -> str | None:
+    """Return the commit a revision stood for when it was last fetched, by whatever program."""
+    if is_commit(revision):
+        return revision
+    if ".." in revision.split("/") or revision.startswith("/"):
+        return None
+    try:
+        commit = (folder / "refs" / revision).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return commit if is_commit(commit) else None
+
+
+def look_up(folder: Path, request: FetchRequest, commit: str) -> Resolved | None:
+    """Return the files of a request as they are cached at a commit; None unless all are there.
+
+    A file the profile pins must have the pinned hash. The pattern is tried where the names aren't there.
+    """
+    snapshot = folder / "snapshots" / commit
+    names = (path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.gguf"))
+    listing = tuple(file for name in names if (file := _cached(folder, commit, name)) is not None)
+    try:
+        return Resolved(request.repo, commit, pick(listing, request))
+    except FetchError:
+        return None
+
+
+def _cached(folder: Path, commit: str, name: str) -> RemoteFile | None:
+    """Return a cached file with the sha256 its blob's name promises."""
+    try:
+        blob = snapshot_path(folder, commit, name).resolve(strict=True)
+        size = blob.stat().st_size
+    except OSError:
+        return None
+    named = len(blob.name) == 64 and blob.parent == (folder / "blobs").resolve()
+    return RemoteFile(name, size, blob.name) if named else None
+
+
+def make_folders(folder: Path) -> None:
+    """Make the folder of the blobs.
+
+    Raises:
+        FetchError: the cache can't be written.
+    """
+    try:
+        (folder / "blobs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot("write model cache", folder, error) from error
+
+
+def settle(folder: Path, sha256: str) -> Path:
+    """Turn a verified partial file into the blob, at once or not at all.
+
+    Raises:
+        FetchError: the cache can't be written.
+    """
+    blob = blob_path(folder, sha256)
+    try:
+        partial_path(folder, sha256).replace(blob)
+        sync_folder(blob.parent)
+        journal_path(folder, sha256).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot("write", blob, error) from error
+    return blob
+
+
+def discard_partial(folder: Path, sha256: str) -> None:
+    """Forget what has arrived of a file."""
+    try:
+        journal_path(folder, sha256).unlink(missing_ok=True)
+        partial_path(folder, sha256).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot("remove", partial_path(folder, sha256), error) from error
+
+
+def publish(folder: Path, commit: str, name: str, sha256: str) -> Path:
+    """Link a blob into its commit's snapshot and return the link's path.
+
+    Raises:
+        FetchError: the cache can't be written.
+    """
+    link = snapshot_path(folder, commit, name)
+    target = os.path.relpath(blob_path(folder, sha256), link.parent)
+    try:
+        if link.is_symlink() and str(link.readlink()) == target:
+            return link
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(link)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    except OSError as error:
+        raise cannot("write", link, error) from error
+    return link
+
+
+def write_ref(folder: Path, revision: str, commit: str) -> None:
+    """Note which commit a branch or tag stands for.
+
+    Raises:
+        FetchError: the cache can't be written.
+    """
+    if is_commit(revision) or read_ref(folder, revision) == commit:
+        return
+    ref = folder / "refs" / revision
+    try:
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(ref)
+        temporary.write_text(commit, encoding="utf-8")
+        temporary.replace(ref)
+    except OSError as error:
+        raise cannot("write", ref, error) from error
+
+
+class Lock:
+    """The lock of one file. The system lets go of it when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def take(self) -> bool:
+        """Take the lock if nobody has it. The file stays: removing it would give two holders.
+
+        Raises:
+            FetchError: the cache can't be written, or its file system knows no locks.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        except OSError as error:
+            raise cannot("write model cache", self.path, error) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except OSError as error:
+            os.close(fd)
+            raise cannot("lock", self.path, error) from error
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        """Let the next one work."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _beside(path: Path) -> Path:
+    """Return an unused name in the same folder, for a rename into place."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    return temporary

@@ -1,0 +1,114 @@
+"""Put bytes on a disk: space, positioned writes, syncing. Every failure is one clear error."""
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from qwenctl.errors import FetchError
+
+MARGIN_BYTES = 512 * 2**20
+"""Left free beside the file, so that the download isn't what fills the disk."""
+
+
+def cannot(verb: str, path: Path, error: OSError) -> FetchError:
+    """Return the error for a failed file operation."""
+    hint = None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space, or set HF_HOME to a folder on a larger disk; what arrived is kept"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "set HF_HOME to a folder you may write"
+    return FetchError(f"cannot {verb} {path}: {(error.strerror or str(error)).lower()}", hint=hint)
+
+
+def free_bytes(path: Path) -> int:
+    """Return what an ordinary user may still write where ``path`` lies or would lie."""
+    for folder in (path, *path.parents):
+        try:
+            return shutil.disk_usage(folder).free
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise cannot("look at", folder, error) from error
+    return 0
+
+
+def allocated_bytes(path: Path) -> int:
+    """Return what a (sparse) file takes on its disk; 0 if there is none."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise cannot("look at", path, error) from error
+
+
+def check_space(folder: Path, needed_bytes: int, margin_bytes: int) -> None:
+    """Make sure that ``needed_bytes`` more fit into ``folder`` before the first of them is asked for.
+
+    Raises:
+        FetchError: they don't, with both numbers.
+    """
+    if needed_bytes <= 0:
+        return
+    free = free_bytes(folder)
+    if needed_bytes + margin_bytes > free:
+        raise FetchError(
+            f"cannot download to {folder}: {needed_bytes} more bytes and {margin_bytes} of margin are needed,"
+            f" {free} are free",
+            hint="free some space (qwenctl fetch --prune lists leftovers), or set HF_HOME to a larger disk",
+        )
+
+
+class PartialFile:
+    """A file that is filled at many places. Sparse until it is full; its size is right from the start."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise cannot("write", path, error) from error
+        try:
+            os.ftruncate(self.fd, size)
+        except OSError as error:
+            os.close(self.fd)
+            raise cannot("write", path, error) from error
+
+    def write(self, offset: int, chunks: Sequence[bytes]) -> None:
+        """Write chunks one after the other. Blocks; call it in a thread."""
+        data: Sequence[bytes | memoryview] = chunks
+        try:
+            written = os.pwritev(self.fd, data, offset)
+            if written < sum(map(len, chunks)):  # a full disk or a signal: finish in pieces, or learn why not
+                rest = memoryview(b"".join(chunks))
+                while written < len(rest):
+                    written += os.pwrite(self.fd, rest[written:], offset + written)
+        except OSError as error:
+            raise cannot("write", self.path, error) from error
+
+    def sync(self) -> None:
+        """Return when every byte written so far is on the disk. Blocks; call it in a thread."""
+        try:
+            _sync(self.fd)
+        except OSError as error:
+            raise cannot("write", self.path, error) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,99 @@
+"""Find what fetches left behind and nobody uses, and remove it when told. Never by itself.
+
+Only what qwenctl put there is found: partial files by their names, quants by the record. What other programs
+downloaded into the shared cache is theirs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from qwenctl.errors import FetchError
+from qwenctl.fetch.cache import JOURNAL, PARTIAL, Lock
+from qwenctl.fetch.disk import allocated_bytes, cannot
+from qwenctl.fetch.record import Recorded, read_records, write_records
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that can go. ``bytes`` is what its removal frees; ``paths`` are removed in this order."""
+
+    kind: Literal["partial", "quant"]
+    name: str
+    repo: str
+    bytes: int
+    paths: tuple[Path, ...]
+
+
+def leftovers(cache_dir: Path, state_dir: Path, used: frozenset[Path]) -> tuple[Leftover, ...]:
+    """Return partial files nobody is fetching, and fetched quants with no file in ``used``. Blocks.
+
+    ``used``: the paths that some profile's settings, or a running server, still mean.
+
+    Raises:
+        FetchError: the cache can't be read.
+    """
+    real = frozenset(path.resolve() for path in used)
+    records = read_records(state_dir).artifacts
+    kept = real | {
+        file.path.resolve() for entry in records if not _is_unused(entry, real) for file in entry.files
+    }
+    found = [*_partials(cache_dir)]
+    for entry in records:
+        if not _is_unused(entry, real):
+            continue
+        links = [file.path for file in entry.files]
+        blobs = [blob for link in links if (blob := link.resolve()) != link and blob not in kept]
+        size = sum(allocated_bytes(blob) for blob in blobs)
+        name = entry.quant or entry.files[0].name
+        found.append(Leftover("quant", name, entry.repo, size, (*links, *blobs)))
+    return tuple(found)
+
+
+def remove(found: tuple[Leftover, ...], state_dir: Path) -> int:
+    """Remove leftovers and return the bytes that are free now. Blocks.
+
+    Raises:
+        FetchError: a file can't be removed.
+    """
+    freed = 0
+    for leftover in found:
+        for path in leftover.paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise cannot("remove", path, error) from error
+        freed += leftover.bytes
+    gone = {path for leftover in found if leftover.kind == "quant" for path in leftover.paths}
+    entries = read_records(state_dir).artifacts
+    left = tuple(entry for entry in entries if not any(file.path in gone for file in entry.files))
+    if len(left) != len(entries):
+        write_records(state_dir, left)
+    return freed
+
+
+def _is_unused(entry: Recorded, used: frozenset[Path]) -> bool:
+    return entry.fetched and not any(file.path.resolve() in used for file in entry.files)
+
+
+def _partials(cache_dir: Path) -> list[Leftover]:
+    found = []
+    for partial in sorted(cache_dir.glob(f"models--*/blobs/*{PARTIAL}")):
+        sha256 = partial.name.removesuffix(PARTIAL)
+        folder = partial.parents[1].name
+        if _is_being_fetched(cache_dir / ".locks" / folder / f"{sha256}.lock"):
+            continue
+        journal = partial.with_name(f"{sha256}{JOURNAL}")
+        repo = folder.removeprefix("models--").replace("--", "/")
+        found.append(Leftover("partial", sha256[:12], repo, allocated_bytes(partial), (journal, partial)))
+    return found
+
+
+def _is_being_fetched(lock_path: Path) -> bool:
+    lock = Lock(lock_path)
+    try:
+        return not lock.take()
+    except FetchError:
+        return False
+    finally:
+        lock.release()

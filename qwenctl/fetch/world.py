@@ -1,0 +1,26 @@
+"""What a transfer takes from outside: time, chance, patience. A test brings its own and waits for nothing."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from qwenctl.fetch.disk import MARGIN_BYTES
+from qwenctl.fetch.retry import Patience
+
+PATIENCE = Patience()
+ASK_PATIENCE = Patience(attempts=5)  # for metadata: someone waits, and nothing is half done
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Monotonic clock, sleep, a number from 0 to 1, and how patient to be."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    spread: Callable[[], float] = random.random
+    patience: Patience = PATIENCE
+    ask_patience: Patience = ASK_PATIENCE
+    margin_bytes: int = MARGIN_BYTES
+    waiting_s: float = 0.5  # between two looks at a lock somebody else holds

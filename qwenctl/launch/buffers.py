@@ -1,0 +1,112 @@
+"""Read what llama.cpp says about memory: its log lines and ``llama-fit-params``' table. Pure: no I/O.
+
+Sizes are MiB, as llama.cpp prints them. Source: llama.cpp b11434, common/fit.cpp, src/llama-model.cpp,
+src/llama-context.cpp, and the captured samples in tests/launch/captured.
+"""
+
+import re
+from dataclasses import dataclass
+
+from qwenctl.plan.memory import MIB, Memory
+
+HOST = ("CPU", "CPU_Mapped", "CPU_REPACK", "Host")
+"""Buffer names that are the host's memory, beside pinned ones such as CUDA_Host."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitRow:
+    """One line of ``llama-fit-params --fit-print on``: what a device, or the host, would hold."""
+
+    device: str
+    model_mib: int
+    context_mib: int
+    compute_mib: int
+
+    @property
+    def total_mib(self) -> int:
+        """Everything on that device."""
+        return self.model_mib + self.context_mib + self.compute_mib
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """What a server said while it loaded. ``None`` is what it did not say."""
+
+    device_mib: float
+    host_mib: float
+    by_device: tuple[tuple[str, float], ...]
+    projected_mib: int | None
+    offloaded: tuple[int, int] | None
+    reduced_context: tuple[int, int] | None
+
+    @property
+    def partly_on_cpu(self) -> bool:
+        """Layers were left on the CPU: the server runs, slowly. This counts as out of device memory."""
+        return self.offloaded is not None and self.offloaded[0] < self.offloaded[1]
+
+
+_FIT = re.compile(r"^(\S+) (\d+) (\d+) (\d+)\s*$", re.MULTILINE)
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
+_PROJECTED = re.compile(r"projected to use (\d+) MiB of")
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_REDUCED = re.compile(r"context size reduced from (\d+) to (\d+)")
+
+
+def parse_fit(text: str) -> tuple[FitRow, ...]:
+    """Return the rows of ``llama-fit-params``' standard output."""
+    return tuple(FitRow(name, int(a), int(b), int(c)) for name, a, b, c in _FIT.findall(text))
+
+
+def parse_log(text: str) -> Buffers:
+    """Return what a log at ``-lv 4`` says. Of lines that repeat, the last counts: a dry pass comes first."""
+    sizes: dict[tuple[str, str], float] = {}
+    for name, kind, mib in _BUFFER.findall(text):
+        sizes[name, kind] = float(mib)
+    by_device: dict[str, float] = {}
+    for (name, _), mib in sizes.items():
+        if not _is_host(name):
+            device = _device(name)
+            by_device[device] = by_device.get(device, 0.0) + mib
+    projected = _PROJECTED.findall(text)
+    offloaded = _OFFLOADED.findall(text)
+    reduced = _REDUCED.findall(text)
+    return Buffers(
+        device_mib=sum(by_device.values()),
+        host_mib=sum(mib for (name, _), mib in sizes.items() if _is_host(name)),
+        by_device=tuple(by_device.items()),
+        projected_mib=int(projected[-1]) if projected else None,
+        offloaded=(int(offloaded[-1][0]), int(offloaded[-1][1])) if offloaded else None,
+        reduced_context=(int(reduced[-1][0]), int(reduced[-1][1])) if reduced else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A prediction beside what was really allocated, on the devices, or on the host where there is none."""
+
+    predicted_bytes: int
+    actual_bytes: int
+    error_percent: float
+    partly_on_cpu: bool
+
+
+def compare(memory: Memory, said: Buffers) -> Loaded:
+    """Return how far a plan's prediction is from the buffers of the load that followed."""
+    caches = memory.cache_bytes + memory.checkpoints_bytes
+    predicted = memory.device_bytes if memory.devices else memory.host_bytes - caches
+    actual = int((said.device_mib if memory.devices else said.host_mib) * MIB)
+    return Loaded(predicted, actual, error_percent(predicted, actual), said.partly_on_cpu)
+
+
+def error_percent(predicted: float, actual: float) -> float:
+    """Return how far a prediction is off, in percent of the actual figure; above 0 predicted too much."""
+    return (predicted - actual) * 100 / actual if actual else 0.0
+
+
+def _is_host(name: str) -> bool:
+    return name in HOST or name.endswith("_Host")
+
+
+def _device(name: str) -> str:
+    """Return the device of a buffer: ``RPC0[127.0.0.1:50052]`` is RPC0's, ``MTL0_Mapped`` is MTL0's."""
+    return name.split("[", maxsplit=1)[0].removesuffix("_Mapped")

@@ -1,0 +1,103 @@
+"""List the candidates for a plan in the order they are tried, cheapest loss first. Pure: no I/O.
+
+Losses, from cheap to dear: host cache (4096, 2048, 0 MiB), f16 keys and values (q8_0 instead), context (in
+steps down to ``min_tokens``; there, checkpoints too), the quant.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qwenctl.plan.budget import Machine
+from qwenctl.plan.profile import Profile, Quant
+from qwenctl.settings.types import Settings
+
+CACHE_STEPS_MIB = (2048, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One thing a plan could be."""
+
+    quant: Quant
+    context_tokens: int
+    kv_type: str
+    cache_ram_mib: int
+    checkpoints: int
+
+
+def recommended(machine: Machine, profile: Profile) -> Quant | None:
+    """Return the quant of the highest row this machine reaches. Thresholds are 10^9 bytes."""
+    rows = [
+        row
+        for row in profile.rows
+        if machine.kind in row.memory and machine.capacity_bytes >= row.at_least_gb * 1e9
+    ]
+    best = max(rows, key=lambda row: row.at_least_gb, default=None)
+    return profile.quant(best.quant) if best else None
+
+
+def quants(machine: Machine, profile: Profile, settings: Settings) -> tuple[Quant, ...]:
+    """Return the quants to try, in order.
+
+    1. A quant asked for by name: that one alone.
+    2. ``balanced`` and ``context``: the recommended one, then each poorer one.
+    3. ``quality``: from the best down, whatever the row says.
+    4. ``speed``: from the smallest up to the recommended one: fewer bytes per token.
+    """
+    if settings.model.quant != "auto":
+        named = profile.quant(settings.model.quant)
+        return (named,) if named else ()
+    choosable = tuple(quant for quant in profile.quants if not quant.named_only)
+    best = recommended(machine, profile)
+    if best is None:
+        return ()
+    poorer = choosable[choosable.index(best) :] if best in choosable else (best,)
+    match settings.model.prefer:
+        case "balanced" | "context":
+            return poorer
+        case "quality":
+            return choosable
+        case "speed":
+            return tuple(sorted(poorer, key=lambda quant: quant.bytes))
+
+
+def context_steps(tokens: int, least: int) -> tuple[int, ...]:
+    """Return contexts from ``tokens`` down to ``least``: each halving in two steps, multiples of 256."""
+    steps, size = [tokens], 1
+    while size < tokens:
+        size *= 2
+    while size > least:
+        steps += [size * 3 // 4, size // 2]
+        size //= 2
+    return tuple(
+        sorted({step for step in (*steps, least) if least <= step <= tokens} | {tokens}, reverse=True)
+    )
+
+
+def candidates(machine: Machine, profile: Profile, settings: Settings) -> Iterator[Candidate]:
+    """Yield every candidate in the order of preference."""
+    wanted = settings.context
+    tokens = min(wanted.tokens, profile.architecture.context_length)
+    steps = context_steps(tokens, min(wanted.min_tokens, tokens))
+    ladder = quants(machine, profile, settings)
+    if settings.model.prefer == "context":
+        for step in steps:
+            for quant in ladder:
+                yield from _variants(quant, step, settings, bottom=step == steps[-1])
+    else:
+        for quant in ladder:
+            for step in steps:
+                yield from _variants(quant, step, settings, bottom=step == steps[-1])
+
+
+def _variants(quant: Quant, tokens: int, settings: Settings, *, bottom: bool) -> Iterator[Candidate]:
+    """Yield the cheap losses of one quant and context; checkpoints go last, and only at the bottom."""
+    wanted = settings.context
+    caches = (wanted.cache_ram_mib, *(step for step in CACHE_STEPS_MIB if step < wanted.cache_ram_mib))
+    types = ("f16", "q8_0") if wanted.kv_type == "auto" else (wanted.kv_type,)
+    for kv_type in types:
+        for cache in caches:
+            yield Candidate(quant, tokens, kv_type, cache, wanted.checkpoints)
+    if bottom:
+        for checkpoints in range(wanted.checkpoints - 1, -1, -1):
+            yield Candidate(quant, tokens, types[-1], caches[-1], checkpoints)

@@ -1,0 +1,150 @@
+"""The command line: what it loads, what it prints, and which code it exits with."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from qwenctl.cli.names import COMMANDS
+from qwenctl.errors import ExitCode
+from tests.fakes.home import Home
+
+HEAVY = ("pydantic", "httpx", "aiohttp", "rich", "huggingface_hub", "asyncio", "psutil")
+
+
+@pytest.mark.parametrize("module", ["qwenctl.cli.main", "qwenctl.cli.glance", "qwenctl.cli.group"])
+def test_status_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(home: Home, command: str) -> None:
+    ran = home.run(command, "--help")
+    assert ran.code == 0
+    assert "Example: qwenctl" in ran.out
+    for option in ("--config", "--profile", "--json", "--quiet", "--verbose"):
+        assert option in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (["up", "--prot", "1"], 2, "cannot run qwenctl up: no such option --prot", "did you mean --port?"),
+        (["upp"], 2, "cannot run qwenctl: no such command 'upp'", "qwenctl --help"),
+        (["up", "--port", "x"], 2, "cannot run qwenctl up: ", "qwenctl up --help"),
+        (["up", "--port", "0", "--profile", "demo"], 2, "cannot use setting server.port", None),
+        (["plan", "--profile", "dmeo"], 2, "cannot find profile 'dmeo'", "did you mean demo?"),
+        (["--config", "nowhere.toml", "plan"], 2, "cannot read settings", None),
+        (["plan", "--hardware", "nowhere.json"], 1, "cannot read hardware file", None),
+        (["plan", "--quant", "Q9_X"], 2, "cannot use quant", None),
+        (["status"], 3, "cannot show status: the daemon is not running", "qwenctl up starts it"),
+        (["restart"], 3, "cannot restart: the daemon is not running", "qwenctl up starts it"),
+    ],
+)
+def test_bad_input_is_one_line_a_hint_and_a_code(
+    home: Home, arguments: list[str], code: int, message: str, hint: str | None
+) -> None:
+    ran = home.run(*arguments)
+    lines = ran.err.splitlines()
+    assert ran.code == code, ran
+    assert ran.out == ""
+    assert lines[0].startswith(message), ran.err
+    assert len(lines) <= 2
+    assert hint is None or lines[1] == f"hint: {hint}"
+    envelope = json.loads(home.run("--json", *arguments).out)
+    assert envelope["ok"] is False
+    assert envelope["error"]["code"] == ExitCode(code).name.lower()
+    assert envelope["error"]["message"] == lines[0]
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "message"),
+    [
+        (
+            {"QWENCTL_SERVER__PROT": "1"},
+            2,
+            "cannot use environment variable QWENCTL_SERVER__PROT: no such setting",
+        ),
+        (
+            {"QWENCTL_CONTEXT__TOKENS": "x"},
+            2,
+            "cannot use setting context.tokens (environment QWENCTL_C",
+        ),
+        ({"QWENCTL_SERVER__EXTRA_ARGS": "x"}, 2, "cannot use an environment variable"),
+        ({"QWENCTL_SERVER__BINARY": "/nowhere"}, 5, "cannot use llama-server /nowhere: no such file"),
+        ({"QWENCTL_SERVER__BINARY": "/etc/passwd"}, 5, "cannot use llama-server /etc/passwd: not executable"),
+        ({"QWENCTL_MODEL__PATH": "/nowhere.gguf"}, 6, "cannot read /nowhere.gguf: no such file"),
+        ({"QWENCTL_MODEL__PATH": "/etc/passwd"}, 6, "cannot use /etc/passwd: "),
+        ({"XDG_STATE_HOME": "/proc/nowhere"}, 1, "cannot use folder /proc/nowhere/qwenctl"),
+        ({"XDG_STATE_HOME": "/tmp/" + "x" * 100}, 1, "cannot use folder /tmp/xxx"),
+        ({"QWENCTL_SERVER__EXTRA_ARGS": '["--bogus"]'}, 1, "cannot use "),
+    ],
+)
+def test_a_wrong_surrounding_is_one_line_and_starts_nothing(
+    home: Home, variables: dict[str, str], code: int, message: str
+) -> None:
+    ran = home.run("up", "--profile", "demo", "--port", str(home.port), **variables)
+    assert ran.code == code, ran
+    assert ran.err.splitlines()[0].startswith(message), ran.err
+    assert home.status() == {}
+
+
+def test_global_options_work_before_and_after_the_command(home: Home) -> None:
+    before, after = home.run("--json", "settings"), home.run("settings", "--json")
+    assert before.out == after.out
+    assert json.loads(before.out)["data"]["server.port"] == {"value": 8080, "origin": "default"}
+
+
+def test_settings_show_the_origin_of_each_value(home: Home) -> None:
+    config = home.path / ".config/qwenctl/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('profile = "demo"\n[server]\nport = 9001\n[sampling]\ntemperature = 0.2\n')
+    shown = home.json("settings", QWENCTL_CONTEXT__TOKENS="2048")["data"]
+    assert shown["profile"] == {"value": "demo", "origin": "file"}
+    assert shown["server.port"] == {"value": 9001, "origin": "file"}
+    assert shown["context.tokens"] == {"value": 2048, "origin": "environment"}
+    assert shown["sampling.temperature"] == {"value": 0.2, "origin": "file"}
+    assert shown["sampling.top_k"] == {"value": 20, "origin": "profile"}
+    assert shown["server.host"] == {"value": "127.0.0.1", "origin": "default"}
+    assert home.json("settings", "--profile", "qwen3.6-27b")["data"]["profile"]["origin"] == "flag"
+
+
+def test_settings_check_says_whether_a_file_is_valid(home: Home) -> None:
+    good, bad = home.path / "good.toml", home.path / "bad.toml"
+    good.write_text("[server]\nport = 1234\n")
+    bad.write_text("[server]\nprot = 1234\n")
+    assert home.run("settings", "check", str(good)).code == 0
+    ran = home.run("settings", "check", str(bad))
+    assert ran.code == 2
+    assert "server.prot" in ran.err
+
+
+def test_a_reader_that_goes_away_is_no_traceback(home: Home) -> None:
+    command = f"{sys.executable} -m qwenctl settings | head -n 0"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+
+
+def test_nothing_is_printed_in_colour_when_nobody_looks(home: Home) -> None:
+    assert "\x1b" not in home.run("--help").out + home.run("profiles").out
+
+
+def test_plan_argv_hardware_and_profiles_change_nothing(home: Home) -> None:
+    for command in ("plan", "argv", "hardware", "profiles", "settings"):
+        assert home.run("--profile", "demo", command).code == 0
+    left = {path.name for path in home.path.rglob("*") if path.is_file()}
+    assert all(name.endswith(".json") and len(name) == 21 for name in left), (
+        left
+    )  # kept answers of the binary

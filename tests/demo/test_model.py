@@ -1,0 +1,40 @@
+"""The demo model: the same bytes each time, refused never, written whole or not at all."""
+
+import hashlib
+from pathlib import Path
+
+import gguf
+import pytest
+
+from qwenctl.demo.model import make_model
+from qwenctl.errors import LaunchError
+from qwenctl.plan.load import read_profile
+
+PROFILE = read_profile(Path(__file__).parents[2] / "profiles/demo.toml")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_it_is_the_same_each_time_and_as_big_as_the_profile_says(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.gguf", tmp_path / "two.gguf"
+    assert make_model(one, PROFILE.architecture) is True
+    assert make_model(two, PROFILE.architecture) is True
+    assert digest(one) == digest(two)
+    assert one.stat().st_size == PROFILE.quants[0].bytes
+    assert make_model(one, PROFILE.architecture) is False
+
+
+def test_it_has_the_architecture_of_the_real_model(tmp_path: Path) -> None:
+    make_model(tmp_path / "m.gguf", PROFILE.architecture)
+    reader = gguf.GGUFReader(tmp_path / "m.gguf")
+    assert reader.fields["general.architecture"].contents() == "qwen35"
+    assert reader.fields["qwen35.full_attention_interval"].contents() == 4
+    assert "random weights" in reader.fields["general.name"].contents()
+
+
+@pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/null/x"])
+def test_a_folder_that_cannot_be_written_is_one_clear_line(folder: str) -> None:
+    with pytest.raises(LaunchError, match="cannot make the demo model"):
+        make_model(Path(folder) / "m.gguf", PROFILE.architecture)

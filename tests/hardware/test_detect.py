@@ -1,0 +1,136 @@
+"""Whole machines, from what was read there to Hardware; and the machine the tests run on."""
+
+from dataclasses import replace
+
+import pytest
+
+from qwenctl.errors import DetectionError
+from qwenctl.hardware.detect import Probe, detect
+from qwenctl.hardware.facts import Accelerator, Cpu, Hardware
+from qwenctl.hardware.saved import from_json, to_json
+from tests.hardware.world import NO_NVML, world
+
+GIB = 1 << 30
+
+
+def test_an_apu_shares_the_ram_through_its_gtt() -> None:
+    assert detect(world("strix-halo.world")) == Hardware(
+        os="linux",
+        arch="x86_64",
+        machine="ROG Flow Z13 GZ302EA",
+        cpu=Cpu("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", 16, None, 32),
+        ram_bytes=130_000_000_000,
+        accelerators=(Accelerator("ROCm0", "AMD GPU 0x1586", "rocm", "shared", 100 * GIB, 100 * GIB, None),),
+    )
+
+
+def test_a_card_keeps_its_own_memory_however_large_the_gtt() -> None:
+    found = detect(world("ryzen-desktop-7900xtx.world"))
+    assert [(a.id, a.name, a.memory, a.memory_bytes) for a in found.accelerators] == [
+        ("ROCm0", "AMD GPU 0x744c", "dedicated", 25_753_026_560),
+        ("ROCm1", "AMD GPU 0x164e", "shared", 34_091_302_912),
+    ]
+    assert found.machine is None
+
+
+def test_a_gb10_is_unified_with_the_ram() -> None:
+    found = detect(world("gb10.world"))
+    assert (found.arch, found.machine, found.cpu.model) == ("arm64", "NVIDIA_DGX_Spark", "Arm Cortex-A725")
+    assert found.accelerators == (
+        Accelerator("CUDA0", "NVIDIA GB10", "cuda", "unified", 130_663_168_000, None, "580.173.02"),
+    )
+
+
+def test_cuda_visible_devices_orders_and_numbers_the_gpus() -> None:
+    found = detect(world("two-gpus.world"))
+    assert [(a.id, a.name) for a in found.accelerators] == [
+        ("CUDA0", "NVIDIA RTX PRO 4000 Blackwell SFF Edition"),
+        ("CUDA1", "NVIDIA GeForce RTX 3080 Ti"),
+    ]
+    assert found.warnings == ()
+
+
+def test_hidden_gpus_are_named_in_a_warning() -> None:
+    found = detect(replace(world("two-gpus.world"), environ={"CUDA_VISIBLE_DEVICES": "1"}))
+    assert [a.name for a in found.accelerators] == ["NVIDIA RTX PRO 4000 Blackwell SFF Edition"]
+    assert found.warnings == ("CUDA_VISIBLE_DEVICES=1 hides 1 of 2 NVIDIA GPUs",)
+
+
+def test_a_driver_mismatch_is_a_warning() -> None:
+    found = detect(world("driver-mismatch.world"))
+    assert found.accelerators == ()
+    (warning,) = found.warnings
+    assert "mismatch" in warning
+
+
+def test_a_gpu_without_a_driver_is_a_warning() -> None:
+    assert detect(world("no-driver.world")).warnings == (
+        "this machine has an NVIDIA GPU, but no driver answers: NVML Shared Library Not Found",
+    )
+
+
+def test_wsl2_is_linux_with_a_card() -> None:
+    found = detect(world("wsl2.world"))
+    assert (found.os, found.ram_bytes, found.warnings) == ("linux", 16_777_216_000, ())
+    assert [a.name for a in found.accelerators] == ["NVIDIA GeForce RTX 4090"]
+
+
+def test_a_containers_limit_is_its_ram() -> None:
+    found = detect(world("docker-v2.world"))
+    assert found.ram_bytes == 12 * GIB
+    assert found.warnings == ("a cgroup limits this process to 12.0 GiB of 62.5 GiB RAM",)
+
+
+def test_a_mac_has_one_gpu_with_all_its_memory() -> None:
+    assert detect(world("m3-max-36gb.world")) == Hardware(
+        os="darwin",
+        arch="arm64",
+        machine="Mac15,10",
+        cpu=Cpu("Apple M3 Max", 14, 10, 14),
+        ram_bytes=36 * GIB,
+        accelerators=(Accelerator("MTL0", "Apple M3 Max", "metal", "unified", 36 * GIB, 27 * GIB, None),),
+    )
+
+
+def test_a_translated_python_still_sees_apple_silicon() -> None:
+    probe = replace(world("m3-max-36gb.world"), system=lambda: ("Darwin", "x86_64"))
+    assert detect(probe).arch == "arm64"
+
+
+def test_an_intel_mac_has_no_gpu_of_its_own_accord() -> None:
+    found = detect(world("intel-mac.world"))
+    assert (found.arch, found.accelerators, found.cpu.performance_cores) == ("x86_64", (), None)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "why"),
+    [("Windows", "AMD64", "neither linux nor macos"), ("Linux", "riscv64", "neither x86_64 nor arm64")],
+)
+def test_other_systems_are_refused_by_name(system: str, machine: str, why: str) -> None:
+    probe = replace(world("wsl2.world"), system=lambda: (system, machine))
+    with pytest.raises(DetectionError, match="cannot detect hardware") as caught:
+        detect(probe)
+    assert why in caught.value.message.lower()
+
+
+def test_a_mac_whose_sysctl_is_silent_is_an_error() -> None:
+    probe = replace(world("m3-max-36gb.world"), sysctl=lambda _keys: "")
+    with pytest.raises(DetectionError, match=r"hw\.memsize"):
+        detect(probe)
+
+
+def test_nothing_readable_is_still_a_machine() -> None:
+    bare = replace(
+        world("wsl2.world"), read_text=lambda _path: None, list_dir=lambda _path: (), nvml=lambda: NO_NVML
+    )
+    found = detect(bare)
+    assert (found.cpu.model, found.accelerators, found.warnings) == (None, (), ())
+
+
+def test_this_machine_is_detected() -> None:
+    found = detect(Probe.real())
+    assert found.ram_bytes > GIB // 4
+    assert 1 <= found.cpu.physical_cores <= found.cpu.logical_cores
+    assert all(a.memory_bytes is None or a.memory_bytes > 0 for a in found.accelerators)
+    assert from_json(to_json(found)) == found
+    assert detect(Probe.real()) == found

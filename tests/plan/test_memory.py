@@ -1,0 +1,184 @@
+"""The formulas, against figures that llama.cpp b11434 printed in dry runs with RPC workers as devices.
+
+Captured: llama-server b11434, ``-np 1 -lv 4``, CPU and RPC, files of each model's shape, 2026-11.
+"""
+
+import pytest
+
+from qwenctl.hardware.facts import Backend
+from qwenctl.plan.memory import (
+    MIB,
+    Load,
+    checkpoint_bytes,
+    compute_bytes,
+    device_parts,
+    device_weights_bytes,
+    draft_bytes,
+    host_part,
+    kv_bytes,
+    recurrent_bytes,
+    shares,
+    vision_bytes,
+)
+from tests.fakes.machines import profile
+
+BIG = profile("qwen3.6-27b")
+MODEL = BIG.architecture
+RPC: tuple[Backend, ...] = ("rpc", "rpc", "rpc")
+Q4 = next(quant for quant in BIG.quants if quant.name == "Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    ("kv_type", "bytes_per_token"),
+    [
+        ("f16", 65536),
+        ("bf16", 65536),
+        ("q8_0", 34816),
+        ("q5_1", 24576),
+        ("q5_0", 22528),
+        ("q4_1", 20480),
+        ("q4_0", 18432),
+        ("iq4_nl", 18432),
+        ("f32", 131072),
+    ],
+)
+def test_keys_and_values_of_the_27b_by_type(kv_type: str, bytes_per_token: int) -> None:
+    assert kv_bytes(MODEL, 65536, kv_type) == 65536 * bytes_per_token
+    assert kv_bytes(MODEL, 100, kv_type) == 256 * bytes_per_token, "padded to 256 tokens"
+
+
+def test_recurrent_state_does_not_depend_on_the_context() -> None:
+    assert recurrent_bytes(MODEL, 1) == 156_893_184
+    assert recurrent_bytes(MODEL, 4) == 4 * 156_893_184
+    assert recurrent_bytes(MODEL, 1, draft_tokens=3) == 4 * 156_893_184
+    assert recurrent_bytes(profile("qwen3.5-9b").architecture, 1) == pytest.approx(50.25 * MIB)
+
+
+def test_the_input_embedding_stays_on_the_host() -> None:
+    assert device_weights_bytes(MODEL, Q4) == 16_091_088_896, "facts: byte-exact for the published file"
+    tied = profile("qwen3.5-4b")
+    quant = tied.quants[0]
+    assert device_weights_bytes(tied.architecture, quant) == quant.bytes - tied.architecture.header_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "device_mib", "host_mib", "cpu_mib"),
+    [
+        ("qwen3.6-27b", 8192, 150, 48, 160),
+        ("qwen3.6-27b", 65536, 206, 104, 216),
+        ("qwen3.6-27b", 262144, 398, 296, None),
+        ("qwen3.5-9b", 8192, 112, 40, 120),
+        ("qwen3.5-9b", 65536, 168, 96, 176),
+        ("qwen3.5-4b", 65536, 138, 84, 143),
+        ("qwen3.5-2b", 262144, 308, 272, None),
+        ("qwen3.6-35b-a3b", 8192, 80, 24, None),
+        ("qwen3.6-35b-a3b", 65536, 136, 80, None),
+    ],
+)
+def test_compute_buffers_are_what_the_engine_reserved(
+    name: str, tokens: int, device_mib: int, host_mib: int, cpu_mib: int | None
+) -> None:
+    one = profile(name)
+    load = Load(tokens, "f16")
+    assert compute_bytes(one.architecture, load, "rpc") // MIB == device_mib
+    logits = 4 * one.architecture.vocab_size
+    assert (host_part(one, one.quants[0], load, 1).compute - logits) // MIB == host_mib
+    if cpu_mib is not None:
+        assert compute_bytes(one.architecture, load, "cpu") // MIB == cpu_mib
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "tokens", "context_mib", "compute_mib", "host_mib"),
+    [
+        ("qwen3.6-27b", 2, 8192, (333, 327), (284, 234), 132),
+        ("qwen3.6-27b", 2, 65536, (2125, 2119), (508, 458), 356),
+        ("qwen3.6-27b", 3, 65536, (1332, 1585, 1326), (508, 458, 458), 356),
+        ("qwen3.5-9b", 2, 65536, (1051, 1047), (448, 408), 336),
+        ("qwen3.5-9b", 3, 8192, (82, 112, 110), (224, 184, 184), 112),
+        ("qwen3.6-35b-a3b", 2, 65536, (673, 669), (376, 356), 296),
+    ],
+)
+def test_layers_split_over_devices_as_the_engine_splits_them(
+    name: str,
+    count: int,
+    tokens: int,
+    context_mib: tuple[int, ...],
+    compute_mib: tuple[int, ...],
+    host_mib: int,
+) -> None:
+    one = profile(name)
+    load = Load(tokens, "f16")
+    parts = device_parts(one, one.quants[0], load, RPC[:count], (1,) * count)
+    assert tuple((part.kv + part.recurrent) // MIB for part in parts) == context_mib
+    assert tuple(part.compute // MIB for part in parts) == compute_mib
+    logits = 4 * one.architecture.vocab_size
+    assert (host_part(one, one.quants[0], load, count).compute - logits) // MIB == host_mib
+
+
+def test_every_layer_goes_to_exactly_one_device() -> None:
+    for capacities in ((1,), (1, 1), (24, 8), (8, 24), (80, 80, 80), (1, 100), (100, 1)):
+        split = shares(MODEL, capacities)
+        assert sum(share.layers for share in split) == 64
+        assert sum(share.attention_layers for share in split) == 16
+        assert all(share.layers >= share.attention_layers >= 0 for share in split)
+
+
+def test_the_weights_of_all_devices_are_the_weights() -> None:
+    parts = device_parts(BIG, Q4, Load(65536, "f16"), ("cuda",) * 3, (24, 24, 16))
+    total = device_weights_bytes(MODEL, Q4)
+    assert 0 <= total - sum(part.weights for part in parts) < 64
+
+
+@pytest.mark.parametrize(
+    ("backend", "kv_type", "tokens", "mib"),
+    [
+        # facts, section 3.4: emulated for b10605; b11434 keeps 20 MiB more of the residual stream.
+        ("cuda", "f16", 65536, 186 + 20),
+        ("vulkan", "f16", 65536, 196 + 20),
+        ("cuda", "q8_0", 131072, 720 + 20),
+        ("cuda", "q8_0", 262144, 1360 + 20),
+        ("rocm", "q8_0", 131072, 720 + 20),
+        ("metal", "f16", 65536, 412 + 20),
+        ("metal", "f16", 262144, 1372 + 20),
+        ("metal", "q8_0", 65536, 412 + 20),
+    ],
+)
+def test_attention_scratch_by_backend(backend: Backend, kv_type: str, tokens: int, mib: int) -> None:
+    assert compute_bytes(MODEL, Load(tokens, kv_type), backend) / MIB == pytest.approx(mib, abs=1)
+
+
+def test_slots_have_their_own_context_and_state() -> None:
+    """Captured: ``-c 65536 -np 4`` is 4 slots of 16,384 tokens: compute 158 MiB, host 56."""
+    load = Load(16384, "f16", parallel=4)
+    part = device_parts(BIG, Q4, load, ("rpc",), (1,))[0]
+    assert part.compute // MIB == 158
+    assert part.kv == kv_bytes(MODEL, 65536, "f16")
+    assert part.recurrent == 4 * 156_893_184
+    assert (host_part(BIG, Q4, load, 1).compute - 4 * 4 * MODEL.vocab_size) // MIB == 56
+
+
+def test_drafts_cost_weights_cache_and_states() -> None:
+    """Facts, section 3.6: 1.09 GiB on CUDA at 65,536 tokens with three drafts, states included."""
+    plain, drafting = Load(65536, "f16"), Load(65536, "f16", draft_tokens=3)
+    states = recurrent_bytes(MODEL, 1, draft_tokens=3) - recurrent_bytes(MODEL, 1)
+    extra = draft_bytes(BIG, Q4, drafting, "cuda") + states
+    assert extra / 2**30 == pytest.approx(1.09, rel=0.02)
+    assert draft_bytes(BIG, Q4, drafting, "metal") + states > extra
+    assert draft_bytes(BIG, Q4, plain, "cuda") == 0
+    assert checkpoint_bytes(MODEL, plain) == 156_893_184
+    assert checkpoint_bytes(MODEL, drafting) / MIB == pytest.approx(407, rel=0.02)
+
+
+def test_the_vision_encoder_takes_what_was_seen_at_run_time() -> None:
+    assert vision_bytes(BIG, Load(8192, "f16", vision=True)) == 1158 * MIB
+    assert vision_bytes(BIG, Load(8192, "f16")) == 0
+    assert vision_bytes(profile("demo"), Load(8192, "f16", vision=True)) == 0
+
+
+def test_a_cpu_holds_everything_repacked_or_not() -> None:
+    """Captured: 27B Q4_K_M on a CPU at 65,536 tokens, no repacking: all on the host."""
+    load = Load(65536, "f16")
+    part = host_part(BIG, Q4, load, 0)
+    assert part.weights == Q4.bytes - MODEL.header_bytes
+    assert (part.kv + part.recurrent) // MIB == 4245
+    assert (part.compute - 4 * MODEL.vocab_size) // MIB == 216

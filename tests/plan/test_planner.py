@@ -1,0 +1,296 @@
+"""What the planner decides, and what it says about it."""
+
+import dataclasses
+
+import pytest
+
+from qwenctl.errors import SettingsError
+from qwenctl.hardware.facts import Device, ServerFacts
+from qwenctl.plan.load import load_profiles
+from qwenctl.plan.planner import Extras, NoFit, Plan, Refused, find_quant, plan
+from qwenctl.plan.profile import Profile
+from qwenctl.settings.types import Context, Model, Settings
+from tests.fakes.machines import GIB, PROFILES, machine, made_up, profile
+
+BIG = profile("qwen3.6-27b")
+ALL = load_profiles(PROFILES, PROFILES / "none")
+
+
+def planned(outcome: Plan | NoFit) -> Plan:
+    assert isinstance(outcome, Plan), outcome
+    return outcome
+
+
+def refused(outcome: Plan | NoFit) -> NoFit:
+    assert isinstance(outcome, NoFit), outcome
+    return outcome
+
+
+def settings(quant: str = "auto", **context: int | str) -> Settings:
+    return Settings(model=Model(quant=quant), context=Context.model_validate(context))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("m3-max-36gb", ("Q4_K_M", 65536, "f16", 4096, 2, "fits")),
+        ("m4-max-64gb", ("Q6_K", 65536, "f16", 4096, 2, "fits")),
+        ("rtx4090-24gb", ("Q4_K_M", 65536, "f16", 4096, 2, "fits")),
+        ("2xa100-80gb", ("BF16", 65536, "f16", 4096, 2, "fits")),
+        ("m2-16gb", ("Q3_K_M", 8192, "q8_0", 0, 1, "tight")),
+        ("cpu-24gb", ("Q3_K_M", 65536, "f16", 2048, 2, "fits")),
+    ],
+)
+def test_the_recipes_machines_come_out_as_its_table_wants(name: str, expected: tuple[object, ...]) -> None:
+    chosen = planned(plan(machine(name), BIG, Settings(), None, siblings=ALL))
+    assert (
+        chosen.quant,
+        chosen.context_tokens,
+        chosen.kv_type,
+        chosen.cache_ram_mib,
+        chosen.checkpoints,
+        chosen.verdict,
+    ) == expected
+
+
+def test_a_mac_of_8_gb_is_sent_to_the_sibling_that_fits() -> None:
+    outcome = refused(plan(machine("m1-8gb"), BIG, Settings(), None, siblings=ALL))
+    assert outcome.sibling == "qwen3.5-4b"
+    assert outcome.hint == "qwenctl up --profile qwen3.5-4b"
+    assert outcome.reason == "Qwen3.6 27B needs 16 GB of unified memory or more, this machine has 8.6 GB"
+    assert {one.quant for one in outcome.considered} == {quant.name for quant in BIG.quants}
+    assert all(one.need_bytes > one.have_bytes and "needs" in one.reason for one in outcome.considered)
+    assert isinstance(plan(machine("m1-8gb"), profile("qwen3.5-4b"), Settings(), None), Plan)
+
+
+def test_without_siblings_there_is_no_hint() -> None:
+    outcome = refused(plan(machine("m1-8gb"), BIG, Settings(), None))
+    assert (outcome.sibling, outcome.hint) == (None, None)
+
+
+def test_a_tight_plan_names_the_metal_limit_that_makes_it_fit() -> None:
+    chosen = planned(plan(machine("m2-16gb"), BIG, Settings(), None))
+    assert chosen.fix == "sudo sysctl iogpu.wired_limit_mb=13824"
+    assert any(chosen.fix in warning for warning in chosen.warnings)
+    assert chosen.memory.device_bytes <= (13824 - 512) * 1024**2 == chosen.memory.budget_bytes
+    assert chosen.memory.headroom_bytes >= 0
+
+
+def test_every_quant_has_its_place_in_considered() -> None:
+    chosen = planned(plan(machine("m3-max-36gb"), BIG, Settings(), None))
+    reasons = {one.quant: (one.verdict, one.reason) for one in chosen.considered}
+    assert set(reasons) == {quant.name for quant in BIG.quants}
+    assert reasons["Q4_K_M"] == ("fits", "chosen")
+    assert reasons["BF16"][0] == "no"
+    assert "needs 52.3 GiB on MTL0, which has 22.9 to give" in reasons["BF16"][1]
+    assert reasons["Q5_K_M"] == ("fits", "slower: the profile recommends Q4_K_M for this machine")
+    assert reasons["Q3_K_M"] == ("fits", "not needed: a better one fits")
+    assert reasons["Q2_K"][1].startswith("only when asked for by name: poor for code")
+
+
+def test_losses_are_taken_cheapest_first() -> None:
+    """As the RAM of a Mac shrinks: cache, then KV type, then context, then the quant."""
+    seen: list[tuple[str, int, str]] = []
+    for ram_mib in range(36 * 1024, 15 * 1024, -256):
+        hardware = made_up(
+            ram_bytes=ram_mib * 1024**2,
+            cards=(ram_mib * 1024**2 * 3 // 4,),
+            backend="metal",
+            memory="unified",
+        )
+        outcome = plan(hardware, BIG, Settings(), None)
+        if isinstance(outcome, Plan) and outcome.verdict == "fits":
+            state = (outcome.quant, outcome.context_tokens, outcome.kv_type)
+            if not seen or seen[-1] != state:
+                seen.append(state)
+    assert seen[:2] == [("Q4_K_M", 65536, "f16"), ("Q4_K_M", 65536, "q8_0")]
+    assert [tokens for quant, tokens, _ in seen if quant == "Q3_K_M"] == sorted(
+        (tokens for quant, tokens, _ in seen if quant == "Q3_K_M"), reverse=True
+    )
+    assert seen[-1][1:] == (8192, "q8_0")
+
+
+def test_what_was_given_up_is_said() -> None:
+    chosen = planned(plan(made_up(ram_bytes=64 * GIB, cards=(16 * GIB,)), BIG, Settings(), None))
+    assert (chosen.quant, chosen.context_tokens, chosen.kv_type) == ("Q3_K_M", 49152, "q8_0")
+    said = "49,152 tokens of context instead of 65,536, q8_0 keys and values"
+    assert f"memory is short: {said}" in chosen.warnings
+    assert f"chosen, with {said}" in [one.reason for one in chosen.considered]
+
+
+def test_little_host_memory_costs_the_host_cache_only() -> None:
+    chosen = planned(plan(made_up(ram_bytes=6 * GIB, cards=(24 * GIB,)), BIG, Settings(), None))
+    assert (chosen.quant, chosen.context_tokens, chosen.kv_type) == ("Q4_K_M", 65536, "f16")
+    assert chosen.cache_ram_mib == 2048
+
+
+def test_a_quant_asked_for_by_name_is_the_only_one_tried() -> None:
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, settings("q5_k_m"), None))
+    assert chosen.quant == "Q5_K_M"
+    assert {one.reason for one in chosen.considered if one.quant != "Q5_K_M"} == {"not asked for: q5_k_m was"}
+    assert any("estimate" in warning for warning in chosen.warnings)
+
+
+def test_q2_k_is_never_chosen_but_given_when_asked_for() -> None:
+    for name in ("m2-16gb", "m1-8gb", "cpu-24gb", "rtx4090-24gb"):
+        outcome = plan(machine(name), BIG, Settings(), None)
+        assert not isinstance(outcome, Plan) or outcome.quant != "Q2_K"
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, settings("Q2_K"), None))
+    assert any("poor for code" in warning for warning in chosen.warnings)
+
+
+def test_a_named_quant_that_does_not_fit_is_refused_with_one_that_does() -> None:
+    outcome = refused(plan(machine("rtx4090-24gb"), BIG, settings("Q8_0"), None, siblings=ALL))
+    assert outcome.considered[0].quant == "Q8_0"
+    assert outcome.hint == "qwenctl up --quant Q6_K"
+    assert outcome.reason.startswith("Q8_0 needs")
+
+
+def test_an_unknown_quant_is_answered_with_the_nearest() -> None:
+    assert find_quant(BIG, "q4_k_m").name == "Q4_K_M"
+    with pytest.raises(SettingsError) as caught:
+        find_quant(BIG, "Q4_K_N")
+    assert caught.value.hint == "did you mean Q4_K_M?"
+    with pytest.raises(SettingsError) as caught:
+        find_quant(BIG, "zzz")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("known: BF16, Q8_0")
+    assert refused(plan(machine("m3-max-36gb"), BIG, settings("zzz"), None)).considered == ()
+
+
+def test_out_of_memory_leads_to_what_needs_less() -> None:
+    first = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None))
+    bans = frozenset({Refused(first.quant, first.context_tokens, first.kv_type, first.cache_ram_mib)})
+    second = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None, refused=bans))
+    assert (second.quant, second.context_tokens, second.kv_type) == ("Q4_K_M", 65536, "q8_0")
+    assert second.memory.device_bytes < first.memory.device_bytes
+    assert any("ran out of memory here before" in one.reason for one in second.considered)
+    bans |= {Refused(second.quant, second.context_tokens, second.kv_type, second.cache_ram_mib)}
+    third = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None, refused=bans))
+    assert third.memory.device_bytes < second.memory.device_bytes
+    assert third.quant == "Q4_K_M"
+
+
+def test_refusals_end_in_no_fit_not_in_a_loop() -> None:
+    bans: frozenset[Refused] = frozenset()
+    for _ in range(200):
+        outcome = plan(machine("m3-max-36gb"), BIG, Settings(), None, refused=bans)
+        if isinstance(outcome, NoFit):
+            return
+        one = Refused(outcome.quant, outcome.context_tokens, outcome.kv_type, outcome.cache_ram_mib)
+        assert one not in bans
+        bans |= {one}
+    pytest.fail("still planning")
+
+
+def test_host_out_of_memory_takes_the_cache_first() -> None:
+    first = planned(plan(machine("m3-max-36gb"), BIG, Settings(), None))
+    bans = frozenset({Refused(first.quant, first.context_tokens, first.kv_type, 4096, "host")})
+    second = planned(plan(machine("m3-max-36gb"), BIG, Settings(), None, refused=bans))
+    assert (second.quant, second.kv_type, second.cache_ram_mib) == ("Q4_K_M", "f16", 2048)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "quant", "tokens"),
+    [
+        ("balanced", "Q4_K_M", 65536),
+        ("quality", "Q6_K", 49152),
+        ("context", "Q4_K_M", 65536),
+        ("speed", "Q3_K_M", 65536),
+    ],
+)
+def test_prefer_changes_the_order(prefer: str, quant: str, tokens: int) -> None:
+    wanted = Settings(model=Model.model_validate({"prefer": prefer}))
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, wanted, None))
+    assert (chosen.quant, chosen.context_tokens) == (quant, tokens)
+
+
+def test_prefer_context_gives_up_the_quant_before_the_context() -> None:
+    wanted = Settings(model=Model(prefer="context"), context=Context(tokens=131072))
+    card = made_up(ram_bytes=64 * GIB, cards=(24 * GIB,))
+    balanced = planned(plan(card, BIG, Settings(context=Context(tokens=131072)), None))
+    chosen = planned(plan(card, BIG, wanted, None))
+    assert chosen.context_tokens == 131072
+    assert balanced.quant == "Q4_K_M"
+    assert chosen.context_tokens >= balanced.context_tokens
+
+
+def test_a_server_that_can_use_no_gpu_is_reported_and_planned_as_a_cpu() -> None:
+    server = ServerFacts("/usr/bin/llama-server", "b1")
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), server))
+    assert chosen.devices == ()
+    assert chosen.memory.device_bytes == 0
+    assert chosen.warnings[0].startswith("/usr/bin/llama-server can use no GPU: NVIDIA GeForce RTX 4090")
+
+
+def test_devices_the_server_lists_are_used_as_they_are() -> None:
+    server = ServerFacts("x", "b1", (Device("CUDA0", "RTX 4090", 25757220864, 25000000000),))
+    with_server = plan(machine("rtx4090-24gb"), BIG, Settings(), server)
+    assert with_server == plan(machine("rtx4090-24gb"), BIG, Settings(), None)
+
+
+def test_a_card_too_small_for_its_share_is_left_out() -> None:
+    hardware = made_up(ram_bytes=64 * GIB, cards=(24 * GIB, 2 * GIB))
+    chosen = planned(plan(hardware, BIG, Settings(), None))
+    assert chosen.devices == ("GPU0",)
+    assert any("only GPU0 is used" in warning for warning in chosen.warnings)
+
+
+def test_two_cards_share_the_layers() -> None:
+    chosen = planned(plan(machine("2xa100-80gb"), BIG, Settings(), None))
+    assert chosen.devices == ("CUDA0", "CUDA1")
+    first, second = chosen.memory.devices
+    assert first.need_bytes + second.need_bytes == chosen.memory.device_bytes
+    assert abs(first.need_bytes - second.need_bytes) < 2.5e9
+
+
+def test_a_cpu_is_told_its_speed_before_the_download() -> None:
+    chosen = planned(plan(machine("cpu-24gb"), BIG, Settings(), None))
+    assert "no GPU: expect 1 to 2 tokens/s (14 GB to download)" in chosen.warnings
+    assert chosen.memory.device_bytes == 0
+    assert chosen.memory.weights_bytes == BIG.quants[-2].bytes - BIG.architecture.header_bytes
+
+
+def test_extras_need_room() -> None:
+    plain = planned(plan(machine("m4-max-64gb"), BIG, Settings(), None))
+    more = planned(
+        plan(machine("m4-max-64gb"), BIG, Settings(), None, extras=Extras(draft_tokens=3, vision=True))
+    )
+    assert more.memory.extras_bytes > 1158 * 1024**2
+    assert more.memory.recurrent_bytes == 4 * plain.memory.recurrent_bytes
+    assert more.memory.checkpoints_bytes > plain.memory.checkpoints_bytes
+
+
+def test_context_is_never_more_than_the_model_has() -> None:
+    chosen = planned(plan(machine("2xa100-80gb"), BIG, settings(tokens=1_000_000), None))
+    assert chosen.context_tokens == 262144
+
+
+def test_slots_multiply_what_each_takes() -> None:
+    one = planned(plan(machine("m4-max-64gb"), BIG, settings(tokens=16384), None))
+    four = planned(plan(machine("m4-max-64gb"), BIG, settings(tokens=16384, parallel=4), None))
+    assert four.memory.kv_bytes == 4 * one.memory.kv_bytes
+    assert four.memory.recurrent_bytes == 4 * one.memory.recurrent_bytes
+    assert four.memory.checkpoints_bytes == 4 * one.memory.checkpoints_bytes
+
+
+def test_the_demo_fits_everywhere() -> None:
+    demo = profile("demo")
+    for name in ("m1-8gb", "m2-16gb", "cpu-24gb", "2xa100-80gb"):
+        chosen = planned(plan(machine(name), demo, Settings(), None))
+        assert chosen.quant == "F16"
+        assert chosen.repo is None
+        assert any("random" in warning for warning in chosen.warnings)
+
+
+def test_a_machine_of_a_kind_no_row_knows_is_told_so() -> None:
+    rows = tuple(row for row in BIG.rows if "cpu" not in row.memory)
+    without: Profile = BIG.model_copy(update={"rows": rows})
+    outcome = refused(plan(made_up(ram_bytes=64 * GIB), without, Settings(), None))
+    assert outcome.reason == "the profile has no row for cpu memory"
+
+
+def test_plans_compare_by_value() -> None:
+    first = plan(machine("m3-max-36gb"), BIG, Settings(), None)
+    assert first == plan(machine("m3-max-36gb"), BIG, Settings(), None)
+    assert first != dataclasses.replace(planned(first), quant="Q6_K")

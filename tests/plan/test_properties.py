@@ -1,0 +1,136 @@
+"""What holds for every machine: budgets are kept, more memory is never worse, the same in is the same out."""
+
+from dataclasses import replace
+from typing import get_args
+
+from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from qwenctl.hardware.facts import Backend, Hardware
+from qwenctl.plan.load import load_profiles
+from qwenctl.plan.planner import NoFit, Plan, plan
+from qwenctl.plan.profile import Profile
+from qwenctl.settings.types import Context, KvType, Model, Prefer, Settings
+from tests.fakes.machines import PROFILES, made_up
+
+MIB = 1024**2
+ALL = load_profiles(PROFILES, PROFILES / "none")
+profiles = st.sampled_from(ALL)
+CARD_BACKENDS: tuple[Backend, ...] = ("cuda", "rocm", "vulkan", "sycl", "rpc")
+sizes = st.integers(min_value=512, max_value=200 * 1024).map(lambda mib: mib * MIB)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Hardware:
+    ram = draw(sizes)
+    kind = draw(st.sampled_from(["dedicated", "unified", "shared", "cpu"]))
+    if kind == "dedicated":
+        backend = draw(st.sampled_from(CARD_BACKENDS))
+        count, size = draw(st.integers(1, 4)), draw(sizes)
+        return made_up(ram_bytes=ram, cards=(size,) * count, backend=backend)
+    if kind == "cpu":
+        return made_up(ram_bytes=ram)
+    share = draw(st.integers(30, 100))
+    if kind == "unified":
+        return made_up(ram_bytes=ram, cards=(ram * share // 100,), backend="metal", memory="unified")
+    return made_up(ram_bytes=ram, cards=(ram * share // 100,), backend="vulkan", memory="shared")
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Settings:
+    tokens = draw(st.integers(256, 300_000))
+    return Settings(
+        model=Model(prefer=draw(st.sampled_from(get_args(Prefer)))),
+        context=Context(
+            tokens=tokens,
+            min_tokens=draw(st.integers(256, 65536)),
+            kv_type=draw(st.sampled_from(get_args(KvType))),
+            parallel=draw(st.integers(1, 4)),
+            cache_ram_mib=draw(st.sampled_from([0, 256, 2048, 4096, 8192])),
+            checkpoints=draw(st.integers(0, 4)),
+        ),
+    )
+
+
+def grown(hardware: Hardware, factor: float) -> Hardware:
+    accelerators = tuple(
+        replace(
+            one,
+            memory_bytes=int((one.memory_bytes or 0) * factor),
+            usable_bytes=int((one.usable_bytes or 0) * factor),
+        )
+        for one in hardware.accelerators
+    )
+    return replace(hardware, ram_bytes=int(hardware.ram_bytes * factor), accelerators=accelerators)
+
+
+def worth(outcome: Plan | NoFit, profile: Profile, prefer: str) -> tuple[int, ...]:
+    """Rank an outcome: that it runs as it is, then quant, context (for ``context`` they swap), KV type."""
+    if isinstance(outcome, NoFit):
+        return (0,)
+    place = -[quant.name for quant in profile.quants].index(outcome.quant)
+    first = (outcome.context_tokens, place) if prefer == "context" else (place, outcome.context_tokens)
+    return (2 if outcome.verdict == "fits" else 1, *first, int(outcome.kv_type != "q8_0"))
+
+
+@given(machines(), profiles, wishes())
+@hypothesis_settings(max_examples=400, deadline=None)
+def test_a_plan_never_exceeds_its_budget(hardware: Hardware, profile: Profile, wanted: Settings) -> None:
+    outcome = plan(hardware, profile, wanted, None, siblings=ALL)
+    if isinstance(outcome, NoFit):
+        assert outcome.reason
+        assert outcome.considered
+        return
+    memory = outcome.memory
+    spare_ram = hardware.ram_bytes - max(2560 * MIB, hardware.ram_bytes * 12 // 100)
+    assert memory.headroom_bytes >= 0
+    assert all(device.need_bytes <= device.budget_bytes for device in memory.devices)
+    usable = {one.id: one.usable_bytes or 0 for one in hardware.accelerators}
+    if hardware.accelerators and hardware.accelerators[0].memory == "dedicated":
+        for device in memory.devices:
+            assert device.need_bytes <= usable[device.id] - (1024 + 330) * MIB
+        assert memory.host_bytes <= spare_ram
+        return
+    assert memory.device_bytes + memory.host_bytes <= spare_ram
+    if hardware.accelerators and outcome.verdict == "fits":
+        assert memory.device_bytes <= usable["GPU0"] * 85 // 100
+    elif hardware.accelerators:
+        assert outcome.verdict == "tight"
+        assert outcome.fix is not None
+        assert memory.device_bytes <= spare_ram - 512 * MIB
+        assert int(outcome.fix.split("=")[1]) * MIB <= spare_ram
+
+
+@given(machines(), profiles, wishes(), st.floats(1, 4))
+@hypothesis_settings(max_examples=400, deadline=None)
+def test_more_memory_never_gives_a_worse_plan(
+    hardware: Hardware, profile: Profile, wanted: Settings, factor: float
+) -> None:
+    prefer = wanted.model.prefer
+    assume(prefer != "speed")  # which wants the fewest bytes per token, however much memory there is
+    before = plan(hardware, profile, wanted, None)
+    after = plan(grown(hardware, factor), profile, wanted, None)
+    assert worth(after, profile, prefer) >= worth(before, profile, prefer)
+
+
+@given(machines(), profiles, wishes())
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_one_more_card_never_gives_a_worse_plan(
+    hardware: Hardware, profile: Profile, wanted: Settings
+) -> None:
+    cards = hardware.accelerators
+    assume(cards and cards[0].memory == "dedicated" and wanted.model.prefer != "speed")
+    more = replace(hardware, accelerators=(*cards, replace(cards[0], id="GPU9")))
+    before, after = plan(hardware, profile, wanted, None), plan(more, profile, wanted, None)
+    prefer = wanted.model.prefer
+    assert worth(after, profile, prefer) >= worth(before, profile, prefer)
+
+
+@given(machines(), profiles, wishes())
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_the_same_question_has_the_same_answer(
+    hardware: Hardware, profile: Profile, wanted: Settings
+) -> None:
+    first = plan(hardware, profile, wanted, None, siblings=ALL)
+    assert first == plan(hardware, profile, wanted, None, siblings=ALL)
