@@ -57,6 +57,10 @@ class ChildProcess:
                 self._process.stdout.close()
         return classify(code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills)
 
+    def said(self) -> str:
+        """Return the end of what it has printed so far."""
+        return self._tail.text()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its process group, which is its own; to nobody once it was waited for."""
         if self._process.returncode is None:
@@ -120,9 +124,7 @@ async def _exited(process: subprocess.Popen[bytes]) -> None:
             stack.callback(os.close, descriptor)
         else:
             queue = stack.enter_context(contextlib.closing(select.kqueue()))
-            exit_of = select.kevent(
-                process.pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT
-            )
+            exit_of = select.kevent(process.pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
             try:
                 queue.control([exit_of], 0)
             except ProcessLookupError:

@@ -24,7 +24,7 @@ REPLACED = " (deleted)"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a process is. ``started`` is of the boot, so it survives steps of the clock, and of no other boot."""
+    """Who a process is. ``started`` counts from the boot, which it names: clock steps do not matter."""
 
     pid: int
     started: str
@@ -59,18 +59,22 @@ def reap(leftover: Identity, timeout_s: float = GONE_TIMEOUT_S) -> bool:
 
 def listener(host: str, port: int) -> str | None:
     """Return "pid N (name)" of the process that listens there, or None if that cannot be seen."""
+    any_host = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
     with contextlib.suppress(psutil.Error, OSError):
         for found in psutil.net_connections("inet"):
-            if found.status != psutil.CONN_LISTEN or found.pid is None or found.laddr[1] != port:
+            if found.status != psutil.CONN_LISTEN or found.pid is None:
                 continue
-            if found.laddr[0] in (host, "0.0.0.0", "::") or host in ("0.0.0.0", "::"):  # noqa: S104 - compared
+            address: tuple[object, ...] = tuple(found.laddr)
+            if address[1] == port and (address[0] in (host, *any_host) or host in any_host):
                 return f"pid {found.pid} ({psutil.Process(found.pid).name()})"
     return None
 
 
 def _started(process: psutil.Process) -> str:
     if sys.platform != "linux":
-        return repr(process.create_time())  # kept by the kernel since the start; no step of the clock moves it
+        return repr(
+            process.create_time()
+        )  # kept by the kernel since the start; no step of the clock moves it
     fields = (PROC / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{fields[STARTED_FIELD - 3]}"

@@ -21,6 +21,7 @@ from qwenctl.supervise.states import (
     Event,
     Exited,
     Failed,
+    Faulty,
     Idle,
     Kill,
     Lost,
@@ -39,11 +40,10 @@ from qwenctl.supervise.states import (
     Tick,
     Wake,
     Want,
-    Wedged,
 )
 
 
-def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, Actions]:
+def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, Actions]:  # noqa: C901 - one case an event
     """Return the next state and the actions that take us there. Defined for every pair."""
     match event:
         case Want(spec):
@@ -54,8 +54,8 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
             return _exited(state, number, ending, now, policy)
         case Probed(number, ok):
             return _probed(state, number, ok, now)
-        case Wedged(number, ending):
-            return _wedged(state, number, ending, now)
+        case Faulty(number, ending):
+            return _faulty(state, number, ending, now)
         case Drained(number):
             return _drained(state, number, now)
         case Sleep():
@@ -109,7 +109,12 @@ def _wish(state: State, spec: LaunchSpec | None) -> State:
     if spec != state.want or state.rejected is not None:
         state = replace(_forget(state), asleep=False, rejected=None)
     match state.phase:
-        case Starting(child=child) | Ready(child=child) | Draining(child=child) | Stopping(child=child) as phase:
+        case (
+            Starting(child=child)
+            | Ready(child=child)
+            | Draining(child=child)
+            | Stopping(child=child) as phase
+        ):
             if spec is not None and child.spec == spec:
                 state = replace(state, phase=replace(phase, child=replace(child, spec=spec)))
         case _:
@@ -172,11 +177,13 @@ def _probed(state: State, number: int, ok: bool, now: float) -> tuple[State, Act
             return state, ()
 
 
-def _wedged(state: State, number: int, ending: Ending, now: float) -> tuple[State, Actions]:
+def _faulty(state: State, number: int, ending: Ending, now: float) -> tuple[State, Actions]:
     """End it at once: it would not hear a request to stop."""
     match state.phase:
         case Ready(child=child, since=since) if child.number == number:
             return _kill(state, Stopping(child, 0, ending, since), now)
+        case Starting(child=child) if child.number == number:
+            return _kill(state, Stopping(child, 0, ending), now)
         case Draining(child=child) if child.number == number:
             return _kill(_note(state, ending), Stopping(child, 0), now)
         case _:
@@ -257,21 +264,21 @@ def _spawn(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
     return replace(state, phase=phase, spawned=child.number), (Spawn(child),)
 
 
-def _ended(
+def _ended(  # noqa: C901 - one branch a rule, in the order of the list
     state: State, child: Child, ending: Ending, now: float, policy: Policy, ready_since: float | None
 ) -> tuple[State, Actions]:
     """The child is gone and it was not our wish. The first of these that applies:
 
     1. something else is to run by now: start that;
-    2. a new configuration generated no token: the last good one comes back;
+    2. a new configuration generated no token: the last good one comes back (``_given_up``);
     3. trying again cannot help: park;
     4. memory ran out: plan something smaller, and wait a little in case there is nothing;
     5. others hold the memory: look again soon, then plan something smaller;
-    6. killed from outside: start again at once; a starting child too often within a window waits, but
-       never longer and longer;
-    7. it had been ready: start again at once, a few times within a window;
+    6. it had been ready, or was killed from outside: start again at once, a few times within a window; kills
+       of a ready child do not count;
+    7. it is killed again and again while it starts: wait, but never longer and longer;
     8. wait, longer each time.
-    """  # noqa: D400, D415 - an ordered list follows
+    """  # noqa: D415 - an ordered list follows
     state = _note(state, ending)
     if ready_since is not None and now - ready_since >= policy.quick_window_s:
         state = replace(state, failures=0)
@@ -279,37 +286,48 @@ def _ended(
         state = replace(state, short_since=None)
     if child.spec != aim(state):  # 1
         return _spawn(state, now, policy)
-    recent = tuple(time for time in state.quick if now - time < policy.quick_window_s)
-    quickly = replace(state, quick=(*recent, now)) if len(recent) < policy.quick_restarts else None
     if state.good is not None and child.spec != state.good:  # 2
-        if ending.cause == KILLED and quickly is not None:
-            return _spawn(quickly, now, policy)
-        if ending.cause == MEMORY_BUSY and _short_for(state, now) < policy.trial_memory_wait_s:
-            return _wait_for_memory(state, child.spec, now, policy)
-        back = replace(_forget(state), rejected=Rejection(child.spec, ending, now))
-        return _spawn(back, now, policy)
-    if ending.permanent or (ending.cause in OUT_OF_MEMORY and policy.on_oom == "stop"):  # 3
+        return _given_up(state, child, ending, now, policy)
+    out_of_memory = ending.cause in OUT_OF_MEMORY
+    if ending.permanent or (out_of_memory and policy.on_oom == "stop"):  # 3
         return replace(state, phase=Failed(child.spec)), ()
-    if ending.cause in OUT_OF_MEMORY:  # 4
+    if out_of_memory:  # 4
         worse = state if state.rejected else replace(state, good=None)  # no better than a new one by now
-        return _back_off(worse, child.spec, now, policy, (Degrade(child.spec, ending),))
+        return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
     if ending.cause == MEMORY_BUSY:  # 5
         if _short_for(state, now) < policy.memory_wait_s:
             return _wait_for_memory(state, child.spec, now, policy)
         worse = replace(state, short_since=None)
-        return _back_off(worse, child.spec, now, policy, (Degrade(child.spec, ending),))
-    if ending.cause == KILLED:  # 6
-        if ready_since is not None:
-            return _spawn(state, now, policy)
-        if quickly is None:
-            return replace(state, phase=Backoff(child.spec, now + policy.first_delay_s)), ()
-    if quickly is not None and (ready_since is not None or ending.cause == KILLED):  # 7
-        return _spawn(quickly, now, policy)
-    return _back_off(state, child.spec, now, policy, ())  # 8
+        return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
+    killed = ending.cause == KILLED
+    if killed and ready_since is not None:  # 6
+        return _spawn(state, now, policy)
+    if (killed or ready_since is not None) and (again := _quickly(state, now, policy)) is not None:
+        return _spawn(again, now, policy)
+    if killed:  # 7
+        return replace(state, phase=Backoff(child.spec, now + policy.first_delay_s)), ()
+    return _back_off(state, child.spec, now, policy)  # 8
+
+
+def _given_up(
+    state: State, child: Child, ending: Ending, now: float, policy: Policy
+) -> tuple[State, Actions]:
+    """A new configuration generated no token. Only what is no fault of its own is forgiven, a few times."""
+    if ending.cause == KILLED and (again := _quickly(state, now, policy)) is not None:
+        return _spawn(again, now, policy)
+    if ending.cause == MEMORY_BUSY and _short_for(state, now) < policy.trial_memory_wait_s:
+        return _wait_for_memory(state, child.spec, now, policy)
+    return _spawn(replace(_forget(state), rejected=Rejection(child.spec, ending, now)), now, policy)
+
+
+def _quickly(state: State, now: float, policy: Policy) -> State | None:
+    """Count a restart without delay; None if there were too many of late."""
+    recent = tuple(time for time in state.quick if now - time < policy.quick_window_s)
+    return replace(state, quick=(*recent, now)) if len(recent) < policy.quick_restarts else None
 
 
 def _back_off(
-    state: State, spec: LaunchSpec, now: float, policy: Policy, actions: Actions
+    state: State, spec: LaunchSpec, now: float, policy: Policy, *actions: Degrade
 ) -> tuple[State, Actions]:
     failures = state.failures + 1
     return replace(state, phase=Backoff(spec, now + policy.delay_s(failures)), failures=failures), actions

@@ -90,6 +90,10 @@ class Tail:
         while self._size - len(self._chunks[0]) >= TAIL_BYTES:
             self._size -= len(self._chunks.popleft())
 
+    def text(self) -> str:
+        """Return what is kept, as text."""
+        return b"".join(self._chunks).decode("utf-8", "replace")
+
     def lines(self) -> tuple[str, ...]:
         """Return the last lines, the unfinished one included."""
         lines = b"".join(self._chunks).removesuffix(b"\n").split(b"\n")

@@ -161,8 +161,8 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True)
-class Wedged:
-    """The child runs and makes no progress."""
+class Faulty:
+    """The child runs, but not so that it can be used: wedged, or not as it was planned."""
 
     number: int
     ending: Ending
@@ -197,7 +197,7 @@ class Tick:
     """The deadline passed."""
 
 
-Event = Want | Restart | Exited | Probed | Wedged | Drained | Sleep | Wake | Lost | Tick
+Event = Want | Restart | Exited | Probed | Faulty | Drained | Sleep | Wake | Lost | Tick
 
 
 # Actions.

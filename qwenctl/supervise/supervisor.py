@@ -157,7 +157,9 @@ class Supervisor:
 
     async def _ask(self, child: st.Child) -> None:
         try:
-            self.post(st.Probed(child.number, await self._effects.probe(child.spec, child.spec.ready_timeout_s)))
+            self.post(
+                st.Probed(child.number, await self._effects.probe(child.spec, child.spec.ready_timeout_s))
+            )
         finally:
             if self._asking is asyncio.current_task():
                 self._asking = None
@@ -174,9 +176,9 @@ class Supervisor:
             if await self._effects.probe(child.spec, self.limits.probe_timeout_s):
                 watch = Watch(time.monotonic(), sample, watch.longest_batch_s)
                 continue
-            silent_s = time.monotonic() - watch.progress_at
-            summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {self.limits.probe_timeout_s:g} s"
-            self.post(st.Wedged(child.number, Ending("wedged", summary)))
+            silent_s, patience_s = time.monotonic() - watch.progress_at, self.limits.probe_timeout_s
+            summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {patience_s:g} s"
+            self.post(st.Faulty(child.number, Ending("wedged", summary)))
             return
 
 

@@ -71,7 +71,7 @@ def judge(watch: Watch, sample: Sample, limits: Limits) -> tuple[Watch, Verdict]
     2. nothing is in flight, or a client does not read: nothing is expected;
     3. a counter moved: progress; the time it took may be the slowest batch so far;
     4. no progress for longer than is believed: suspect.
-    """  # noqa: D400, D415 - an ordered list follows
+    """  # noqa: D415 - an ordered list follows
     before, now = watch.last, sample.at
     known = before.slots if sample.slots is None else sample.slots  # a silent spell hides no progress
     seen = replace(watch, last=replace(sample, slots=known))
@@ -84,7 +84,9 @@ def judge(watch: Watch, sample: Sample, limits: Limits) -> tuple[Watch, Verdict]
         slowest = max(took, watch.longest_batch_s or 0.0)
         whole = _prompt_tokens(sample) - _prompt_tokens(before) >= BATCH_TOKENS
         counts = whole or took >= limits.wedge_after_s
-        return replace(seen, progress_at=now, longest_batch_s=slowest if counts else watch.longest_batch_s), "calm"
+        return replace(
+            seen, progress_at=now, longest_batch_s=slowest if counts else watch.longest_batch_s
+        ), "calm"
     believed = _stretched(watch, limits) if _alive(before, sample, limits) else limits.wedge_after_s
     return seen, "suspect" if now - watch.progress_at >= believed else "calm"  # 4
 

@@ -77,7 +77,7 @@ def _events(state: st.State) -> Iterator[st.Event]:
         if number > 0:
             yield from (st.Exited(number, ending) for ending in (CRASH, BAD, KILL, BUSY, OOM))
             yield from (st.Probed(number, True), st.Probed(number, False))
-            yield from (st.Wedged(number, WEDGE), st.Drained(number))
+            yield from (st.Faulty(number, WEDGE), st.Drained(number))
 
 
 def _shape(state: st.State, now: float) -> object:

@@ -18,7 +18,7 @@ EVENTS = (
     st.Restart,
     st.Exited,
     st.Probed,
-    st.Wedged,
+    st.Faulty,
     st.Drained,
     st.Sleep,
     st.Wake,

@@ -20,7 +20,7 @@ EVENTS = {
     st.Restart,
     st.Exited,
     st.Probed,
-    st.Wedged,
+    st.Faulty,
     st.Drained,
     st.Sleep,
     st.Wake,
@@ -69,7 +69,12 @@ def _one_child_at_a_time(step: Step, gone: bool) -> None:  # noqa: FBT001 - a fa
 def _nothing_stale_counts(step: Step) -> None:
     child = lc.live(step.state)
     match step.event:
-        case st.Exited(number=number) | st.Probed(number=number) | st.Wedged(number=number) | st.Drained(number):
+        case (
+            st.Exited(number=number)
+            | st.Probed(number=number)
+            | st.Faulty(number=number)
+            | st.Drained(number)
+        ):
             if child is None or child.number != number:
                 assert (step.after, step.actions) == (step.state, ()), step
         case _:
@@ -128,7 +133,7 @@ def _a_healthy_server_is_left_alone(step: Step) -> None:
     match step.event:
         case st.Want(spec):
             assert spec != step.state.phase.child.spec, step
-        case st.Restart() | st.Exited() | st.Wedged() | st.Sleep():
+        case st.Restart() | st.Exited() | st.Faulty() | st.Sleep():
             pass
         case _:
             raise AssertionError(step)

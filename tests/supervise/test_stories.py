@@ -29,7 +29,8 @@ Story = Iterable[tuple[float, st.Event]]
 def tell(
     story: Story, state: st.State | None = None, policy: st.Policy = POLICY
 ) -> tuple[st.State, list[st.Action]]:
-    state, done = state or st.State(), []
+    state = state or st.State()
+    done: list[st.Action] = []
     for now, event in story:
         state, actions = lc.step(state, event, now, policy)
         done += actions
@@ -134,9 +135,7 @@ def test_a_new_configuration_that_dies_before_its_token_brings_the_last_good_one
 
 @pytest.mark.parametrize("ending", [CRASH, BAD, OOM], ids=lambda ending: ending.cause)
 def test_every_kind_of_failure_rolls_back(ending: Ending) -> None:
-    state, done = tell(
-        [(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, ending))], serving()
-    )
+    state, done = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, ending))], serving())
     assert done[-1] == st.Spawn(st.Child(3, GOOD))
     assert lc.aim(state) == GOOD
 
@@ -204,7 +203,7 @@ def test_answers_in_flight_are_given_time_before_a_wanted_stop() -> None:
 
 
 def test_a_wedged_server_is_killed_and_started_again_at_once() -> None:
-    state, done = tell([(10, st.Wedged(1, WEDGE)), (10.1, st.Exited(1, KILL))], serving())
+    state, done = tell([(10, st.Faulty(1, WEDGE)), (10.1, st.Exited(1, KILL))], serving())
     assert done == [st.Kill(1), st.Spawn(st.Child(2, GOOD))]
     assert state.last == WEDGE
 

@@ -42,7 +42,7 @@ class World:
         for action in actions:
             self.obey(action)
 
-    def obey(self, action: st.Action) -> None:
+    def obey(self, action: st.Action) -> None:  # noqa: C901 - one case an action
         match action:
             case st.Spawn(child):
                 assert not self.alive, "two servers at once"
@@ -77,7 +77,7 @@ class World:
             if self.unlucky(8):
                 self.end(number, self.chance.choice(ENDINGS))
             elif self.unlucky(8):
-                self.inbox.append(st.Wedged(number, WEDGE))
+                self.inbox.append(st.Faulty(number, WEDGE))
         if self.inbox and not self.unlucky(4):
             late = self.chance.randrange(len(self.inbox)) if self.unlucky(3) else 0
             self.feed(self.inbox.pop(late))
