@@ -265,8 +265,8 @@ def start(request: prep.Request) -> None:
     asyncio.run(run(request))
 
 
-async def _measure(spec: LaunchSpec, pid: int) -> Sample:
-    return await measure(spec, pid, None)
+async def _measure(spec: LaunchSpec, pid: int, timeout_s: float) -> Sample:
+    return await measure(spec, pid, timeout_s, None)
 
 
 def _spilled(loaded: Buffers) -> Ending:

@@ -27,16 +27,18 @@ async def generates(spec: LaunchSpec, timeout_s: float) -> bool:
             return False
 
 
-async def measure(spec: LaunchSpec, pid: int, traffic: Callable[[], Traffic] | None) -> Sample:
+async def measure(
+    spec: LaunchSpec, pid: int, timeout_s: float, traffic: Callable[[], Traffic] | None
+) -> Sample:
     """Return what the server does now. An idle one is not asked, where a gate knows that it is idle."""
     seen = traffic() if traffic is not None else None
     if seen is not None and seen.in_flight == 0:
         return Sample(time.monotonic(), seen)
-    return Sample(time.monotonic(), seen, await _slots(spec), _cpu_s(pid))
+    return Sample(time.monotonic(), seen, await _slots(spec, min(timeout_s, SLOTS_TIMEOUT_S)), _cpu_s(pid))
 
 
-async def _slots(spec: LaunchSpec) -> tuple[Slot, ...] | None:
-    async with _client(spec, SLOTS_TIMEOUT_S) as client:
+async def _slots(spec: LaunchSpec, timeout_s: float) -> tuple[Slot, ...] | None:
+    async with _client(spec, timeout_s) as client:
         try:
             answer = await client.get("/slots")
             return tuple(_slot(entry) for entry in answer.raise_for_status().json())

@@ -35,13 +35,13 @@ class NotNowError(Exception):
 class Effects:
     """What the supervisor does to the world. Passed in, so that a test can pass its own.
 
-    ``spawn`` may raise ``OSError`` or ``NotNowError``; ``probe`` gets the seconds it may take;
-    ``publish`` is called after each change with the state before, the state, and the child's pid.
+    ``spawn`` may raise ``OSError`` or ``NotNowError``; ``probe`` and ``measure`` get the seconds they may
+    take; ``publish`` is called after each change with the state before, the state, and the child's pid.
     """
 
     spawn: Callable[[st.Child], Awaitable[ChildProcess]]
     probe: Callable[[LaunchSpec, float], Awaitable[bool]]
-    measure: Callable[[LaunchSpec, int], Awaitable[Sample]]
+    measure: Callable[[LaunchSpec, int, float], Awaitable[Sample]]
     publish: Callable[[st.State, st.State, int | None], None]
     degrade: Callable[[LaunchSpec, Ending], Awaitable[None]]
     drain: Callable[[int], None]
@@ -169,7 +169,7 @@ class Supervisor:
         watch = Watch(time.monotonic(), Sample(time.monotonic()))
         while True:
             await asyncio.sleep(self.limits.sample_s)
-            sample = await self._effects.measure(child.spec, pid)
+            sample = await self._effects.measure(child.spec, pid, self.limits.sample_s)
             watch, verdict = judge(watch, sample, self.limits)
             if verdict == "calm":
                 continue
