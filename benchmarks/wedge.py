@@ -95,10 +95,9 @@ async def busy(arguments: argparse.Namespace, folder: Path) -> None:
                 except httpx.HTTPError:
                     failed += 1
                 requests += 1
-        restarts = 0 if bench.last is None else bench.phases.count("Starting") - 1
-        print(
-            f"busy for {arguments.minutes:g} min: {requests} long prompts, {failed} failed, {restarts} restarts"
-        )
+        restarts = 0 if bench.last is None else bench.phases.count("Starting")
+        what = f"{requests} long prompts, {failed} failed, {restarts} restarts"
+        print(f"busy for {arguments.minutes:g} min: {what}; last ending {bench.last}")
 
 
 async def main() -> None:
