@@ -127,7 +127,7 @@ class Changes:
         """Want the planner's next candidate in place of one for which memory ran out."""
         async with self._lock:
             choice = self.of(spec)
-            if choice is None or self._supervisor.state.want != spec:
+            if choice is None or lc.aim(self._supervisor.state) != spec:
                 return
             refused = refusals.refusal(choice.prepared.plan, why.cause)
             if why.cause == MEMORY_BUSY:  # others may leave: not for good

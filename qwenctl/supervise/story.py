@@ -18,22 +18,23 @@ def tell(before: st.State, after: st.State, pid: int | None, now: float) -> tupl
     return tuple(_told(before, after, pid, now))
 
 
-def _told(  # noqa: C901 - one case a phase
-    before: st.State, after: st.State, pid: int | None, now: float
-) -> Iterator[Told]:
-    gone, here = lc.live(before), lc.live(after)
-    if after.last is not None and after.last.cause == MEMORY_BUSY:
-        if before.last is None or before.last.cause != MEMORY_BUSY:
-            yield "memory_short", {"summary": after.last.summary, "hint": after.last.hint}
-    elif after.last is not None and after.last is not before.last:
-        yield "child_ended", {"child": gone.number if gone else None, **_ending(after.last)}
+def _told(before: st.State, after: st.State, pid: int | None, now: float) -> Iterator[Told]:
+    gone, here, last = lc.live(before), lc.live(after), after.last
+    if last is not None and last is not before.last:
+        if last.cause != MEMORY_BUSY:
+            yield "child_ended", {"child": gone.number if gone else None, **_ending(last)}
+        elif before.last is None or before.last.cause != MEMORY_BUSY:
+            yield "memory_short", {"summary": last.summary, "hint": last.hint}
     if after.rejected is not None and after.rejected != before.rejected:
         why = after.rejected.why
         yield "rolled_back", {"why": why.summary, "cause": why.cause}
     if here is not None and here != gone and pid is not None:
         yield "child_started", {"child": here.number, "pid": pid}
-    if type(after.phase) is type(before.phase):
-        return
+    if type(after.phase) is not type(before.phase):
+        yield from _entered(before, after, pid, now)
+
+
+def _entered(before: st.State, after: st.State, pid: int | None, now: float) -> Iterator[Told]:
     match after.phase:
         case st.Ready(child, since):
             took = round(since - before.phase.since, 3) if isinstance(before.phase, st.Starting) else None
