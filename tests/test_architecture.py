@@ -52,6 +52,7 @@ ONLY_IN: dict[str, set[str]] = {
         "gate",
         "control",
         "client",
+        "cli.verify",  # likewise, for a header
         "cli.fetch",  # runs one fetch to its end
     },
     "huggingface_hub": {"fetch.hub"},

@@ -113,7 +113,8 @@ def survey(resolved: Resolved, machine: Path | None = None) -> Surveyed:
         return Surveyed(usable(read_machine(machine), None, settings.hardware), server)
     facts = None
     if server is not None:
-        facts = ServerFacts(str(server.path), server.version, parse_devices(list_devices(server.path)))
+        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+        facts = ServerFacts(str(server.path), server.version, devices)
     return Surveyed(usable(detect(Probe.real()), facts, settings.hardware), server)
 
 
@@ -171,9 +172,16 @@ def obtain_local(prepared: Prepared) -> Path:
         FetchError: it is missing, no whole GGUF, or of another architecture.
         LaunchError: it cannot be made.
     """
-    resolved = prepared.resolved
-    path = model_path(resolved, prepared.plan)
-    if resolved.settings.model.path is None:
+    return make_local(prepared.resolved, model_path(prepared.resolved, prepared.plan))
+
+
+def make_local(resolved: Resolved, path: Path) -> Path:
+    """Return ``path`` once it is a whole model of the profile's architecture; make it if it can be made.
+
+    Raises:
+        FetchError, LaunchError: as ``obtain_local``.
+    """
+    if resolved.settings.model.path is None and resolved.profile.generated:
         make_model(path, resolved.profile.architecture)
     return local_artifact(path, resolved.profile.architecture.name).path
 
