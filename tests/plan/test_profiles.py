@@ -100,6 +100,8 @@ def write(folder: Path, *changes: tuple[str, str], name: str = "demo") -> Path:
         (("top_k", "topk"), "sampling.thinking-general.topk: unknown key", "did you mean top_k?"),
         (('quant = "F16"', 'quant = "F61"'), "'F61', which the profile lacks; did you mean 'F16'?", None),
         (("[sampling.coding]", "[sampling.codign]"), "sampling preset 'coding' is missing", None),
+        (("tokens = 8192", "tokns = 8192"), "settings.context.tokns: unknown key", "did you mean tokens?"),
+        (("tokens = 8192", "tokens = 8"), "settings.context.tokens: input should be greater", None),
         (("generated = true", ""), "neither hub nor generated", None),
         (('title = "', 'title = 3 # "'), "title: input should be a valid string", None),
         (("schema = 1", "schema = 2"), "schema: input should be 1", None),
