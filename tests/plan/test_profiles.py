@@ -95,7 +95,7 @@ def write(folder: Path, *changes: tuple[str, str], name: str = "demo") -> Path:
     ("change", "cause", "hint"),
     [
         (("block_count", "block_cont"), "architecture.block_cont: unknown key", "did you mean block_count?"),
-        (("generated", "genrated"), "genrated: unknown key", "did you mean generated?"),
+        (("generated", "genera"), "genera: unknown key", "did you mean generated?"),
         (("bits_per_weight", "bits_per_wait"), "quants.0.bits_per_wait: unknown key", "bits_per_weight?"),
         (("top_k", "topk"), "sampling.thinking-general.topk: unknown key", "did you mean top_k?"),
         (('quant = "F16"', 'quant = "F61"'), "'F61', which the profile lacks; did you mean 'F16'?", None),
