@@ -1,7 +1,6 @@
 """Draw a plan so that a person understands it in ten seconds."""
 
 import io
-import os
 import shutil
 import sys
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qwenctl.cli.output import colourful
 from qwenctl.hardware.facts import Hardware
 from qwenctl.launch.engine import Verification
 from qwenctl.plan.memory import Memory
@@ -41,7 +41,7 @@ class Bar(NamedTuple):
 
 def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification | None) -> str:
     """Return the text of ``qwenctl plan``; coloured where stdout is a terminal."""
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = colourful(sys.stdout)
     width = max(80, min(shutil.get_terminal_size((100, 24)).columns, 140))
     written = io.StringIO()
     console = Console(file=written, width=width, force_terminal=colour, no_color=not colour, highlight=False)

@@ -19,7 +19,7 @@ from qwenctl.fetch.expected import expected_path
 from qwenctl.fetch.local import local_artifact
 from qwenctl.fetch.request import Progress, request_for
 from qwenctl.hardware.detect import Probe, detect
-from qwenctl.hardware.devices import parse_devices, usable
+from qwenctl.hardware.devices import parse_devices, reserve, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
@@ -139,6 +139,7 @@ def choose(resolved: Resolved, hardware: Hardware) -> Plan:
         NoFitError: nothing fits.
     """
     profile, settings = resolved.profile, resolved.settings
+    hardware = reserve(hardware, settings.hardware.reserve_mib)
     chosen = plan(hardware, profile, settings, None)
     if isinstance(chosen, NoFit):
         siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
