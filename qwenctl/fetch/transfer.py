@@ -5,6 +5,7 @@ connection at most the range it was working on. The caller compares the hash.
 """
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -117,6 +118,8 @@ class Transfer:
                 for _ in range(min(self._connections, len(self._pending))):
                     group.create_task(self._connection())
         except ExceptionGroup as failed:
+            with contextlib.suppress(FetchError):
+                await self._commit_finished()
             errors = failed.exceptions
             raise next((error for error in errors if isinstance(error, FetchError)), errors[0]) from failed
 
@@ -272,15 +275,17 @@ class Transfer:
         self._finished.append(index)
         self._grow_prefix()
         async with self._committing:
-            if index in self._journal.done:
-                return
-            batch = tuple(self._finished)
-            await self._in_thread(self._partial.sync)
-            try:
-                self._journal.add(batch)
-            except OSError as error:
-                raise cannot("write", self._journal.path, error) from error
-            del self._finished[: len(batch)]
+            if index not in self._journal.done:
+                await self._commit_finished()
+
+    async def _commit_finished(self) -> None:
+        batch = tuple(self._finished)
+        await self._in_thread(self._partial.sync)
+        try:
+            self._journal.add(batch)
+        except OSError as error:
+            raise cannot("write", self._journal.path, error) from error
+        del self._finished[: len(batch)]
 
     def _grow_prefix(self) -> None:
         while self._prefix in self._have:
