@@ -138,7 +138,7 @@ def test_a_busy_storage_is_given_the_time_it_asks_for(desk: Desk) -> None:
 def test_a_busy_storage_that_names_no_time_is_asked_later_and_later(desk: Desk) -> None:
     desk.fake.faults = lambda asked: Fault(status=429) if asked.kind == "bytes" and asked.number < 3 else None
     desk.check(desk.fetch(replace(REQUEST, connections=1)))
-    assert desk.slept == [1.0, 2.0, 4.0]
+    assert desk.slept == [0.25, 0.5, 1.0]
 
 
 def test_a_busy_hub_is_asked_again(desk: Desk) -> None:
@@ -166,7 +166,7 @@ def test_a_storage_that_is_down_is_one_clear_error_and_nothing_is_lost(desk: Des
     before = desk.fake.bytes_sent
     artifact = desk.fetch(replace(REQUEST, connections=1))
     desk.check(artifact)
-    assert desk.fake.bytes_sent - before == artifact.files[0].bytes - 3 * MIB
+    assert desk.fake.bytes_sent - before == artifact.files[0].bytes - 4 * MIB
 
 
 def test_resets_in_the_middle_cost_only_what_was_on_the_way(desk: Desk, model: bytes) -> None:
@@ -185,7 +185,7 @@ def test_a_connection_that_hangs_is_given_up(desk: Desk) -> None:
         else None
     )
     desk.check(desk.fetch())
-    assert desk.slept == [1.0, 1.0]
+    assert desk.slept == [0.25, 0.25]
 
 
 def test_a_server_without_ranges_gives_one_stream(desk: Desk) -> None:
@@ -252,7 +252,7 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(desk: Desk, model: byte
     desk.fake = gone
     with pytest.raises(FetchError, match=r"cannot reach http://127\.0\.0\.1:"):
         desk.fetch()
-    assert desk.slept == [1.0, 2.0, 4.0, 8.0]
+    assert desk.slept == [0.25, 0.5, 1.0, 2.0, 4.0]
 
 
 def test_nothing_is_asked_for_before_the_disk_was_looked_at(desk: Desk) -> None:
@@ -308,4 +308,4 @@ def test_a_fetch_that_is_cancelled_keeps_its_ranges_and_frees_its_lock(desk: Des
     desk.fake.faults = lambda _asked: None
     sent = desk.fake.bytes_sent
     desk.check(desk.fetch())
-    assert desk.fake.bytes_sent - sent == len(model) - 3 * MIB
+    assert desk.fake.bytes_sent - sent == len(model) - 4 * MIB
