@@ -166,9 +166,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {sys.platform}, files to {chosen.place}, seed {chosen.seed}")
     with tempfile.TemporaryDirectory() as name:
         source = write_gguf(Path(name) / "m.gguf", bytes_=chosen.mb * 1_000_000)
-        print(
-            f"{source.stat().st_size} bytes, medians of {chosen.runs} after one run to warm up (least to most)"
-        )
+        print(f"{source.stat().st_size} bytes, medians of {chosen.runs} after a warm-up (least to most)")
         with hub(source.parent) as endpoint:
             compare(list(TOOLS), endpoint, chosen.place, chosen.runs)
         print("1 % of requests fail (503), 50 ms of latency on each")

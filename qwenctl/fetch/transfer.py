@@ -91,7 +91,7 @@ class Transfer:
         self._changes = 0
         self._committing = asyncio.Lock()
         self._threads = ThreadPoolExecutor(connections + 1, thread_name_prefix="fetch")
-        self._hash = PrefixHash(partial.fd, file.bytes)
+        self._hash = PrefixHash(partial.path, file.bytes)
 
     async def run(self) -> str:
         """Bring what is missing and return the sha256 of the whole file. Finished ranges outlive any error.
