@@ -51,6 +51,7 @@ class Fault:
     total: int | None = None
     ignore_range: bool = False
     flip: bool = False
+    after: threading.Event | None = None  # not before this has happened
 
 
 Faults = Callable[[Asked], Fault | None]
@@ -245,6 +246,8 @@ class FakeHub:
         self.log.append(asked)
         await asyncio.sleep(self.latency_s)
         fault = self.faults(asked)
+        while fault is not None and fault.after is not None and not fault.after.is_set():
+            await asyncio.sleep(0.002)
         if fault is not None and fault.hang:
             await asyncio.Event().wait()
         return fault
