@@ -78,13 +78,13 @@ class PartialFile:
 
     def write(self, offset: int, chunks: Sequence[bytes]) -> None:
         """Write chunks one after the other. Blocks; call it in a thread."""
-        data: Sequence[bytes | memoryview] = chunks
         try:
-            written = os.pwritev(self.fd, data, offset)
-            if written < sum(map(len, chunks)):  # a full disk or a signal: finish in pieces, or learn why not
-                rest = memoryview(b"".join(chunks))
-                while written < len(rest):
-                    written += os.pwrite(self.fd, rest[written:], offset + written)
+            for chunk in chunks:
+                rest = memoryview(chunk)
+                while rest:
+                    written = os.pwrite(self.fd, rest, offset)
+                    offset += written
+                    rest = rest[written:]
         except OSError as error:
             raise cannot("write", self.path, error) from error
 

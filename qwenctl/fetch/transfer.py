@@ -5,6 +5,7 @@ connection at most the range it was working on. The caller compares the hash.
 """
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ from qwenctl.fetch.world import World
 WRITE_BYTES = 2**20
 """Collected before a thread writes them: few enough to bound memory, enough to make a thread worth it."""
 
+RUN_BYTES = 64 * 2**20
+"""Asked for in one request: the way there and back costs little then. Each range is noted by itself."""
+
 PROGRESS_BYTES = 2**18
 """So much between two failures counts as progress: the next wait is the first again."""
 
@@ -46,6 +50,9 @@ class _RangesIgnored(Exception):  # noqa: N818 - not a failure: the other way of
 
 @dataclass(slots=True)
 class _Piece:
+    """Ranges side by side that one request asks for. ``index`` is the one ``at`` lies in."""
+
+    index: int
     at: int
     end: int
 
@@ -84,7 +91,7 @@ class Transfer:
         self._changes = 0
         self._committing = asyncio.Lock()
         self._threads = ThreadPoolExecutor(connections + 1, thread_name_prefix="fetch")
-        self._hash = PrefixHash(partial.fd, file.bytes)
+        self._hash = PrefixHash(partial.path, file.bytes)
 
     async def run(self) -> str:
         """Bring what is missing and return the sha256 of the whole file. Finished ranges outlive any error.
@@ -117,13 +124,14 @@ class Transfer:
                 for _ in range(min(self._connections, len(self._pending))):
                     group.create_task(self._connection())
         except ExceptionGroup as failed:
+            with contextlib.suppress(FetchError):
+                await self._commit_finished()
             errors = failed.exceptions
             raise next((error for error in errors if isinstance(error, FetchError)), errors[0]) from failed
 
     async def _connection(self) -> None:
         while self._pending:
-            index = self._pending.popleft()
-            piece = _Piece(*self._journal.span(index))
+            piece = self._take()
             failures = 0
             while piece.at < piece.end:
                 before = piece.at
@@ -132,7 +140,14 @@ class Transfer:
                 except (aiohttp.ClientError, TimeoutError, PassingError) as error:
                     failures = 1 if piece.at - before >= PROGRESS_BYTES else failures + 1
                     await self._pause(failures, error)
-            await self._commit(index)
+
+    def _take(self) -> _Piece:
+        """Take ranges off the list: many for one request at first, single ones when the end is near."""
+        first = last = self._pending.popleft()
+        most = min(RUN_BYTES // self._journal.range_bytes, len(self._pending) // (2 * self._connections))
+        while self._pending and self._pending[0] == last + 1 and last + 1 - first < most:
+            last = self._pending.popleft()
+        return _Piece(first, self._journal.span(first)[0], self._journal.span(last)[1])
 
     async def _read_piece(self, piece: _Piece) -> None:
         link = await self._links.get()
@@ -149,12 +164,20 @@ class Transfer:
                         raise PassingError(
                             f"cannot fetch {self._file.name}: the server sent more than it said"
                         )
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size >= WRITE_BYTES:
-                        await self._write(piece.at, chunks)
-                        piece.at += size
-                        chunks, size = [], 0
+                    rest = chunk
+                    while rest:
+                        room = self._journal.span(piece.index)[1] - piece.at - size
+                        part, rest = rest[:room], rest[room:]
+                        chunks.append(part)
+                        size += len(part)
+                        if size < WRITE_BYTES and len(part) < room:
+                            continue
+                        writing, chunks = chunks, []
+                        await self._write(piece.at, writing)
+                        piece.at, size = piece.at + size, 0
+                        if len(part) == room:
+                            await self._commit(piece.index)
+                            piece.index += 1
             finally:
                 if chunks:
                     await self._write(piece.at, chunks)
@@ -272,15 +295,17 @@ class Transfer:
         self._finished.append(index)
         self._grow_prefix()
         async with self._committing:
-            if index in self._journal.done:
-                return
-            batch = tuple(self._finished)
-            await self._in_thread(self._partial.sync)
-            try:
-                self._journal.add(batch)
-            except OSError as error:
-                raise cannot("write", self._journal.path, error) from error
-            del self._finished[: len(batch)]
+            if index not in self._journal.done:
+                await self._commit_finished()
+
+    async def _commit_finished(self) -> None:
+        batch = tuple(self._finished)
+        await self._in_thread(self._partial.sync)
+        try:
+            self._journal.add(batch)
+        except OSError as error:
+            raise cannot("write", self._journal.path, error) from error
+        del self._finished[: len(batch)]
 
     def _grow_prefix(self) -> None:
         while self._prefix in self._have:
