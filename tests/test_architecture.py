@@ -18,7 +18,7 @@ PURE = set(
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
-    plan.wire launch.spec launch.buffers launch.flags launch.argv
+    plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
     supervise.states supervise.lifecycle supervise.exits supervise.signs supervise.story supervise.wedge
     control.protocol service.units
     """.split()
@@ -53,6 +53,7 @@ ONLY_IN: dict[str, set[str]] = {
         "gate",
         "control",
         "client",
+        "cli.verify",  # likewise, for a header
         "cli.fetch",  # runs one fetch to its end
     },
     "huggingface_hub": {"fetch.hub"},

@@ -23,22 +23,31 @@ def run(arguments: Sequence[str]) -> int:
     session.json = "--json" in arguments
     command = next((word for word in arguments if word in COMMANDS), "")
     try:
+        code = _told(arguments, session, command)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.FAILED
+    return code
+
+
+def _told(arguments: Sequence[str], session: Session, command: str) -> int:
+    """Run the command and print what came of it."""
+    try:
         result = _run(arguments, session, command)
-        if isinstance(result, Result):
-            show(session, command, result)
-            sys.stdout.flush()
-            return result.exit_code
-        return result if isinstance(result, int) else ExitCode.OK
     except QwenctlError as error:
         complain(session, command, error)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _drop_stdout()
-        return ExitCode.FAILED
+        raise
     except Exception as error:  # noqa: BLE001 - the one broad catch: it says that this is a bug
         return _bug(session, command, error)
+    if isinstance(result, Result):
+        show(session, command, result)
+        return result.exit_code
+    return result if isinstance(result, int) else ExitCode.OK
 
 
 def _run(arguments: Sequence[str], session: Session, command: str) -> object:

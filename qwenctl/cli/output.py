@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from qwenctl.errors import ExitCode, QwenctlError
 
@@ -34,7 +34,12 @@ class Session:
     @property
     def drawing(self) -> bool:
         """Whether bars and colours may be drawn on stderr."""
-        return not self.quiet and not self.json and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        return not self.quiet and not self.json and colourful(sys.stderr)
+
+
+def colourful(stream: TextIO) -> bool:
+    """Return whether a person looks at this stream and minds no colours."""
+    return stream.isatty() and "NO_COLOR" not in os.environ
 
 
 def show(session: Session, command: str, result: Result) -> None:

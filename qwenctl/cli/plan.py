@@ -7,6 +7,9 @@ import click
 from qwenctl.cli.asked import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
+from qwenctl.cli.plan_view import view
+from qwenctl.cli.verify import to_json as verified_to_json
+from qwenctl.cli.verify import verified
 from qwenctl.control import prepare
 from qwenctl.plan.wire import to_json
 
@@ -16,12 +19,19 @@ from qwenctl.plan.wire import to_json
 @click.option("--hardware", type=click.Path(path_type=Path), metavar="FILE", help="Plan for a saved machine.")
 @click.option("--quant", metavar="Q", help="A quant of the profile, instead of the best that fits.")
 @click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
+@click.option("--verify", is_flag=True, help="Ask the engine too, by the file's header alone.")
 @click.pass_obj
-def command(session: Session, hardware: Path | None, quant: str | None, ctx: int | None) -> Result:
+def command(
+    session: Session, /, hardware: Path | None, quant: str | None, ctx: int | None, *, verify: bool
+) -> Result:
     """Explain which quant and context this machine gets. Changes nothing."""
     resolved = prepare.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
     surveyed = prepare.survey(resolved, hardware)
+    for warning in surveyed.hardware.warnings:
+        session.say(f"warning: {warning}")
     chosen = prepare.choose(resolved, surveyed.hardware)
+    checked = verified(resolved, surveyed, chosen) if verify else None
     data = to_json(chosen, prepare.command_line(resolved, surveyed, chosen))
-    what = f"{chosen.profile} {chosen.quant}, {chosen.context_tokens:,} tokens, KV {chosen.kv_type}"
-    return Result(data, f"{what}: {chosen.verdict}")
+    if checked is not None:
+        data["verification"] = verified_to_json(checked)
+    return Result(data, view(resolved.profile, chosen, surveyed.hardware, checked))

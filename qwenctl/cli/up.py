@@ -56,8 +56,6 @@ def command(
         with Watch(session) as watch:
             status = until_ready(folder, limit, watch, fresh=changed)
         endpoint = str(status["endpoint"])
-    if resolved.profile.note:
-        session.say(f"note: {resolved.profile.note}")
     data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
     return Result(data, endpoint)
 
@@ -78,6 +76,8 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
         prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})
     session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
+    for warning in (*prepared.hardware.warnings, *prepared.plan.warnings):
+        session.say(f"warning: {warning}")
     start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
     return True
 

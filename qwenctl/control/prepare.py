@@ -21,7 +21,7 @@ from qwenctl.fetch.expected import expected_path
 from qwenctl.fetch.local import local_artifact
 from qwenctl.fetch.request import Progress, request_for
 from qwenctl.hardware.detect import Probe, detect
-from qwenctl.hardware.devices import parse_devices, usable
+from qwenctl.hardware.devices import parse_devices, reserve, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
@@ -117,7 +117,8 @@ def survey(resolved: Resolved, machine: Path | None = None) -> Surveyed:
         return Surveyed(usable(read_machine(machine), None, settings.hardware), server)
     facts = None
     if server is not None:
-        facts = ServerFacts(str(server.path), server.version, parse_devices(list_devices(server.path)))
+        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+        facts = ServerFacts(str(server.path), server.version, devices)
     return Surveyed(usable(detect(Probe.real()), facts, settings.hardware), server)
 
 
@@ -143,6 +144,7 @@ def choose(resolved: Resolved, hardware: Hardware, refused: frozenset[Refused] =
         NoFitError: nothing fits.
     """
     profile, settings = resolved.profile, resolved.settings
+    hardware = reserve(hardware, settings.hardware.reserve_mib)
     chosen = plan(hardware, profile, settings, None, refused=refused)
     if isinstance(chosen, NoFit):
         siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
@@ -176,9 +178,16 @@ def obtain_local(prepared: Prepared) -> Path:
         FetchError: it is missing, no whole GGUF, or of another architecture.
         LaunchError: it cannot be made.
     """
-    resolved = prepared.resolved
-    path = model_path(resolved, prepared.plan)
-    if resolved.settings.model.path is None:
+    return make_local(prepared.resolved, model_path(prepared.resolved, prepared.plan))
+
+
+def make_local(resolved: Resolved, path: Path) -> Path:
+    """Return ``path`` once it is a whole model of the profile's architecture; make it if it can be made.
+
+    Raises:
+        FetchError, LaunchError: as ``obtain_local``.
+    """
+    if resolved.settings.model.path is None and resolved.profile.generated:
         make_model(path, resolved.profile.architecture)
     return local_artifact(path, resolved.profile.architecture.name).path
 

@@ -81,6 +81,22 @@ def usable(hardware: Hardware, server: ServerFacts | None, choice: Choice) -> Ha
     return replace(joined, accelerators=kept)
 
 
+def reserve(hardware: Hardware, reserve_mib: int) -> Hardware:
+    """Return the machine with that much of each accelerator left to other programs."""
+
+    def less(accelerator: Accelerator) -> Accelerator:
+        size = accelerator.usable_bytes or accelerator.memory_bytes
+        return (
+            accelerator
+            if size is None
+            else replace(accelerator, usable_bytes=max(0, size - reserve_mib * MIB))
+        )
+
+    if reserve_mib == 0:
+        return hardware
+    return replace(hardware, accelerators=tuple(less(each) for each in hardware.accelerators))
+
+
 def join(hardware: Hardware, server: ServerFacts) -> Hardware:
     """Return the machine with the accelerators ``server`` can use, in its order and under its ids.
 

@@ -34,6 +34,8 @@ OWNED = {
     **dict.fromkeys(("-m", "--model", "-hf", "-hfr", "--hf-repo", "-mu", "--model-url"), "[model]"),
     **dict.fromkeys(("-a", "--alias"), "the profile's name"),
     **dict.fromkeys(("--api-key", "--api-key-file"), "[server] api_key_file"),
+    **dict.fromkeys(("--rpc",), "[server] rpc"),
+    **dict.fromkeys(("-dev", "--device"), "[hardware] devices"),
     **dict.fromkeys(("-np", "--parallel"), "[context] parallel"),
     **dict.fromkeys(("-c", "--ctx-size"), "[context] tokens"),
 }
@@ -70,6 +72,7 @@ def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...
         Option("-m", launch.model),
         Option("--alias", plan.profile),
         Option("--no-mmproj"),
+        Option("--rpc", ",".join(settings.server.rpc)) if settings.server.rpc else None,
         _device(launch.devices),
         Option("--fit", "on"),
         Option("-np", str(plan.parallel)),

@@ -58,10 +58,15 @@ def parse_fit(text: str) -> tuple[FitRow, ...]:
 
 
 def parse_log(text: str) -> Buffers:
-    """Return what a log at ``-lv 4`` says. Of lines that repeat, the last counts: a dry pass comes first."""
+    """Return what a log at ``-lv 4`` says. Of lines that repeat, the last counts: a dry pass comes first.
+
+    Repacked weights are copies: their pages of the mapped file are not needed again and count once.
+    """
     sizes: dict[tuple[str, str], float] = {}
     for name, kind, mib in _BUFFER.findall(text):
         sizes[name, kind] = float(mib)
+    mapped = sizes.get(("CPU_Mapped", "model"), 0.0)
+    copied = min(mapped, sizes.get(("CPU_REPACK", "model"), 0.0))
     by_device: dict[str, float] = {}
     for (name, _), mib in sizes.items():
         if not _is_host(name):
@@ -72,7 +77,7 @@ def parse_log(text: str) -> Buffers:
     reduced = _REDUCED.findall(text)
     return Buffers(
         device_mib=sum(by_device.values()),
-        host_mib=sum(mib for (name, _), mib in sizes.items() if _is_host(name)),
+        host_mib=sum(mib for (name, _), mib in sizes.items() if _is_host(name)) - copied,
         by_device=tuple(by_device.items()),
         projected_mib=int(projected[-1]) if projected else None,
         offloaded=(int(offloaded[-1][0]), int(offloaded[-1][1])) if offloaded else None,

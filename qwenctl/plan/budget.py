@@ -156,9 +156,22 @@ def memory(machine: Machine, need: Need, judged: Judged) -> Memory:
     if judged.wired_bytes is not None:
         budgets = (judged.wired_bytes - WIRED_MARGIN_BYTES,)
     parts = need.parts or (need.host,)
+    sizes = (judged.wired_bytes,) if judged.wired_bytes is not None else machine.usable
     devices = tuple(
-        DeviceNeed(accelerator.id, part.total, budget)
-        for accelerator, part, budget in zip(machine.accelerators, need.parts, budgets, strict=True)
+        DeviceNeed(
+            accelerator.id,
+            need_bytes=part.total,
+            budget_bytes=budget,
+            capacity_bytes=size,
+            weights_bytes=part.weights,
+            kv_bytes=part.kv,
+            recurrent_bytes=part.recurrent,
+            compute_bytes=part.compute,
+            extras_bytes=part.extras,
+        )
+        for accelerator, part, budget, size in zip(
+            machine.accelerators, need.parts, budgets, sizes, strict=True
+        )
     )
     budget = sum(budgets) if devices else machine.ram_budget
     capacity = judged.wired_bytes or (sum(machine.usable) if devices else machine.ram_bytes)

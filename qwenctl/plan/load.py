@@ -5,13 +5,16 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Literal, Union, get_args, get_origin
+from typing import Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from qwenctl.errors import ProfileError
 from qwenctl.plan.profile import Profile
+from qwenctl.settings.types import Settings
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +64,27 @@ def read_profile(path: Path) -> Profile:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        profile = Profile.model_validate(table)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"cannot read profile {path}: {error}") from error
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a typo explains most
-        where = ".".join(str(part) for part in first["loc"])
-        cause = f"{where}: {_cause(first)}" if where else _cause(first)
-        raise ProfileError(f"cannot use profile {path}: {cause}", hint=_nearest_key(first)) from error
+    profile = _validated(path, Profile, table)
+    _validated(path, Settings, profile.settings, within=("settings",))
     if profile.name != path.stem:
         raise ProfileError(
             f"cannot use profile {path}: it calls itself {profile.name!r}",
             hint=f"rename the file to {profile.name}.toml, or set name to {path.stem!r}",
         )
     return profile
+
+
+def _validated(path: Path, model: type[AnyModel], table: object, within: tuple[str, ...] = ()) -> AnyModel:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a typo explains most
+        where = ".".join(str(part) for part in (*within, *first["loc"]))
+        cause = f"{where}: {_cause(first)}" if where else _cause(first)
+        hint = _nearest_key(first, model)
+        raise ProfileError(f"cannot use profile {path}: {cause}", hint=hint) from error
 
 
 def _cause(error: ErrorDetails) -> str:
@@ -84,11 +94,10 @@ def _cause(error: ErrorDetails) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _nearest_key(error: ErrorDetails) -> str | None:
+def _nearest_key(error: ErrorDetails, table: object) -> str | None:
     """Return a hint for an unknown key: the nearest one of its table."""
     if error["type"] != "extra_forbidden":
         return None
-    table: object = Profile
     for part in error["loc"][:-1]:
         if isinstance(part, str) and isinstance(table, type) and issubclass(table, BaseModel):
             fields = {info.alias or name: info.annotation for name, info in table.model_fields.items()}

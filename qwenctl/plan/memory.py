@@ -18,11 +18,17 @@ UBATCH = 512
 
 @dataclass(frozen=True, slots=True)
 class DeviceNeed:
-    """What one device must hold, and what it may."""
+    """What one device must hold, and what it may. Of ``capacity_bytes``, the rest is left to others."""
 
     id: str
     need_bytes: int
     budget_bytes: int
+    capacity_bytes: int = 0
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    recurrent_bytes: int = 0
+    compute_bytes: int = 0
+    extras_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,5 +99,7 @@ def _variants(quant: Quant, tokens: int, settings: Settings, *, bottom: bool) ->
         for cache in caches:
             yield Candidate(quant, tokens, kv_type, cache, wanted.checkpoints)
     if bottom:
-        for checkpoints in range(wanted.checkpoints - 1, -1, -1):
+        checkpoints = wanted.checkpoints
+        while checkpoints > 0:
+            checkpoints //= 2
             yield Candidate(quant, tokens, types[-1], caches[-1], checkpoints)

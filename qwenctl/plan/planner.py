@@ -6,17 +6,18 @@ candidate, the first that fits is the plan. Without one, the first that fits wit
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from qwenctl.errors import SettingsError
-from qwenctl.hardware.facts import Accelerator, Hardware, ServerFacts
+from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
 from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
 from qwenctl.plan.order import Candidate, candidates, recommended
 from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, Tried
-from qwenctl.plan.profile import Profile, Quant
+from qwenctl.plan.profile import File, Hub, Profile, Quant
 from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
 from qwenctl.plan.speed import speed
+from qwenctl.plan.usable import usable_by
 from qwenctl.settings.types import Settings
 
 __all__ = ["Considered", "Extras", "NoFit", "Plan", "Refused", "Verdict", "find_quant", "plan"]
@@ -50,7 +51,7 @@ def plan(
     extras: Extras = Extras(),  # noqa: B008  frozen, and nothing extra is the plain case
 ) -> Plan | NoFit:
     """Return the best choice for this machine, or why there is none. ``server`` is None when unknown."""
-    usable, said = _usable(hardware, server)
+    usable, said = usable_by(server, hardware)
     question = _Question(machines(usable), profile, settings, extras)
     bans = tuple(_ban(question, one) for one in sorted(refused, key=repr) if profile.quant(one.quant))
     tried: list[Tried] = []
@@ -70,7 +71,7 @@ def plan(
         *(considered(one, reason_of(one, chosen, settings)) for one in _distinct(tried, chosen)),
         *_others(question, tried),
     )
-    return _plan(usable, profile, settings, chosen, shown, said)
+    return _plan(usable, profile, settings, chosen, shown, said, drafting=extras.draft_tokens > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +83,6 @@ class _Question:
     settings: Settings
     extras: Extras
     held: dict[tuple[str, int, str, int], Need] = field(default_factory=dict)
-
-
-def _usable(hardware: Hardware, server: ServerFacts | None) -> tuple[Hardware, tuple[str, ...]]:
-    """Leave out accelerators that this llama-server cannot use; say so. Unknown limits come from it too."""
-    if server is None or not hardware.accelerators:
-        return hardware, ()
-    offered = {device.id: device for device in server.devices if device.total_bytes > 0}
-    if not offered:
-        names = ", ".join(accelerator.name for accelerator in hardware.accelerators)
-        return replace(hardware, accelerators=()), (
-            f"{server.path} can use no GPU: {names} stays idle and the model runs on the CPU",
-        )
-    kept = tuple(
-        _with_limit(accelerator, offered[accelerator.id].total_bytes)
-        for accelerator in hardware.accelerators
-        if accelerator.id in offered
-    )
-    return (replace(hardware, accelerators=kept), ()) if kept else (hardware, ())
-
-
-def _with_limit(accelerator: Accelerator, total_bytes: int) -> Accelerator:
-    return accelerator if accelerator.usable_bytes else replace(accelerator, usable_bytes=total_bytes)
 
 
 def _need(question: _Question, candidate: Candidate, way: int) -> Need:
@@ -191,18 +170,25 @@ def _plan(
     chosen: Tried,
     shown: tuple[Considered, ...],
     said: tuple[str, ...],
+    *,
+    drafting: bool,
 ) -> Plan:
     candidate, machine = chosen.candidate, chosen.machine
     fix = None
     if chosen.judged.wired_bytes is not None:
         fix = f"sudo sysctl iogpu.wired_limit_mb={chosen.judged.wired_bytes // MIB}"
+    hub = profile.hub
+    files = candidate.quant.files
+    if drafting and profile.mtp is not None:
+        hub = Hub(repo=profile.mtp.repo, revision=profile.mtp.revision, source=profile.mtp.source)
+        files = tuple(_with_block(file, profile.mtp.block_share) for file in files)
     pace = speed(machine, profile, candidate.quant, hardware.cpu.physical_cores)
     return Plan(
         profile=profile.name,
         quant=candidate.quant.name,
-        repo=profile.hub.repo if profile.hub else None,
-        revision=profile.hub.revision if profile.hub else None,
-        files=candidate.quant.files,
+        repo=hub.repo if hub else None,
+        revision=hub.revision if hub else None,
+        files=files,
         context_tokens=candidate.context_tokens,
         kv_type=candidate.kv_type,
         parallel=settings.context.parallel,
@@ -216,6 +202,11 @@ def _plan(
         fix=fix,
         speed=pace,
     )
+
+
+def _with_block(file: File, share: float) -> File:
+    """Return the twin's file: the same name, other bytes, a hash that only the hub knows."""
+    return File(name=file.name, bytes=int(file.bytes * (1 + share)))
 
 
 def _no_fit(

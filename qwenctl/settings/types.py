@@ -69,6 +69,7 @@ class Server(Section):
     host: str = Field("127.0.0.1", min_length=1, description="address the endpoint listens on")
     port: int = Field(8080, ge=1, le=65535, description="port the endpoint listens on")
     api_key_file: str | None = Field(None, description="file of keys, one a line; clients must send one")
+    rpc: tuple[str, ...] = Field((), description="llama.cpp RPC workers to use as devices, HOST:PORT each")
     extra_args: tuple[str, ...] = Field((), description="more llama-server flags, passed on as they are")
 
 

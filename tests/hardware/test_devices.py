@@ -1,13 +1,15 @@
 """What the binary lists, joined with what the machine has."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from qwenctl.errors import NoFitError, SettingsError
 from qwenctl.hardware.detect import detect
-from qwenctl.hardware.devices import backend_of, join, parse_devices, usable
+from qwenctl.hardware.devices import backend_of, join, parse_devices, reserve, usable
 from qwenctl.hardware.facts import Accelerator, Cpu, Device, Hardware, ServerFacts
+from qwenctl.hardware.saved import read_machine
 from qwenctl.settings.types import Hardware as Choice
 from tests.hardware.world import sample, world
 
@@ -216,3 +218,12 @@ def test_named_devices_alone_are_used() -> None:
     with pytest.raises(SettingsError, match="cannot use device 'CUDA7'") as caught:
         usable(machine, None, Choice(devices=("CUDA0", "CUDA7")))
     assert caught.value.hint == "usable here: CUDA0 (NVIDIA New), CUDA1 (NVIDIA Old)"
+
+
+def test_a_reserve_is_taken_from_what_may_be_used_and_never_from_the_capacity() -> None:
+    machine = read_machine(Path(__file__).parents[1] / "machines/rtx4090-24gb.json")
+    left = reserve(machine, 2048).accelerators[0]
+    assert left.usable_bytes == 25757220864 - 2048 * MIB
+    assert left.memory_bytes == 25757220864
+    assert reserve(machine, 10**6).accelerators[0].usable_bytes == 0
+    assert reserve(machine, 0) is machine

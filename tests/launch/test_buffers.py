@@ -6,9 +6,10 @@ import pytest
 
 from qwenctl.launch.buffers import FitRow, compare, error_percent, parse_fit, parse_log
 from qwenctl.plan.planner import Plan, plan
-from qwenctl.settings.types import Context, Settings
+from qwenctl.settings.types import Context, Model, Settings
 from tests.fakes.machines import GIB, made_up, profile
 
+FOUR_BITS = Settings(model=Model(quant="Q4_K_M"), context=Context(tokens=8192))
 CAPTURED = Path(__file__).parent / "captured"
 
 
@@ -72,7 +73,18 @@ def test_mapped_repacked_and_pinned_buffers_find_their_place() -> None:
         "sched_reserve:       MTL0 compute buffer size =   412.00 MiB\n"
     )
     assert dict(said.by_device) == {"MTL0": pytest.approx(15757.70)}
-    assert said.host_mib == pytest.approx(802.03)
+    assert said.host_mib == pytest.approx(702.03), "the repacked copies replace mapped pages"
+
+
+def test_repacked_weights_are_counted_once() -> None:
+    """The process had 1,917 MiB of anonymous memory: the copies, cache, state and compute."""
+    said = parse_log(captured("server-cpu-repack-b11434.log"))
+    assert said.host_mib == pytest.approx(2572.86 + 0.95 + 256.0 + 50.25 + 87.02)
+    anonymous = 1571.48 + 0.95 + 256.0 + 50.25 + 87.02
+    assert anonymous == pytest.approx(1963108 / 1024, rel=0.03)
+    chosen = plan(made_up(ram_bytes=24 * GIB), profile("qwen3.5-4b"), FOUR_BITS, None)
+    assert isinstance(chosen, Plan)
+    assert abs(compare(chosen.memory, said).error_percent) < 1.5, "the published file is 1.2 % larger"
 
 
 def test_a_context_that_was_reduced_is_seen() -> None:

@@ -229,6 +229,18 @@ def test_devices_the_server_lists_are_used_as_they_are() -> None:
     assert with_server == plan(machine("rtx4090-24gb"), BIG, Settings(), None)
 
 
+def test_devices_the_server_names_otherwise_are_taken_as_it_names_them() -> None:
+    server = ServerFacts("x", "b1", (Device("Vulkan0", "RTX 4090", 25757220864, 25000000000),))
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), server))
+    assert chosen.devices == ("Vulkan0",)
+    cuda = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None))
+    assert chosen.memory.compute_bytes == cuda.memory.compute_bytes + 10 * 1024**2
+
+
+def test_random_weights_are_no_sibling() -> None:
+    assert refused(plan(made_up(ram_bytes=3 * GIB), BIG, Settings(), None, siblings=ALL)).sibling is None
+
+
 def test_a_card_too_small_for_its_share_is_left_out() -> None:
     hardware = made_up(ram_bytes=64 * GIB, cards=(24 * GIB, 2 * GIB))
     chosen = planned(plan(hardware, BIG, Settings(), None))
@@ -249,6 +261,15 @@ def test_a_cpu_is_told_its_speed_before_the_download() -> None:
     assert "no GPU: expect 1 to 2 tokens/s (14 GB to download)" in chosen.warnings
     assert chosen.memory.device_bytes == 0
     assert chosen.memory.weights_bytes == BIG.quants[-2].bytes - BIG.architecture.header_bytes
+
+
+def test_drafts_come_from_the_twin_repository() -> None:
+    """Same file names, other bytes: facts on the 27B's Q6_K, 22,884,406,400 bytes with the block."""
+    chosen = planned(plan(machine("m4-max-64gb"), BIG, Settings(), None, extras=Extras(draft_tokens=2)))
+    assert chosen.repo == "unsloth/Qwen3.6-27B-MTP-GGUF"
+    assert chosen.files[0].name == "Qwen3.6-27B-Q6_K.gguf"
+    assert chosen.files[0].sha256 is None
+    assert chosen.files[0].bytes == pytest.approx(22_884_406_400, rel=0.002)
 
 
 def test_extras_need_room() -> None:

@@ -22,13 +22,15 @@ sizes = st.integers(min_value=512, max_value=200 * 1024).map(lambda mib: mib * M
 
 
 @st.composite
-def machines(draw: st.DrawFn) -> Hardware:
+def machines(draw: st.DrawFn, *, unequal: bool = False) -> Hardware:
     ram = draw(sizes)
     kind = draw(st.sampled_from(["dedicated", "unified", "shared", "cpu"]))
     if kind == "dedicated":
         backend = draw(st.sampled_from(CARD_BACKENDS))
-        count, size = draw(st.integers(1, 4)), draw(sizes)
-        return made_up(ram_bytes=ram, cards=(size,) * count, backend=backend)
+        cards = (draw(sizes),) * draw(st.integers(1, 4))
+        if unequal:
+            cards = tuple(draw(st.lists(sizes, min_size=1, max_size=4)))
+        return made_up(ram_bytes=ram, cards=cards, backend=backend)
     if kind == "cpu":
         return made_up(ram_bytes=ram)
     share = draw(st.integers(30, 100))
@@ -74,7 +76,7 @@ def worth(outcome: Plan | NoFit, profile: Profile, prefer: str) -> tuple[int, ..
     return (2 if outcome.verdict == "fits" else 1, *first, int(outcome.kv_type != "q8_0"))
 
 
-@given(machines(), profiles, wishes())
+@given(st.booleans().flatmap(lambda unequal: machines(unequal=unequal)), profiles, wishes())
 @hypothesis_settings(max_examples=400, deadline=None)
 def test_a_plan_never_exceeds_its_budget(hardware: Hardware, profile: Profile, wanted: Settings) -> None:
     outcome = plan(hardware, profile, wanted, None, siblings=ALL)

