@@ -12,7 +12,14 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import Watch
 from qwenctl.control import prepare, refusals
 from qwenctl.control.call import call
-from qwenctl.control.folder import CONTROL_SOCKET, OVERRIDES, read_overrides, running, write_json
+from qwenctl.control.folder import (
+    CONTROL_SOCKET,
+    OVERRIDES,
+    read_overrides,
+    read_status,
+    running,
+    write_json,
+)
 from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
 from qwenctl.settings.load import merge
@@ -64,7 +71,7 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
     """Start a daemon, or hand the flags to the one that runs. Return whether anything changed."""
     if running(wanted.folder) is not None:
         if not asked:
-            return False
+            return _try_again(wanted.folder)
         body = {"overrides": wanted.overrides, "forget": forget}
         answer = call(wanted.folder, "POST", "/v1/apply", body, timeout_s=600)
         return bool(answer["changed"]) if isinstance(answer, dict) else True
@@ -80,6 +87,14 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
         session.say(f"warning: {warning}")
     start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
     return True
+
+
+def _try_again(folder: Path) -> bool:
+    """Ask a parked server to try again; leave any other alone. Return whether it was asked."""
+    parked = (read_status(folder) or {}).get("phase") == "failed"
+    if parked:
+        call(folder, "POST", "/v1/restart")
+    return parked
 
 
 def _keep(folder: Path, overrides: Mapping[str, object]) -> None:

@@ -136,9 +136,11 @@ class Daemon:
         """
         return await self._changes.reload(if_changed=False)
 
-    def restart(self) -> None:
-        """Start the server afresh."""
+    async def restart(self) -> None:
+        """Start the server afresh; a parked one is tried again. Returns when that was heard."""
         self._supervisor.post(st.Restart())
+        if self._first is not None and self._first.done():
+            await self._supervisor.settled()
 
     def down(self) -> None:
         """End the server, then the daemon."""

@@ -30,7 +30,7 @@ class Commands(Protocol):
     async def reload(self) -> bool:
         """Read the config file again; return whether anything changed."""
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Start the server afresh."""
 
     def down(self) -> None:
@@ -69,8 +69,8 @@ async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
     app.router.add_get("/v1/logs", lambda request: streams.logs(request, commands.server_log))
     app.router.add_post("/v1/apply", lambda request: _apply(commands, request))
     app.router.add_post("/v1/reload", lambda _: _reload(commands))
-    app.router.add_post("/v1/restart", lambda _: _do(commands.restart))
-    app.router.add_post("/v1/down", lambda _: _do(commands.down))
+    app.router.add_post("/v1/restart", lambda _: _restart(commands))
+    app.router.add_post("/v1/down", lambda _: _down(commands))
     socket.unlink(missing_ok=True)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
@@ -113,8 +113,13 @@ async def _reload(commands: Commands) -> web.Response:
     return await _answer({"changed": await commands.reload()})
 
 
-async def _do(command: Callable[[], None]) -> web.Response:
-    command()
+async def _restart(commands: Commands) -> web.Response:
+    await commands.restart()
+    return await _answer({"accepted": True})
+
+
+async def _down(commands: Commands) -> web.Response:
+    commands.down()
     return await _answer({"accepted": True})
 
 

@@ -144,3 +144,11 @@ def test_a_parked_server_comes_back_when_its_binary_is_replaced(home: Home) -> N
     binary.with_name("new").chmod(0o755)
     binary.with_name("new").replace(binary)
     until(lambda: home.status()["ready"], 20)
+
+
+def test_up_asks_a_parked_server_to_try_again(home: Home) -> None:
+    binary = fake_server(home, exit={"code": 1, "say": "error: invalid argument: --x"})
+    assert up(home, binary) == 7
+    behave(binary)
+    assert home.run("up").code == 0
+    assert home.status()["ready"]
