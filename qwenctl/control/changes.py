@@ -4,9 +4,10 @@ Until then the old server answers; after that the lifecycle brings the last good
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from qwenctl.control import folder as files
@@ -16,7 +17,7 @@ from qwenctl.control.journal import Journal
 from qwenctl.control.protocol import Download, Phase
 from qwenctl.control.published import Known
 from qwenctl.control.surroundings import attempt
-from qwenctl.errors import QwenctlError, SettingsError
+from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.fetch.request import Progress
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Refused
@@ -104,7 +105,8 @@ class Changes:
             request = dataclasses.replace(self._request, overrides=pending)
             try:
                 self._check_file()
-                resolved = await asyncio.to_thread(prep.resolve, request)
+                with _told():
+                    resolved = await asyncio.to_thread(prep.resolve, request)
                 if if_changed and _says(resolved) == _says(self._seen):
                     changed = False
                 else:
@@ -162,13 +164,14 @@ class Changes:
         request = dataclasses.replace(request, refused=self._busy_refused)
         self._enter("planning")
         try:
-            prepared = await asyncio.to_thread(prep.prepare, request)
-            self._enter("fetching")
-            model = await prep.obtain(prepared, self._on_progress)
-            spec = prep.spec(prepared, model)
-            running = lc.live(self._supervisor.state)
-            if running is None or running.spec.address != spec.address:
-                prep.check_address(spec.address)
+            with _told():
+                prepared = await asyncio.to_thread(prep.prepare, request)
+                self._enter("fetching")
+                model = await prep.obtain(prepared, self._on_progress)
+                spec = prep.spec(prepared, model)
+                running = lc.live(self._supervisor.state)
+                if running is None or running.spec.address != spec.address:
+                    prep.check_address(spec.address)
         finally:
             self._known.download = None
             self._enter(None)
@@ -193,7 +196,7 @@ class Changes:
         refused = refusals.remembered(
             self._request.folder, refusals.key(prepared.hardware, resolved.profile.name, prepared.server)
         )
-        self._known.degraded = _told(refused | self._busy_refused)
+        self._known.degraded = _given_up(refused | self._busy_refused)
         if changed:
             self.start_anyway = None
             self._journal.note(
@@ -244,11 +247,25 @@ def limits(settings: Settings) -> Limits:
     )
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn a fault of the system into a refusal: it must not end the daemon, whose server is well.
+
+    Raises:
+        LaunchError: a file vanished, descriptors or memory ran out, a tool did not answer.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        raise LaunchError(f"cannot prepare: {what}{(error.strerror or str(error)).lower()}") from error
+
+
 def _says(resolved: prep.Resolved | None) -> object:
     return None if resolved is None else (resolved.settings, resolved.profile)
 
 
-def _told(refused: frozenset[Refused]) -> str | None:
+def _given_up(refused: frozenset[Refused]) -> str | None:
     if not refused:
         return None
     named = sorted(f"{one.quant} at {one.context_tokens:,} tokens, {one.kv_type}" for one in refused)

@@ -26,7 +26,8 @@ async def generates(spec: LaunchSpec, timeout_s: float) -> bool:
             if not health.is_success:
                 return False
             answer = await client.post("/completion", json={"prompt": "Hi", "n_predict": 1})
-            return answer.is_success and "content" in answer.json()
+            said = answer.json()
+            return answer.is_success and isinstance(said, dict) and "content" in said
         except (httpx.HTTPError, ValueError):
             return False
 
@@ -46,20 +47,22 @@ async def _slots(spec: LaunchSpec, timeout_s: float) -> tuple[Slot, ...] | None:
     async with _client(spec, timeout_s) as client:
         try:
             answer = await client.get("/slots")
-            return tuple(_slot(entry) for entry in answer.raise_for_status().json())
-        except (httpx.HTTPError, ValueError, TypeError, KeyError):
+            said = answer.raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
             return None
+    entries = said if isinstance(said, list) else []
+    return tuple(_slot(entry) for entry in entries if isinstance(entry, dict)) or None
 
 
 def _slot(entry: dict[str, object]) -> Slot:
     """Read one slot. An idle one shows little more than that it is. Source: llama-server b11434."""
     following = entry.get("next_token")
-    first = following[0] if isinstance(following, list) and following else {}
+    first = following[0] if isinstance(following, list) and following else None
     return Slot(
         task=_int(entry.get("id_task")),
-        busy=bool(entry["is_processing"]),
+        busy=bool(entry.get("is_processing")),
         prompt_tokens=_int(entry.get("n_prompt_tokens_processed")),
-        answer_tokens=_int(first.get("n_decoded")),
+        answer_tokens=_int(first.get("n_decoded")) if isinstance(first, dict) else 0,
     )
 
 

@@ -18,8 +18,6 @@ STARTED_FIELD = 22
 """Ticks since boot in /proc/PID/stat, counted from 1. Source: proc(5)."""
 GONE_TIMEOUT_S = 30.0
 POLL_S = 0.01
-REPLACED = " (deleted)"
-"""What Linux appends to the name of an executable whose file was replaced. Source: proc(5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ def identify(pid: int) -> Identity | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return Identity(pid, _started(process), process.exe().removesuffix(REPLACED))
+        return Identity(pid, _started(process), process.exe())
     except (psutil.Error, OSError, IndexError):
         return None
 
