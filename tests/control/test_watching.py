@@ -12,7 +12,7 @@ from qwenctl.control.watching import changed, config_changes
 async def refused(folders: list[Path]) -> AsyncIterator[object]:
     if folders:
         raise OSError(24, "inotify instances ran out", str(folders[0]))
-    yield
+    yield None
 
 
 @pytest.mark.parametrize("kind", ["watched", "polled"])
