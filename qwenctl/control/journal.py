@@ -8,7 +8,8 @@ from qwenctl.control import times
 from qwenctl.supervise.logfile import LogFile
 
 FILE_BYTES, FILES_KEPT = 1_000_000, 2
-REMEMBERED = 1000
+REMEMBERED, REMEMBERED_BYTES = 1000, 300_000
+"""What a new reader of the stream can be told: lines, and their size. Endings bring a hundred lines of log."""
 
 
 class Journal:
@@ -17,6 +18,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file = LogFile(path, FILE_BYTES, FILES_KEPT)
         self._lines: deque[str] = deque(maxlen=REMEMBERED)
+        self._bytes = 0
         self.written = 0
 
     @property
@@ -27,7 +29,10 @@ class Journal:
     def note(self, event: str, **fields: object) -> None:
         """Add an event."""
         line = json.dumps({"at": times.now(), "event": event, **fields})
+        self._bytes += len(line) - (len(self._lines[0]) if len(self._lines) == REMEMBERED else 0)
         self._lines.append(line)
+        while self._bytes > REMEMBERED_BYTES and len(self._lines) > 1:
+            self._bytes -= len(self._lines.popleft())
         self.written += 1
         self._file.write(line.encode() + b"\n")
 

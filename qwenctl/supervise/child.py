@@ -19,7 +19,7 @@ from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
 
-CHUNK_BYTES = PIPE_BYTES = 1 << 20
+CHUNK_BYTES, PIPE_BYTES = 1 << 16, 1 << 20
 PR_SET_PDEATHSIG = 1
 """Source: linux/prctl.h."""
 F_SETPIPE_SZ = 1031

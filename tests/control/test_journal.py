@@ -45,6 +45,15 @@ def test_only_so_many_events_are_remembered(tmp_path: Path) -> None:
     assert json.loads(lines[0])["number"] == 5
 
 
+def test_long_events_do_not_fill_the_memory(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "events.jsonl")
+    for number in range(100):
+        journal.note("child_ended", number=number, log_tail=["x" * 100] * 100)
+    lines = journal.since(0)
+    assert 20 < len(lines) < 40
+    assert json.loads(lines[-1])["number"] == 99
+
+
 def test_a_follower_reads_on_in_the_new_file_when_the_old_one_is_full(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "s.log", max_bytes=30, keep=2)
     follower = Follower(tmp_path / "s.log")
