@@ -9,7 +9,7 @@ from qwenctl.supervise.logfile import LogFile
 
 FILE_BYTES, FILES_KEPT = 1_000_000, 2
 REMEMBERED, REMEMBERED_BYTES = 1000, 300_000
-"""What a new reader of the stream can be told: lines, and their size. Endings bring a hundred lines of log."""
+"""What a new reader of the stream can be told: lines and bytes. Endings bring a hundred lines of log."""
 
 
 class Journal:
