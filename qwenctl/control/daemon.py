@@ -20,10 +20,10 @@ from qwenctl.control.journal import Journal
 from qwenctl.control.shortage import shortage
 from qwenctl.control.surroundings import attempt, reap_leftover, record_child
 from qwenctl.control.watching import changed, config_changes
-from qwenctl.errors import QwenctlError
-from qwenctl.launch.buffers import Buffers, parse_log
+from qwenctl.errors import FetchError, QwenctlError
+from qwenctl.launch.buffers import Buffers, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.plan.memory import MIB
+from qwenctl.plan.outcome import Plan
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 LOOK_AFTER_S = 10.0
 PARKED_POLL_S = 2.0
+FETCH_AGAIN_S, FETCH_AGAIN_MAX_S = 15.0, 600.0
 
 
 async def run(request: prep.Request) -> None:
@@ -81,6 +82,9 @@ class Daemon:
     async def run(self, listener: Listener) -> None:
         """Plan, start, and keep it up until ``down``.
 
+        A model that cannot be had parks the daemon, and is tried for again; anything else wrong with the
+        first plan ends it.
+
         Raises:
             QwenctlError: the first plan cannot be made.
         """
@@ -94,7 +98,7 @@ class Daemon:
             self.journal.note("reaped", pid=leftover.pid, executable=leftover.executable)
         self._publish()
         self._first = asyncio.create_task(self._changes.first())
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, FetchError):
             await self._first
         if self._closing:
             return
@@ -103,6 +107,7 @@ class Daemon:
                 self._watch_config(),
                 self._reload_on_signal(),
                 self._watch_parked(),
+                self._fetch_again(),
                 self._look_after(listener),
             )
             running = [tasks.create_task(helper) for helper in helpers]
@@ -182,11 +187,17 @@ class Daemon:
         if not isinstance(phase, st.Starting) or process is None:
             return True
         loaded, choice = parse_log(process.said()), self._changes.of(spec)
-        self._known.actual_bytes = round((loaded.device_mib + loaded.host_mib) * MIB) or None
+        if choice is not None:
+            self._compare(choice.prepared.plan, loaded)
         if choice is not None and choice.prepared.plan.devices and loaded.partly_on_cpu:
             self._supervisor.post(st.Faulty(phase.child.number, _spilled(loaded)))
             return False
         return True
+
+    def _compare(self, plan: Plan, said: Buffers) -> None:
+        self._known.loaded = compare(plan.memory, said) if said.device_mib or said.host_mib else None
+        if self._known.loaded is not None:
+            self.journal.note("loaded", **dataclasses.asdict(self._known.loaded))
 
     def _on_change(self, before: st.State, after: st.State, pid: int | None) -> None:
         self._known.pid = pid
@@ -198,7 +209,7 @@ class Daemon:
         self._publish()
 
     def _publish(self) -> None:
-        phase = published.phase_of(self._supervisor.state, self._known.busy)
+        phase = published.phase_of(self._supervisor.state, self._known)
         if phase != self._shown:
             self._shown, self._since = phase, times.now()
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
@@ -225,6 +236,15 @@ class Daemon:
             await self._changes.reload(if_changed=if_changed)
         except QwenctlError as error:
             log.warning("%s", error.message)
+
+    async def _fetch_again(self) -> None:
+        """While the model could not be had, try again, less and less often."""
+        wait_s = FETCH_AGAIN_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = FETCH_AGAIN_S if self._known.fault is None else min(2 * wait_s, FETCH_AGAIN_MAX_S)
+            if self._known.fault is not None:
+                await self._reload_quietly(if_changed=False)
 
     async def _watch_parked(self) -> None:
         """A parked server is tried again when one of its files was replaced."""

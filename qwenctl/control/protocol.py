@@ -74,10 +74,15 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatus:
-    """What the plan predicted and what the server reported after its load."""
+    """What the plan predicted and what the server reported after its load.
+
+    Before a load the prediction is the whole need; beside one it is that of the buffers the load reports
+    (on the devices, or on the host where there is none), and ``error_percent`` is in percent of these.
+    """
 
     predicted_bytes: int | None = None
     actual_bytes: int | None = None
+    error_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

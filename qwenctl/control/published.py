@@ -18,8 +18,10 @@ from qwenctl.control.protocol import (
     RolledBack,
     Status,
 )
+from qwenctl.launch.buffers import Loaded
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
+from qwenctl.supervise.exits import Ending
 
 
 @dataclass(slots=True)
@@ -31,7 +33,8 @@ class Known:
     config_error: str | None = None
     download: Download | None = None
     pid: int | None = None
-    actual_bytes: int | None = None
+    loaded: Loaded | None = None  # the prediction beside what the last load took
+    fault: Ending | None = None  # why there is nothing to start: the model could not be had
     degraded: str | None = None
     troubles: dict[str, str | None] = field(default_factory=dict)
 
@@ -42,10 +45,9 @@ class Known:
 
 def status(state: st.State, known: Known, prepared: Prepared | None, since: str) -> Status:
     """Return the status of now."""
-    phase = phase_of(state, known.busy)
+    phase = phase_of(state, known)
     spec = lc.aim(state) or state.want
-    last, rejected = state.last, state.rejected
-    memory = prepared.plan.memory if prepared else None
+    last, rejected = known.fault or state.last, state.rejected
     return Status(
         phase=phase,
         ready=phase == "ready",
@@ -62,10 +64,7 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str)
         if last
         else None,
         config=ConfigStatus(str(known.config), known.config_error is None, known.config_error),
-        memory=MemoryStatus(
-            memory.device_bytes + memory.host_bytes if memory else None,
-            known.actual_bytes if isinstance(state.phase, st.Ready) else None,
-        ),
+        memory=_memory(known.loaded if isinstance(state.phase, st.Ready) else None, prepared),
         rolled_back=RolledBack(rejected.why.summary, times.wall(rejected.at)) if rejected else None,
         degraded=known.degraded,
         troubles=known.wrong(),
@@ -74,11 +73,19 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str)
     )
 
 
-def phase_of(state: st.State, busy: Phase | None) -> Phase:
+def _memory(loaded: Loaded | None, prepared: Prepared | None) -> MemoryStatus:
+    """Return the prediction alone until a load can be set beside it: then of the same buffers."""
+    if loaded is not None:
+        return MemoryStatus(loaded.predicted_bytes, loaded.actual_bytes, round(loaded.error_percent, 3))
+    memory = prepared.plan.memory if prepared else None
+    return MemoryStatus(memory.device_bytes + memory.host_bytes if memory else None)
+
+
+def phase_of(state: st.State, known: Known) -> Phase:
     """Return the phase in a reader's words. Planning and fetching show only while nothing runs."""
     match state.phase:
         case st.Down():
-            return busy or "down"
+            return known.busy or ("failed" if known.fault else "down")
         case st.Idle():
             return "idle"
         case st.Starting():

@@ -73,7 +73,9 @@ def parked(status: Status) -> QwenctlError:
     """Return the error for a daemon that has given up for now, with the exit code of its cause."""
     ending = status.get("last_ending")
     ending = ending if isinstance(ending, dict) else {}
-    error = NotReadyError(f"cannot serve: {ending.get('summary', 'the server failed')}", ending.get("hint"))
+    summary = str(ending.get("summary", "the server failed"))
+    message = summary if summary.startswith("cannot ") else f"cannot serve: {summary}"
+    error = NotReadyError(message, ending.get("hint"))
     codes = {code.name.lower(): code for code in ExitCode}
     error.exit_code = codes.get(str(ending.get("cause")), ExitCode.NOT_READY)
     return error

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from qwenctl.launch.spec import LaunchSpec
+from qwenctl.supervise import tally
 from qwenctl.supervise.exits import KILLED, MEMORY_BUSY, OUT_OF_MEMORY, Ending
 from qwenctl.supervise.states import (
     Actions,
@@ -49,7 +50,7 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
         case Want(spec):
             return _settle(_wish(state, spec), now, policy)
         case Restart():
-            return _restart(replace(_forget(state), asleep=False), now, policy)
+            return _restart(replace(tally.forget(state), asleep=False), now, policy)
         case Exited(number, ending):
             return _exited(state, number, ending, now, policy)
         case Probed(number, ok):
@@ -107,7 +108,7 @@ def live(state: State) -> Child | None:
 def _wish(state: State, spec: LaunchSpec | None) -> State:
     """Take a new wish. An equal one brings its timeouts along and changes nothing else."""
     if spec != state.want or state.rejected is not None:
-        state = replace(_forget(state), asleep=False, rejected=None)
+        state = replace(tally.forget(state), asleep=False, rejected=None)
     match state.phase:
         case (
             Starting(child=child)
@@ -160,7 +161,7 @@ def _exited(state: State, number: int, ending: Ending, now: float, policy: Polic
         case Ready(since=since):
             return _ended(state, child, ending, now, policy, since)
         case Draining():
-            return _spawn(_note(state, ending), now, policy)
+            return _spawn(tally.note(state, ending), now, policy)
         case Stopping(cause=None):
             return _spawn(state, now, policy)
         case Stopping(cause=Ending() as cause, ready_since=since):
@@ -185,7 +186,7 @@ def _faulty(state: State, number: int, ending: Ending, now: float) -> tuple[Stat
         case Starting(child=child) if child.number == number:
             return _kill(state, Stopping(child, 0, ending), now)
         case Draining(child=child) if child.number == number:
-            return _kill(_note(state, ending), Stopping(child, 0), now)
+            return _kill(tally.note(state, ending), Stopping(child, 0), now)
         case _:
             return state, ()
 
@@ -279,7 +280,7 @@ def _ended(  # noqa: C901 - one branch a rule, in the order of the list
     7. it is killed again and again while it starts: wait, but never longer and longer;
     8. wait, longer each time.
     """  # noqa: D415 - an ordered list follows
-    state = _note(state, ending)
+    state = tally.note(state, ending)
     if ready_since is not None and now - ready_since >= policy.quick_window_s:
         state = replace(state, failures=0)
     if ending.cause != MEMORY_BUSY:
@@ -295,14 +296,14 @@ def _ended(  # noqa: C901 - one branch a rule, in the order of the list
         worse = state if state.rejected else replace(state, good=None)  # no better than a new one by now
         return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
     if ending.cause == MEMORY_BUSY:  # 5
-        if _short_for(state, now) < policy.memory_wait_s:
+        if tally.short_for(state, now) < policy.memory_wait_s:
             return _wait_for_memory(state, child.spec, now, policy)
         worse = replace(state, short_since=None)
         return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
     killed = ending.cause == KILLED
     if killed and ready_since is not None:  # 6
         return _spawn(state, now, policy)
-    if (killed or ready_since is not None) and (again := _quickly(state, now, policy)) is not None:
+    if (killed or ready_since is not None) and (again := tally.quickly(state, now, policy)) is not None:
         return _spawn(again, now, policy)
     if killed:  # 7
         return replace(state, phase=Backoff(child.spec, now + policy.first_delay_s)), ()
@@ -313,17 +314,11 @@ def _given_up(
     state: State, child: Child, ending: Ending, now: float, policy: Policy
 ) -> tuple[State, Actions]:
     """A new configuration generated no token. Only what is no fault of its own is forgiven, a few times."""
-    if ending.cause == KILLED and (again := _quickly(state, now, policy)) is not None:
+    if ending.cause == KILLED and (again := tally.quickly(state, now, policy)) is not None:
         return _spawn(again, now, policy)
-    if ending.cause == MEMORY_BUSY and _short_for(state, now) < policy.trial_memory_wait_s:
+    if ending.cause == MEMORY_BUSY and tally.short_for(state, now) < policy.trial_memory_wait_s:
         return _wait_for_memory(state, child.spec, now, policy)
-    return _spawn(replace(_forget(state), rejected=Rejection(child.spec, ending, now)), now, policy)
-
-
-def _quickly(state: State, now: float, policy: Policy) -> State | None:
-    """Count a restart without delay; None if there were too many of late."""
-    recent = tuple(time for time in state.quick if now - time < policy.quick_window_s)
-    return replace(state, quick=(*recent, now)) if len(recent) < policy.quick_restarts else None
+    return _spawn(replace(tally.forget(state), rejected=Rejection(child.spec, ending, now)), now, policy)
 
 
 def _back_off(
@@ -333,24 +328,6 @@ def _back_off(
     return replace(state, phase=Backoff(spec, now + policy.delay_s(failures)), failures=failures), actions
 
 
-def _short_for(state: State, now: float) -> float:
-    return 0.0 if state.short_since is None else now - state.short_since
-
-
 def _wait_for_memory(state: State, spec: LaunchSpec, now: float, policy: Policy) -> tuple[State, Actions]:
     since = now if state.short_since is None else state.short_since
     return replace(state, phase=Backoff(spec, now + policy.memory_poll_s), short_since=since), ()
-
-
-def _note(state: State, ending: Ending) -> State:
-    """Remember an ending; one that never started has not ended."""
-    if ending.cause == MEMORY_BUSY:
-        return replace(state, last=ending)
-    counts = dict(state.endings)
-    counts[ending.cause] = counts.get(ending.cause, 0) + 1
-    return replace(state, last=ending, endings=tuple(sorted(counts.items())))
-
-
-def _forget(state: State) -> State:
-    """A new wish is not punished for the failures of an old one."""
-    return replace(state, failures=0, quick=(), short_since=None)

@@ -183,9 +183,13 @@ def test_a_removed_control_socket_comes_back(served: Home) -> None:
 def test_events_and_logs_are_streamed_and_shown(served: Home) -> None:
     transport = httpx.HTTPTransport(uds=str(served.state / "control.sock"))
     with httpx.Client(transport=transport, base_url="http://x", timeout=WITHIN) as client:
-        with client.stream("GET", "/v1/events?n=2") as stream:
+        with client.stream("GET", "/v1/events?n=3") as stream:
             lines = stream.iter_lines()
-            assert [json.loads(next(lines))["event"] for _ in range(2)] == ["child_started", "child_ready"]
+            assert [json.loads(next(lines))["event"] for _ in range(3)] == [
+                "child_started",
+                "loaded",
+                "child_ready",
+            ]
             post(served, "/v1/restart")
             assert json.loads(next(lines))["event"] == "stopping"
         assert client.get("/v1/logs?n=3&follow=0").text.count("\n") == 3

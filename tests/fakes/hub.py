@@ -186,7 +186,7 @@ class FakeHub:
             return web.Response(status=403, text="the link has expired")
         return await self._send(request, request.query["name"], fault, {"ETag": '"storage-1"'})
 
-    async def _send(  # noqa: C901, PLR0912 - every fault of a body has its line
+    async def _send(  # noqa: C901 - every fault of a body has its line
         self, request: web.Request, name: str, fault: Fault | None, headers: dict[str, str]
     ) -> web.StreamResponse:
         fault = fault or Fault()
