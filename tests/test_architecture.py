@@ -19,7 +19,8 @@ PURE = set(
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
-    supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
+    supervise.lifecycle supervise.exits supervise.wedge control.protocol
+    service.units service.plists service.redact
     """.split()
 )
 PURE_IMPORTS = set(
@@ -35,7 +36,7 @@ ONLY_IN: dict[str, set[str]] = {
         "launch.engine",
         "supervise.child",
         "control.spawn",
-        "service.install",
+        "service.command",  # every program of a service manager is run there
         "client.sandbox",
     },
     "asyncio": {
@@ -59,7 +60,16 @@ ONLY_IN: dict[str, set[str]] = {
     "platformdirs": {"paths"},
     "tomllib": {"settings.load", "plan.load"},
 }
-ENVIRONMENT = {"settings.load", "paths", "hardware.detect", "supervise.child", "control.notify", "cli.output"}
+ENVIRONMENT = {
+    "settings.load",
+    "paths",
+    "hardware.detect",
+    "supervise.child",
+    "control.notify",
+    "cli.output",
+    "service.install",
+}
+"""service.install carries the folders and proxies of who installs into the service."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
