@@ -19,8 +19,8 @@ PURE = set(
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
-    supervise.lifecycle supervise.exits supervise.wedge control.protocol
-    service.units service.plists service.redact
+    supervise.states supervise.lifecycle supervise.exits supervise.signs supervise.story supervise.wedge
+    control.protocol service.units service.plists service.redact
     """.split()
 )
 PURE_IMPORTS = set(

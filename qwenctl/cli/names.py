@@ -7,6 +7,7 @@ COMMANDS = {
     "run": "Run the daemon in the foreground.",
     "status": "Show what the daemon is doing.",
     "logs": "Show what the server printed.",
+    "events": "Show what happened and why.",
     "plan": "Explain which quant and context this machine gets.",
     "fetch": "Get the model file, nothing else.",
     "argv": "Print llama-server's command line.",

@@ -10,7 +10,7 @@ from qwenctl.cli.asked import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import Watch
-from qwenctl.control import prepare
+from qwenctl.control import prepare, refusals
 from qwenctl.control.call import call
 from qwenctl.control.folder import CONTROL_SOCKET, OVERRIDES, read_overrides, running, write_json
 from qwenctl.control.spawn import start_daemon
@@ -26,6 +26,7 @@ from qwenctl.settings.load import merge
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
 @click.option("--timeout", type=float, metavar="S", help="How long to wait for it, after any download.")
 @click.option("--reset", is_flag=True, help="Forget the flags of earlier ups.")
+@click.option("--forget", is_flag=True, help="Forget what ran out of memory here; try the best again.")
 @click.pass_obj
 def command(
     session: Session,
@@ -46,25 +47,29 @@ def command(
     given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
     kept = {} if switches["reset"] else read_overrides(folder)
     wanted = prepare.Request(folder, {}, config(session), merge(kept, given))
-    changed = _start_or_change(session, wanted, asked=bool(given) or switches["reset"])
+    asked = bool(given) or switches["reset"] or switches["forget"]
+    changed = _start_or_change(session, wanted, asked=asked, forget=switches["forget"])
     resolved = prepare.resolve(wanted)
     endpoint = f"{prepare.address(resolved.settings).url}/v1"
     if not switches["no_wait"]:
         limit = resolved.settings.supervise.ready_timeout_s if timeout is None else timeout
         with Watch(session) as watch:
-            status = until_ready(folder, limit, watch)
+            status = until_ready(folder, limit, watch, fresh=changed)
         endpoint = str(status["endpoint"])
     data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
     return Result(data, endpoint)
 
 
-def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool) -> bool:
+def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, forget: bool) -> bool:
     """Start a daemon, or hand the flags to the one that runs. Return whether anything changed."""
     if running(wanted.folder) is not None:
         if not asked:
             return False
-        answer = call(wanted.folder, "POST", "/v1/apply", {"overrides": wanted.overrides}, timeout_s=600)
+        body = {"overrides": wanted.overrides, "forget": forget}
+        answer = call(wanted.folder, "POST", "/v1/apply", body, timeout_s=600)
         return bool(answer["changed"]) if isinstance(answer, dict) else True
+    if forget:
+        refusals.forget(wanted.folder)
     prepared = prepare.prepare(wanted)
     prepare.check_address(prepare.address(prepared.resolved.settings))
     if prepare.is_local(prepared.resolved):

@@ -78,6 +78,12 @@ class Supervise(Section):
 
     ready_timeout_s: float = Field(600, gt=0, description="time to load and generate the first token")
     stop_timeout_s: float = Field(20, gt=0, description="time between SIGTERM and SIGKILL")
+    wedge_after_s: float = Field(
+        120, gt=0, description="work in flight without any progress for this long: probe it, then restart it"
+    )
+    on_oom: Literal["degrade", "stop"] = Field(
+        "degrade", description="out of memory: take the next smaller plan, or stop and say so"
+    )
 
 
 class Hardware(Section):

@@ -1,0 +1,95 @@
+"""Put the status together from what the parts of the daemon know."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qwenctl import __version__
+from qwenctl.control import times
+from qwenctl.control.prepare import Prepared
+from qwenctl.control.protocol import (
+    ConfigStatus,
+    Download,
+    LastEnding,
+    MemoryStatus,
+    Phase,
+    PlanStatus,
+    Restarts,
+    RolledBack,
+    Status,
+)
+from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
+
+
+@dataclass(slots=True)
+class Known:
+    """What the daemon knows beside the lifecycle's state."""
+
+    config: Path
+    busy: Phase | None = "planning"
+    config_error: str | None = None
+    download: Download | None = None
+    pid: int | None = None
+    actual_bytes: int | None = None
+    degraded: str | None = None
+    troubles: dict[str, str | None] = field(default_factory=dict)
+
+    def wrong(self) -> list[str]:
+        """Return what is wrong around the server."""
+        return [trouble for trouble in self.troubles.values() if trouble]
+
+
+def status(state: st.State, known: Known, prepared: Prepared | None, since: str) -> Status:
+    """Return the status of now."""
+    phase = phase_of(state, known.busy)
+    spec = lc.aim(state) or state.want
+    last, rejected = state.last, state.rejected
+    memory = prepared.plan.memory if prepared else None
+    return Status(
+        phase=phase,
+        ready=phase == "ready",
+        endpoint=f"{spec.address.url}/v1" if spec else None,
+        pid=known.pid if lc.live(state) else None,
+        daemon_pid=os.getpid(),
+        since=since,
+        next_try_at=times.wall(state.phase.until) if isinstance(state.phase, st.Backoff) else None,
+        plan=PlanStatus(prepared.resolved.settings.profile, prepared.plan.quant, prepared.plan.context_tokens)
+        if prepared
+        else None,
+        restarts=Restarts(sum(count for _, count in state.endings), dict(state.endings)),
+        last_ending=LastEnding(last.cause, last.summary, last.permanent, last.hint, list(last.log_tail))
+        if last
+        else None,
+        config=ConfigStatus(str(known.config), known.config_error is None, known.config_error),
+        memory=MemoryStatus(
+            memory.device_bytes + memory.host_bytes if memory else None,
+            known.actual_bytes if isinstance(state.phase, st.Ready) else None,
+        ),
+        rolled_back=RolledBack(rejected.why.summary, times.wall(rejected.at)) if rejected else None,
+        degraded=known.degraded,
+        troubles=known.wrong(),
+        download=known.download,
+        version=__version__,
+    )
+
+
+def phase_of(state: st.State, busy: Phase | None) -> Phase:
+    """Return the phase in a reader's words. Planning and fetching show only while nothing runs."""
+    match state.phase:
+        case st.Down():
+            return busy or "down"
+        case st.Idle():
+            return "idle"
+        case st.Starting():
+            return "starting"
+        case st.Ready():
+            return "ready"
+        case st.Draining():
+            return "draining"
+        case st.Stopping():
+            return "stopping"
+        case st.Backoff():
+            return "backoff"
+        case st.Failed():
+            return "failed"
