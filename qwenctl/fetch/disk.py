@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from qwenctl.errors import FetchError
@@ -76,15 +75,13 @@ class PartialFile:
             os.close(self.fd)
             raise cannot("write", path, error) from error
 
-    def write(self, offset: int, chunks: Sequence[bytes]) -> None:
-        """Write chunks one after the other. Blocks; call it in a thread."""
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write into the page cache."""
         try:
-            for chunk in chunks:
-                rest = memoryview(chunk)
-                while rest:
-                    written = os.pwrite(self.fd, rest, offset)
-                    offset += written
-                    rest = rest[written:]
+            while data:
+                written = os.pwrite(self.fd, data, offset)
+                offset += written
+                data = data[written:]
         except OSError as error:
             raise cannot("write", self.path, error) from error
 

@@ -4,7 +4,7 @@ A recorded file counts as verified while its size and modification time are thos
 """
 
 import json
-import os
+import secrets
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -146,7 +146,7 @@ def write_records(state_dir: Path, artifacts: tuple[Recorded, ...]) -> None:
     text = json.dumps(
         {"schema": 1, "artifacts": [entry.model_dump(mode="json") for entry in artifacts]}, indent=2
     )
-    temporary = path.with_name(f"{FILE}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{FILE}.{secrets.token_hex(4)}.tmp")
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary.write_text(f"{text}\n", encoding="utf-8")

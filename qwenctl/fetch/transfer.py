@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,9 +25,6 @@ from qwenctl.fetch.request import RemoteFile
 from qwenctl.fetch.retry import EXPIRED, PASSING, PassingError, asked_s, content_range, wait_s
 from qwenctl.fetch.verify import PrefixHash
 from qwenctl.fetch.world import World
-
-WRITE_BYTES = 2**20
-"""Collected before a thread writes them: few enough to bound memory, enough to make a thread worth it."""
 
 RUN_BYTES = 64 * 2**20
 """Asked for in one request: the way there and back costs little then. Each range is noted by itself."""
@@ -90,7 +87,7 @@ class Transfer:
         self._strikes = 0
         self._changes = 0
         self._committing = asyncio.Lock()
-        self._threads = ThreadPoolExecutor(connections + 1, thread_name_prefix="fetch")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="fetch")
         self._hash = PrefixHash(partial.path, file.bytes)
 
     async def run(self) -> str:
@@ -109,7 +106,7 @@ class Transfer:
             return await self._in_thread(self._hash.result)
         finally:
             self._hash.close()
-            self._threads.shutdown(wait=True)  # a write still under way must not meet a closed descriptor
+            self._threads.shutdown(wait=True)  # a sync still under way must not meet a closed descriptor
 
     def _begin(self) -> None:
         self._have = set(self._journal.done)
@@ -156,32 +153,18 @@ class Transfer:
             asked["if-range"] = self._etag
         async with self._client.get(link.url, headers=link.headers | asked) as response:
             end = self._accept_part(response, link, piece)
-            chunks: list[bytes] = []
-            size = 0
-            try:
-                async for chunk in response.content.iter_any():
-                    if piece.at + size + len(chunk) > end:
-                        raise PassingError(
-                            f"cannot fetch {self._file.name}: the server sent more than it said"
-                        )
-                    rest = chunk
-                    while rest:
-                        room = self._journal.span(piece.index)[1] - piece.at - size
-                        part, rest = rest[:room], rest[room:]
-                        chunks.append(part)
-                        size += len(part)
-                        if size < WRITE_BYTES and len(part) < room:
-                            continue
-                        writing, chunks = chunks, []
-                        await self._write(piece.at, writing)
-                        piece.at, size = piece.at + size, 0
-                        if len(part) == room:
-                            await self._commit(piece.index)
-                            piece.index += 1
-            finally:
-                if chunks:
-                    await self._write(piece.at, chunks)
-                    piece.at += size
+            async for chunk in response.content.iter_any():
+                if piece.at + len(chunk) > end:
+                    raise PassingError(f"cannot fetch {self._file.name}: the server sent more than it said")
+                rest = memoryview(chunk)
+                while rest:
+                    room = self._journal.span(piece.index)[1] - piece.at
+                    part, rest = rest[:room], rest[room:]
+                    self._write(piece.at, part)
+                    piece.at += len(part)
+                    if len(part) == room:
+                        await self._commit(piece.index)
+                        piece.index += 1
             if piece.at < end:
                 raise PassingError(f"cannot fetch {self._file.name}: the answer ended early")
 
@@ -274,7 +257,7 @@ class Transfer:
                         )
                     part, rest = rest[: end - start], rest[end - start :]
                     if index not in self._have:
-                        await self._write(start, [bytes(part)])
+                        self._write(start, part)
                     start += len(part)
                     if start == end:
                         if index not in self._have:
@@ -284,9 +267,14 @@ class Transfer:
             if index < self._journal.count:
                 raise PassingError(f"cannot fetch {self._file.name}: the answer ended early")
 
-    async def _write(self, offset: int, chunks: Sequence[bytes]) -> None:
-        await self._in_thread(lambda: self._partial.write(offset, chunks))
-        self._bytes += sum(map(len, chunks))
+    def _write(self, offset: int, data: memoryview) -> None:
+        """Write here in the loop: a thread for each write took 30 % longer (measured, 2 cores).
+
+        It is the page cache that takes the bytes; it never holds more unsynced ones than a range for each
+        connection, so it doesn't make us wait for the disk.
+        """
+        self._partial.write(offset, data)
+        self._bytes += len(data)
         self._on_bytes(self._bytes, False)
 
     async def _commit(self, index: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
-from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.exits import MEMORY_BUSY, Ending
 
 Told = tuple[str, dict[str, object]]
 
@@ -12,8 +12,8 @@ Told = tuple[str, dict[str, object]]
 def tell(before: st.State, after: st.State, pid: int | None, now: float) -> tuple[Told, ...]:
     """Return the events in their order: how a child ended, what was decided, what came of it.
 
-    Names: child_ended, rolled_back, child_started, child_ready, draining, stopping, backoff, failed, idle,
-    down. They do not change within a schema; fields may be added.
+    Names: child_ended, memory_short, rolled_back, child_started, child_ready, draining, stopping, backoff,
+    failed, idle, down. They do not change within a schema; fields may be added.
     """
     return tuple(_told(before, after, pid, now))
 
@@ -22,7 +22,10 @@ def _told(  # noqa: C901 - one case a phase
     before: st.State, after: st.State, pid: int | None, now: float
 ) -> Iterator[Told]:
     gone, here = lc.live(before), lc.live(after)
-    if after.last is not None and after.last is not before.last:
+    if after.last is not None and after.last.cause == MEMORY_BUSY:
+        if before.last is None or before.last.cause != MEMORY_BUSY:
+            yield "memory_short", {"summary": after.last.summary, "hint": after.last.hint}
+    elif after.last is not None and after.last is not before.last:
         yield "child_ended", {"child": gone.number if gone else None, **_ending(after.last)}
     if after.rejected is not None and after.rejected != before.rejected:
         why = after.rejected.why

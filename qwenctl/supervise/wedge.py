@@ -46,12 +46,17 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at one time. None is unknown: no gate, no answer, no permission."""
+    """What was seen at one time. None is unknown: no gate, no answer, no permission.
+
+    ``runnable``: a thread has or waits for a CPU, or waits for the disk. On a crowded machine that is all
+    that can be seen of a busy server.
+    """
 
     at: float
     traffic: Traffic | None = None
     slots: tuple[Slot, ...] | None = None
     cpu_s: float | None = None
+    runnable: bool | None = None
     gpu_busy: bool | None = None
 
 
@@ -113,7 +118,7 @@ def _prompt_tokens(sample: Sample) -> int:
 
 def _alive(before: Sample, now: Sample, limits: Limits) -> bool:
     """Return whether it computes. That is life, not progress; unknown counts as life."""
-    if now.gpu_busy:
+    if now.gpu_busy or now.runnable:
         return True
     if before.cpu_s is None or now.cpu_s is None:
         return True

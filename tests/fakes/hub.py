@@ -246,7 +246,7 @@ class FakeHub:
         self.log.append(asked)
         await asyncio.sleep(self.latency_s)
         fault = self.faults(asked)
-        while fault is not None and fault.after is not None and not fault.after.is_set():
+        while fault is not None and fault.after is not None and not fault.after.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         if fault is not None and fault.hang:
             await asyncio.Event().wait()

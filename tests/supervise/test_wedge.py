@@ -109,6 +109,10 @@ def test_gpu_work_is_life_where_the_cpu_sleeps() -> None:
     assert suspected_at(lambda at: Sample(at, Traffic(1, 0), None, 3.0, gpu_busy=True)) == 1800
 
 
+def test_a_server_that_gets_no_cpu_on_a_crowded_machine_is_alive() -> None:
+    assert suspected_at(lambda at: Sample(at, Traffic(1, 0), None, 3.0, runnable=True)) == 1800
+
+
 def test_unknown_cpu_time_counts_as_life() -> None:
     assert suspected_at(lambda at: Sample(at, Traffic(1, 0), None, None)) == 1800
 
