@@ -20,7 +20,7 @@ PURE = set(
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
     supervise.states supervise.lifecycle supervise.exits supervise.signs supervise.story supervise.wedge
-    control.protocol service.units service.plists service.redact
+    control.protocol service.units service.plists service.redact service.checks
     """.split()
 )
 PURE_IMPORTS = set(

@@ -15,5 +15,7 @@ COMMANDS = {
     "profiles": "List the model profiles.",
     "settings": "Show every setting and where its value comes from.",
     "service": "Install, look at or remove the service.",
+    "doctor": "Say what is wrong here, and what to do.",
+    "support-bundle": "Write an archive for a bug report.",
     "completion": "Print the completion script of a shell.",
 }

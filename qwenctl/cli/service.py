@@ -13,8 +13,8 @@ from qwenctl.control import prepare
 from qwenctl.control.wait import until_ready
 from qwenctl.errors import ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
-from qwenctl.service import files, leftovers, linger
-from qwenctl.service.install import Rendered, render, service_of
+from qwenctl.service import leftovers, linger
+from qwenctl.service.install import Rendered, is_current, render, service_of
 from qwenctl.service.places import Places, Scope, places, usual_scope
 
 SCOPE = click.option(
@@ -87,8 +87,7 @@ def status(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - cli
         )
     known = service_of(where).look()
     running = known.get("ActiveState", known.get("state")) in ("active", "activating", "reloading", "running")
-    rendered = _render(session, where, _resolve(session, where))
-    current = files.current(where.service) == rendered.service
+    current = is_current(where, _resolve(session, where).settings)
     data = _data(where) | {"running": running, "current": current, "known": known}
     lines = [f"{name:20} {value}" for name, value in known.items() if value]
     lines.append(f"{'installed as':20} {where.service}")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from qwenctl import paths
 from qwenctl.errors import ControlError
-from qwenctl.service import command, plists, units
+from qwenctl.service import command, files, plists, units
 from qwenctl.service.launchd import Launchd
 from qwenctl.service.places import Places
 from qwenctl.service.systemd import Systemd
@@ -101,6 +101,22 @@ def render(
         units.socket(_template("systemd/qwenctl.socket"), server.host, server.port) if socket else None
     )
     return Rendered(text, listening)
+
+
+def is_current(places: Places, settings: Settings) -> bool:
+    """Return whether the installed files are what ``install`` would write now, with the options they have.
+
+    Raises:
+        ControlError: the service manager is not there.
+    """
+    text = files.current(places.service) or ""
+    systemd = places.manager == "systemd"
+    kept = units.arguments(text) if systemd else plists.arguments(text)
+    socket = files.current(places.socket) if places.socket is not None else None
+    wanted = render(
+        places, settings, kept, socket=socket is not None, keep_awake="<string>--keep-awake</string>" in text
+    )
+    return wanted == Rendered(text, socket)
 
 
 def _plist(places: Places, words: tuple[str, ...], *, keep_awake: bool) -> str:

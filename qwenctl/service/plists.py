@@ -14,6 +14,12 @@ class Job:
     user: str | None = None
 
 
+def arguments(text: str) -> tuple[str, ...]:
+    """Return the global options that an installed job passes to ``qwenctl run``."""
+    words = plistlib.loads(text.encode()).get("ProgramArguments", [])
+    return tuple(words[words.index("qwenctl") + 1 : words.index("run")]) if "run" in words else ()
+
+
 def job(template: bytes, wanted: Job) -> str:
     """Return the text of ``qwenctl.plist``."""
     values = plistlib.loads(template)

@@ -5,6 +5,7 @@ running systemd does not know yet is left out, so that nothing warns at each sta
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,6 +83,13 @@ def listens_on(text: str) -> str | None:
     """Return the address that a socket unit listens on."""
     found = re.search(r"^ListenStream=(.+)$", text, re.MULTILINE)
     return found[1] if found else None
+
+
+def arguments(text: str) -> tuple[str, ...]:
+    """Return the global options that an installed unit passes to ``qwenctl run``."""
+    found = re.search(r"^ExecStart=(.+)$", text, re.MULTILINE)
+    words = [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(found[1])] if found else []
+    return tuple(words[words.index("qwenctl") + 1 : -1]) if "qwenctl" in words else ()
 
 
 def version(said: str) -> int:
