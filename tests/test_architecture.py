@@ -21,7 +21,7 @@ PURE = set(
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
     supervise.states supervise.tally supervise.lifecycle
     supervise.exits supervise.signs supervise.story supervise.wedge
-    control.protocol service.units
+    control.protocol service.units service.plists service.redact service.checks
     """.split()
 )
 PURE_IMPORTS = set(
@@ -37,7 +37,7 @@ ONLY_IN: dict[str, set[str]] = {
         "launch.engine",
         "supervise.child",
         "control.spawn",
-        "service.install",
+        "service.command",  # every program of a service manager is run there
         "client.sandbox",
     },
     "asyncio": {
@@ -61,7 +61,16 @@ ONLY_IN: dict[str, set[str]] = {
     "platformdirs": {"paths"},
     "tomllib": {"settings.load", "plan.load"},
 }
-ENVIRONMENT = {"settings.load", "paths", "hardware.detect", "supervise.child", "control.notify", "cli.output"}
+ENVIRONMENT = {
+    "settings.load",
+    "paths",
+    "hardware.detect",
+    "supervise.child",
+    "control.notify",
+    "cli.output",
+    "service.install",
+}
+"""service.install carries the folders and proxies of who installs into the service."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

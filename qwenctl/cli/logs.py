@@ -25,7 +25,8 @@ def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT0
     path = paths.state_dir() / SERVER_LOG
     if not path.exists():
         raise NotRunningError(
-            f"cannot show logs: no server has run yet ({path})", hint="qwenctl up starts one"
+            f"cannot show logs: no server has run yet ({path})",
+            hint="qwenctl up starts one; qwenctl service status shows what a service does",
         )
     follower = Follower(path)
     lines = follower.last(count)

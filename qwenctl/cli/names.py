@@ -1,4 +1,4 @@
-"""Every command and its line in the help. A command is the module of that name."""
+"""Every command and its line in the help. A command is the module of that name, with _ for -."""
 
 COMMANDS = {
     "up": "Start the server, keep it up, and wait for its first token.",
@@ -14,4 +14,8 @@ COMMANDS = {
     "hardware": "Show what this machine is.",
     "profiles": "List the model profiles.",
     "settings": "Show every setting and where its value comes from.",
+    "service": "Install, look at or remove the service.",
+    "doctor": "Say what is wrong here, and what to do.",
+    "support-bundle": "Write an archive for a bug report.",
+    "completion": "Print the completion script of a shell.",
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
+from qwenctl.cli import serviced
 from qwenctl.cli.asked import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
@@ -78,14 +79,16 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
     if forget:
         refusals.forget(wanted.folder)
     prepared = prepare.prepare(wanted)
-    prepare.check_address(prepare.address(prepared.resolved.settings))
+    if not serviced.holds_port():
+        prepare.check_address(prepare.address(prepared.resolved.settings))
     if prepare.is_local(prepared.resolved):
         prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})
     session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
     for warning in (*prepared.hardware.warnings, *prepared.plan.warnings):
         session.say(f"warning: {warning}")
-    start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
+    if not serviced.start(session, wanted.config):
+        start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
     return True
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from qwenctl.control import folder as files
 from qwenctl.control import prepare as prep
@@ -18,7 +17,7 @@ from qwenctl.control.journal import Journal
 from qwenctl.control.protocol import Download, Phase
 from qwenctl.control.published import Known
 from qwenctl.control.surroundings import attempt
-from qwenctl.errors import FetchError, LaunchError, QwenctlError, SettingsError
+from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.fetch.request import Progress
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Refused
@@ -168,7 +167,7 @@ class Changes:
             with _told():
                 prepared = await asyncio.to_thread(prep.prepare, request)
                 self._enter("fetching")
-                model = await self._obtain(prepared)
+                model = await prep.obtain(prepared, self._on_progress)
                 spec = prep.spec(prepared, model)
                 running = lc.live(self._supervisor.state)
                 if running is None or running.spec.address != spec.address:
@@ -184,18 +183,6 @@ class Changes:
         self._supervisor.limits = limits(prepared.resolved.settings)
         self._supervisor.post(st.Want(spec))
         return changed
-
-    async def _obtain(self, prepared: prep.Prepared) -> Path:
-        """Return the model file. While nothing runs, a failure is what the status shows."""
-        try:
-            model = await prep.obtain(prepared, self._on_progress)
-        except FetchError as error:
-            if lc.live(self._supervisor.state) is None:
-                self._known.fault = Ending(error.code, error.message, permanent=True, hint=error.hint)
-                self._journal.note("fetch_failed", error=error.message, hint=error.hint)
-            raise
-        self._known.fault = None
-        return model
 
     async def _settle(self) -> None:
         """Wait until the supervisor has heard it; what runs already needs no proof."""

@@ -17,10 +17,11 @@ from qwenctl.control import published, times
 from qwenctl.control.changes import Changes
 from qwenctl.control.endpoint import Listener, serve
 from qwenctl.control.journal import Journal
+from qwenctl.control.notify import Notifier
 from qwenctl.control.shortage import shortage
 from qwenctl.control.surroundings import attempt, reap_leftover, record_child
 from qwenctl.control.watching import changed, config_changes
-from qwenctl.errors import FetchError, QwenctlError
+from qwenctl.errors import ExitCode, FetchError, QwenctlError
 from qwenctl.launch.buffers import Buffers, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Plan
@@ -38,20 +39,23 @@ log = logging.getLogger(__name__)
 
 LOOK_AFTER_S = 10.0
 PARKED_POLL_S = 2.0
-FETCH_AGAIN_S, FETCH_AGAIN_MAX_S = 15.0, 600.0
+REFUSED_RETRY_S = 60.0
+CLOSING_S = 15.0
+"""What closing takes beside the stop of the server."""
 
 
-async def run(request: prep.Request) -> None:
+async def run(request: prep.Request, notifier: Notifier) -> None:
     """Serve until told to stop.
 
     Raises:
-        QwenctlError: the first plan cannot be made; nothing was started.
+        SettingsError: they are wrong; nothing was started.
+        QwenctlError: the first plan cannot be made, and there is no service manager to park under.
     """
     socket = paths.socket_path(request.folder, files.CONTROL_SOCKET)
     folder = paths.private_dir(request.folder)
     os.umask(0o077)
     with files.lock(folder):
-        daemon = Daemon(request)
+        daemon = Daemon(request, notifier)
         try:
             async with serve(daemon, socket) as listener:
                 await daemon.run(listener)
@@ -64,8 +68,8 @@ async def run(request: prep.Request) -> None:
 class Daemon:
     """One supervised server, its status and its commands."""
 
-    def __init__(self, request: prep.Request) -> None:
-        self._folder = request.folder
+    def __init__(self, request: prep.Request, notifier: Notifier) -> None:
+        self._request, self._folder, self._notifier = request, request.folder, notifier
         self.server_log = self._folder / files.SERVER_LOG
         self.journal = Journal(self._folder / files.EVENTS)
         self._log = LogFile(self.server_log)
@@ -86,7 +90,8 @@ class Daemon:
         first plan ends it.
 
         Raises:
-            QwenctlError: the first plan cannot be made.
+            SettingsError: they are wrong.
+            QwenctlError: the first plan cannot be made, and there is no service manager to park under.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,24 +102,32 @@ class Daemon:
         if leftover is not None:
             self.journal.note("reaped", pid=leftover.pid, executable=leftover.executable)
         self._publish()
-        self._first = asyncio.create_task(self._changes.first())
-        with contextlib.suppress(asyncio.CancelledError, FetchError):
-            await self._first
-        if self._closing:
-            return
+        await asyncio.to_thread(prep.resolve, self._request)
+        self._notifier.ready()
+        feeding = asyncio.create_task(self._feed_watchdog())
+        try:
+            self._first = asyncio.create_task(self._try_first())
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._first
+            if not self._closing:
+                await self._supervise(listener)
+        finally:
+            feeding.cancel()
+        self.journal.note("daemon_stopped", pid=os.getpid())
+
+    async def _supervise(self, listener: Listener) -> None:
         async with asyncio.TaskGroup() as tasks:
             helpers = (
                 self._watch_config(),
                 self._reload_on_signal(),
                 self._watch_parked(),
-                self._fetch_again(),
                 self._look_after(listener),
+                self._retry_first(),
             )
             running = [tasks.create_task(helper) for helper in helpers]
             await self._supervisor.run()
             for task in running:
                 task.cancel()
-        self.journal.note("daemon_stopped", pid=os.getpid())
 
     # What the daemon can be told and asked (control.endpoint.Commands).
 
@@ -149,6 +162,10 @@ class Daemon:
 
     def down(self) -> None:
         """End the server, then the daemon."""
+        if not self._closing:
+            self._notifier.stopping()
+            running = lc.live(self._supervisor.state)
+            self._notifier.extend((running.spec.stop_timeout_s if running else 0.0) + CLOSING_S)
         self._closing = True
         if self._first is not None:
             self._first.cancel()
@@ -202,6 +219,8 @@ class Daemon:
     def _on_change(self, before: st.State, after: st.State, pid: int | None) -> None:
         self._known.pid = pid
         self._changes.on_change(after)
+        if after.want is not None:
+            self._known.refused = None
         for name, fields in tell(before, after, pid, time.monotonic()):
             self.journal.note(name, **fields)
         if isinstance(after.phase, st.Failed):
@@ -209,17 +228,46 @@ class Daemon:
         self._publish()
 
     def _publish(self) -> None:
-        phase = published.phase_of(self._supervisor.state, self._known)
+        phase = published.phase_now(self._supervisor.state, self._known)
         if phase != self._shown:
             self._shown, self._since = phase, times.now()
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+        status = self.status()
+        self._notifier.status(published.line(status))
         path = self._folder / files.STATUS
-        failed = attempt(lambda: files.write_json(path, self.status()), files.STATUS)
+        failed = attempt(lambda: files.write_json(path, status), files.STATUS)
         if failed and failed != self._known.troubles.get("status"):
             log.warning("%s", failed)
         self._known.troubles["status"] = failed
 
     # What goes on beside the server.
+
+    async def _try_first(self) -> None:
+        """Want what the settings say. What a restart of the daemon would not help parks instead."""
+        try:
+            await self._changes.first()
+        except QwenctlError as error:
+            parks = self._notifier.managed or isinstance(error, FetchError)
+            if not parks or error.exit_code == ExitCode.USAGE:
+                raise
+            log.warning("%s", error.message)
+            self._known.refused = error
+            self.journal.note("refused", error=error.message, hint=error.hint)
+            self._publish()
+
+    async def _retry_first(self) -> None:
+        """Try again what was refused: the network may be back, a binary installed."""
+        while True:
+            await asyncio.sleep(REFUSED_RETRY_S)
+            if self._known.refused is not None:
+                await self._reload_quietly(if_changed=False)
+
+    async def _feed_watchdog(self) -> None:
+        """Say that we live as often as all events so far were handled, which is the progress we make."""
+        while self._notifier.ping_every_s is not None:
+            await self._supervisor.settled()
+            self._notifier.alive()
+            await asyncio.sleep(self._notifier.ping_every_s)
 
     async def _watch_config(self) -> None:
         async for _ in config_changes(self._known.config, paths.config_dir() / "profiles"):
@@ -229,22 +277,15 @@ class Daemon:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
+            self._notifier.reloading()
             await self._reload_quietly(if_changed=False)
+            self._notifier.ready()
 
     async def _reload_quietly(self, *, if_changed: bool) -> None:
         try:
             await self._changes.reload(if_changed=if_changed)
         except QwenctlError as error:
             log.warning("%s", error.message)
-
-    async def _fetch_again(self) -> None:
-        """While the model could not be had, try again, less and less often."""
-        wait_s = FETCH_AGAIN_S
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = FETCH_AGAIN_S if self._known.fault is None else min(2 * wait_s, FETCH_AGAIN_MAX_S)
-            if self._known.fault is not None:
-                await self._reload_quietly(if_changed=False)
 
     async def _watch_parked(self) -> None:
         """A parked server is tried again when one of its files was replaced."""
@@ -284,7 +325,7 @@ def start(request: prep.Request) -> None:
     )
     for name in ("httpx", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    asyncio.run(run(request))
+    asyncio.run(run(request, Notifier.from_environment()))
 
 
 async def _measure(spec: LaunchSpec, pid: int, timeout_s: float) -> Sample:

@@ -18,6 +18,7 @@ from qwenctl.control.protocol import (
     RolledBack,
     Status,
 )
+from qwenctl.errors import QwenctlError
 from qwenctl.launch.buffers import Loaded
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
@@ -31,10 +32,10 @@ class Known:
     config: Path
     busy: Phase | None = "planning"
     config_error: str | None = None
+    refused: QwenctlError | None = None  # why nothing was ever wanted
     download: Download | None = None
     pid: int | None = None
     loaded: Loaded | None = None  # the prediction beside what the last load took
-    fault: Ending | None = None  # why there is nothing to start: the model could not be had
     degraded: str | None = None
     troubles: dict[str, str | None] = field(default_factory=dict)
 
@@ -45,9 +46,9 @@ class Known:
 
 def status(state: st.State, known: Known, prepared: Prepared | None, since: str) -> Status:
     """Return the status of now."""
-    phase = phase_of(state, known)
+    phase = phase_now(state, known)
     spec = lc.aim(state) or state.want
-    last, rejected = known.fault or state.last, state.rejected
+    last, rejected = state.last, state.rejected
     return Status(
         phase=phase,
         ready=phase == "ready",
@@ -60,9 +61,7 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str)
         if prepared
         else None,
         restarts=Restarts(sum(count for _, count in state.endings), dict(state.endings)),
-        last_ending=LastEnding(last.cause, last.summary, last.permanent, last.hint, list(last.log_tail))
-        if last
-        else None,
+        last_ending=_last_ending(last, known),
         config=ConfigStatus(str(known.config), known.config_error is None, known.config_error),
         memory=_memory(known.loaded if isinstance(state.phase, st.Ready) else None, prepared),
         rolled_back=RolledBack(rejected.why.summary, times.wall(rejected.at)) if rejected else None,
@@ -81,11 +80,41 @@ def _memory(loaded: Loaded | None, prepared: Prepared | None) -> MemoryStatus:
     return MemoryStatus(memory.device_bytes + memory.host_bytes if memory else None)
 
 
-def phase_of(state: st.State, known: Known) -> Phase:
+def line(status: dict[str, object]) -> str:
+    """Return the status in one line, as a service manager shows it."""
+    plan, ending, download = status["plan"], status["last_ending"], status["download"]
+    words = [str(status["phase"])]
+    if isinstance(plan, dict):
+        words.append(f"{plan['profile']} {plan['quant']}")
+    if status["endpoint"]:
+        words.append(str(status["endpoint"]))
+    if isinstance(download, dict) and download["total_bytes"]:
+        words.append(f"{100 * download['bytes'] // download['total_bytes']} % of {download['file']}")
+    if isinstance(ending, dict) and status["phase"] in ("failed", "backoff"):
+        words.append(str(ending["summary"]))
+    return ", ".join(words)
+
+
+def phase_now(state: st.State, known: Known) -> Phase:
+    """Return the phase; a refusal that nothing replaced yet is a failure."""
+    phase = phase_of(state, known.busy)
+    return "failed" if phase == "down" and known.refused is not None else phase
+
+
+def _last_ending(last: Ending | None, known: Known) -> LastEnding | None:
+    if known.refused is not None:
+        error = known.refused
+        return LastEnding(error.code, error.message, permanent=True, hint=error.hint, log_tail=[])
+    if last is None:
+        return None
+    return LastEnding(last.cause, last.summary, last.permanent, last.hint, list(last.log_tail))
+
+
+def phase_of(state: st.State, busy: Phase | None) -> Phase:
     """Return the phase in a reader's words. Planning and fetching show only while nothing runs."""
     match state.phase:
         case st.Down():
-            return known.busy or ("failed" if known.fault else "down")
+            return busy or "down"
         case st.Idle():
             return "idle"
         case st.Starting():
