@@ -33,6 +33,7 @@ def hub(home: Home, tmp_path: Path) -> Iterator[FakeHub]:
 
 
 def test_up_fetches_the_model_and_serves_it(home: Home, hub: FakeHub) -> None:
+    hub.latency_s = 0.3  # long enough for a download to be seen
     ran = home.run("up", "--profile", "tiny", "--port", str(home.port))
     assert ran.code == 0, ran.err
     assert f"downloading {FILE}" in ran.err
