@@ -142,4 +142,4 @@ def test_every_command_of_the_pages_exists(page: str) -> None:
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("qwenctl ")]
     assert commands
     for words in commands:
-        understood([word for word in words if word not in ("--help",)])
+        understood([word for word in words if word != "--help"])
