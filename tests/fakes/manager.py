@@ -1,6 +1,8 @@
 """A real systemd user manager in mount and PID namespaces of its own, on a machine that booted otherwise.
 
 Its home is the test's; commands run beside it through ``nsenter``. Ending its PID 1 ends all it started.
+Only ever a *user* manager: the namespaces share /tmp and the rest of the disk with the machine, and a system
+manager starts systemd-tmpfiles-setup.service, which empties /tmp at boot. It did so once.
 """
 
 import os
@@ -19,8 +21,11 @@ SCRIPT = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
-mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR"
+mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR/systemd/user"
 chmod 700 "$XDG_RUNTIME_DIR"
+for unit in tmpfiles-setup.service tmpfiles-clean.service tmpfiles-clean.timer; do
+  ln -s /dev/null "$XDG_RUNTIME_DIR/systemd/user/systemd-$unit"
+done
 {systemd} --user --log-target=console >"$HOME/systemd.log" 2>&1 &
 wait
 """

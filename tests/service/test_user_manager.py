@@ -151,7 +151,7 @@ def test_up_down_and_restart_go_through_the_unit(manager: Manager) -> None:
     assert manager.show("ActiveState") == "inactive"
     assert manager.status() == {}
     assert qwenctl(manager, "down") == {"changed": False}
-    refused = manager.qwenctl("up", "--config", ".config/qwenctl/config.toml")
+    refused = manager.qwenctl("up", "--config", str(manager.home.path / ".config/qwenctl/config.toml"))
     assert refused.code == 2
     assert "the installed service has its own config file" in refused.err
     qwenctl(manager, "restart", "--no-wait")

@@ -1,0 +1,214 @@
+"""launchd: what its property lists say, and what is done about each answer of launchctl. Not run on macOS."""
+
+import os
+import plistlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from qwenctl import paths
+from qwenctl.errors import ControlError
+from qwenctl.service import plists
+from qwenctl.service.command import Ran
+from qwenctl.service.launchd import Answer, Launchd, meaning
+from qwenctl.service.places import Places
+
+DOCUMENTED: dict[str, type] = {
+    "Label": str,
+    "ProgramArguments": list,
+    "EnvironmentVariables": dict,
+    "RunAtLoad": bool,
+    "KeepAlive": dict,
+    "ThrottleInterval": int,
+    "ExitTimeOut": int,
+    "ProcessType": str,
+    "Umask": int,
+    "SoftResourceLimits": dict,
+    "StandardOutPath": str,
+    "StandardErrorPath": str,
+    "UserName": str,
+    "LimitLoadToSessionType": str,
+}
+"""Source: launchd.plist(5), the keys we use and their types."""
+JOB = plists.Job(
+    ("/opt/q/bin/python", "-P", "-m", "qwenctl", "--profile", "demo", "run", "--log", "/Users/ada/d.log"),
+    (("PATH", "/opt/q/bin:/usr/bin"),),
+    "/Users/ada/launchd.log",
+)
+
+
+def rendered(kind: str, job: plists.Job = JOB) -> str:
+    return plists.job((paths.data_root() / f"launchd/{kind}.plist").read_bytes(), job)
+
+
+@pytest.mark.parametrize("kind", ["agent", "daemon"])
+def test_a_property_list_uses_documented_keys_with_their_types(kind: str) -> None:
+    job = plistlib.loads(rendered(kind, plists.Job(JOB.command, JOB.environment, JOB.output, "ada")).encode())
+    for key, value in job.items():
+        assert type(value) is DOCUMENTED[key], key
+    assert job["ProgramArguments"] == list(JOB.command)
+    assert job["EnvironmentVariables"] == {"PATH": "/opt/q/bin:/usr/bin"}
+    assert job["UserName"] == "ada"
+    assert job["ProcessType"] in ("Background", "Standard", "Adaptive", "Interactive")
+
+
+@pytest.mark.parametrize("kind", ["agent", "daemon"])
+def test_a_property_list_restarts_failures_only_and_never_in_a_storm(kind: str) -> None:
+    job = plistlib.loads(rendered(kind).encode())
+    assert job["KeepAlive"] == {"SuccessfulExit": False}
+    assert job["ThrottleInterval"] >= 60
+    assert job["Umask"] == 0o077
+
+
+def test_the_options_of_an_installed_job_are_read_back() -> None:
+    assert plists.arguments(rendered("agent")) == ("--profile", "demo")
+
+
+@dataclass
+class FakeLaunchd:
+    """launchctl as far as its exit codes go: a job that takes its time to leave."""
+
+    loaded: bool = False
+    slow: int = 0
+    codes: dict[str, list[int]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    paused: int = 0
+
+    def run(self, words: Sequence[str]) -> Ran:
+        verb = words[1]
+        self.asked.append(" ".join(words[1:]))
+        if verb != "print" and self.codes.get(verb):
+            return Ran(code := self.codes[verb].pop(0), "", f"{verb} failed: {code}: why")
+        match verb:
+            case "print":
+                return Ran(0, "state = running\n\tpid = 7", "") if self._there() else Ran(113, "", "")
+            case "bootout":
+                was, self.loaded = self.loaded, False
+                return Ran(0 if was else 3, "", "")
+            case "bootstrap":
+                if self._there():
+                    return Ran(5, "", "Bootstrap failed: 5: Input/output error")
+                self.loaded = True
+            case _:
+                pass
+        return Ran(0, "", "")
+
+    def pause(self, _seconds: float) -> None:
+        self.paused += 1
+
+    def _there(self) -> bool:
+        if not self.loaded and self.slow:
+            self.slow -= 1
+            return True
+        return self.loaded
+
+    def verbs(self) -> list[str]:
+        return [words.split()[0] for words in self.asked if not words.startswith("print")]
+
+
+def launchd(tmp_path: Path, fake: FakeLaunchd) -> Launchd:
+    where = Places("launchd", "user", tmp_path / "LaunchAgents/qwenctl.plist", None, tmp_path, tmp_path)
+    return Launchd(where, fake.run, fake.pause)
+
+
+def test_a_second_install_asks_and_changes_nothing(tmp_path: Path) -> None:
+    fake = FakeLaunchd()
+    job = launchd(tmp_path, fake)
+    assert job.install(rendered("agent"), None, start=True)[-1] == "started qwenctl"
+    assert fake.asked[-1] == f"bootstrap gui/{os.getuid()} {tmp_path}/LaunchAgents/qwenctl.plist"
+    fake.asked.clear()
+    assert job.install(rendered("agent"), None, start=True) == []
+    assert fake.verbs() == []
+
+
+def test_a_changed_job_is_loaded_afresh_once_the_old_one_has_gone(tmp_path: Path) -> None:
+    fake = FakeLaunchd()
+    job = launchd(tmp_path, fake)
+    job.install(rendered("agent"), None, start=True)
+    fake.slow = 3
+    fake.asked.clear()
+    assert len(job.install(rendered("daemon"), None, start=True)) == 2
+    assert fake.verbs() == ["bootout", "bootstrap"]
+    assert fake.paused >= 1
+
+
+def test_bootstrap_that_meets_an_old_incarnation_asks_again(tmp_path: Path) -> None:
+    fake = FakeLaunchd(codes={"bootstrap": [5, 5]})
+    launchd(tmp_path, fake).start()
+    assert fake.loaded
+    assert fake.verbs() == ["bootstrap"] * 3
+
+
+def test_a_job_disabled_by_hand_is_enabled_again(tmp_path: Path) -> None:
+    fake = FakeLaunchd(codes={"bootstrap": [119]})
+    launchd(tmp_path, fake).start()
+    assert fake.verbs() == ["bootstrap", "enable", "bootstrap"]
+
+
+def test_without_a_session_the_daemon_of_the_machine_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ControlError) as refused:
+        launchd(tmp_path, FakeLaunchd(codes={"bootstrap": [125]})).start()
+    assert "--system" in str(refused.value.hint)
+
+
+def test_waiting_for_launchd_ends(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match="did not take it"):
+        launchd(tmp_path, FakeLaunchd(codes={"bootstrap": [5] * 99})).start()
+
+
+@pytest.mark.parametrize("code", [3, 5, 113])
+def test_stopping_what_is_not_loaded_is_done_already(tmp_path: Path, code: int) -> None:
+    assert launchd(tmp_path, FakeLaunchd(codes={"bootout": [code]})).stop() is False
+
+
+def test_restart_and_uninstall(tmp_path: Path) -> None:
+    fake = FakeLaunchd()
+    job = launchd(tmp_path, fake)
+    job.install(rendered("agent"), None, start=True)
+    job.restart()
+    assert fake.asked[-1] == f"kickstart -k gui/{os.getuid()}/qwenctl"
+    assert job.look() == {"state": "running", "pid": "7"}
+    assert job.uninstall() == ["stopped qwenctl", f"removed {tmp_path}/LaunchAgents/qwenctl.plist"]
+    assert job.uninstall() == []
+
+
+def test_an_unknown_code_is_a_failure() -> None:
+    assert meaning("bootstrap", 1) is Answer.FAILED
+    assert meaning("bootout", 0) is Answer.DONE
+
+
+def test_run_logs_to_a_file_of_its_own_and_keeps_the_machine_awake(tmp_path: Path) -> None:
+    """As launchd runs it; caffeinate is a script here, and a folder nobody can write ends the daemon soon."""
+    awake = tmp_path / "caffeinate"
+    awake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    awake.chmod(0o755)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "qwenctl",
+            "--profile",
+            "demo",
+            "run",
+            "--keep-awake",
+            "--log",
+            f"{tmp_path}/d.log",
+        ],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "XDG_STATE_HOME": "/proc/nowhere",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (tmp_path / "d.log").exists()
+    assert (tmp_path / "asked").read_text().startswith("-i -w ")
