@@ -26,7 +26,8 @@ def root() -> Iterator[Path]:
     """A short folder (sockets need it) for every home; at the end no process may be left in it."""
     folder = Path(tempfile.mkdtemp(prefix="qt-", dir="/tmp"))
     yield folder
-    left = [process for process in psutil.process_iter() if _belongs(process, folder)]
+    running = [process for process in psutil.process_iter() if _belongs(process, folder)]
+    _, left = psutil.wait_procs(running, timeout=5)  # a daemon frees its folder a moment before it is gone
     for process in left:
         process.kill()
     shutil.rmtree(folder)
