@@ -12,5 +12,7 @@ COMMANDS = {
     "argv": "Print llama-server's command line.",
     "hardware": "Show what this machine is.",
     "profiles": "List the model profiles.",
+    "check": "Check that the server does its job.",
+    "bench": "Measure how fast it is, and compare.",
     "settings": "Show every setting and where its value comes from.",
 }
