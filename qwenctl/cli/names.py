@@ -12,7 +12,9 @@ COMMANDS = {
     "argv": "Print llama-server's command line.",
     "hardware": "Show what this machine is.",
     "profiles": "List the model profiles.",
+    "chat": "Ask the model, in a conversation or in a pipe.",
     "check": "Check that the server does its job.",
     "bench": "Measure how fast it is, and compare.",
+    "solve": "Let the model write code until its tests pass.",
     "settings": "Show every setting and where its value comes from.",
 }

@@ -25,7 +25,7 @@ def draw(path: Path, title: str, measured: Sequence[Measured], speed: Speed | No
         ClientError: the file cannot be written, or has an ending nobody knows.
     """
     mpl.rcParams["svg.hashsalt"] = "qwenctl"  # the same numbers give the same file
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(1, 3)
     names = [one.name for one in measured]
@@ -41,7 +41,7 @@ def draw(path: Path, title: str, measured: Sequence[Measured], speed: Speed | No
         axis.set_xticks(range(len(names)), names)
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize="small", loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     try:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     except (OSError, ValueError) as error:

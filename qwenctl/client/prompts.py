@@ -4,7 +4,7 @@ from qwenctl.client.answer import Table
 from qwenctl.client.api import Api
 from qwenctl.errors import ClientError
 
-SAMPLE_ITEMS = 40
+SAMPLE_ITEMS = 10
 
 
 def user(content: str) -> list[Table]:

@@ -48,11 +48,12 @@ def one(name: str, script: Sequence[Step], expected: Expected | None = None) -> 
     return item
 
 
-def test_the_demo_model_passes_every_check_of_the_mechanics(home: Home) -> None:
+def test_the_demo_model_passes_every_check_of_the_mechanics_and_chats(home: Home) -> None:
     home.up("--ctx", "1024")
     ran = home.json("check", "--mechanics")
     assert [item["name"] for item in ran["data"]["items"]] == list(MECHANICS)
     assert [item for item in ran["data"]["items"] if item["verdict"] != "pass"] == []
+    assert home.json("chat", "hi")["data"]["generated_tokens"] >= 1
 
 
 def test_random_weights_are_not_judged_by_their_abilities() -> None:

@@ -37,7 +37,14 @@ class Refuse:
     message: str = "loading model"
 
 
-Step = Say | Break | Refuse
+@dataclass(frozen=True)
+class Stall:
+    """Begin an answer and say no more until the client leaves."""
+
+    text: str = ""
+
+
+Step = Say | Break | Refuse | Stall
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Scripted:
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     pages: dict[str, object] = field(default_factory=dict)
+    left: threading.Event = field(default_factory=threading.Event)
 
     def next(self) -> Step:
         """The step for the next request."""
@@ -107,6 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
             case Break(text, error):
                 last: list[object] = [{"error": {"message": error, "type": "server_error"}}] if error else []
                 self._stream([_delta({"content": text}), *last], 1 << 20, done=False)
+            case Stall(text):
+                self._stream([_delta({"content": text})], 1 << 20, done=False)
+                self.connection.recv(1)  # comes back when the client leaves
+                self.scripted.left.set()
 
     def _send(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()
