@@ -163,11 +163,13 @@ def test_a_conversation_on_a_terminal_survives_a_restart_of_the_server(home: Hom
         person.wait_for("> ")
         person.type("again\n")
         person.wait_for("/go asks for the rest")
+        person.wait_for("> ")
         person.type("/go\n")
         person.wait_for("other half")
         person.wait_for("> ")
         person.type('"""\none\ntwo\n"""\n')
         person.wait_for("many lines")
+        person.wait_for("> ")
         person.type("\x04")
     assert person.process.returncode == 0
     assert server.asked[3]["messages"][-1]["content"] == "one\ntwo"
@@ -189,5 +191,6 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(home: Home) -> None:
         person.wait_for("> ")
         person.type("more\n")
         person.wait_for("another")
+        person.wait_for("> ")
         person.type("\x04")
     assert person.process.returncode == 0
