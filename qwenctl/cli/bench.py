@@ -35,6 +35,12 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--against", type=FILE, metavar="FILE", help="Compare with an earlier result (bench --json > FILE)."
 )
+@click.option("--tune", is_flag=True, help="Try which options of this llama-server make it faster.")
+@click.option("--inexact", is_flag=True, help="With --tune: also options that change answers a little.")
+@click.option("--keep", is_flag=True, help="With --tune: keep what was found, until up --reset.")
+@click.option(
+    "--budget", type=click.IntRange(1), default=900, metavar="S", help="With --tune: most seconds (900)."
+)
 @click.pass_obj
 def command(
     session: Session,
@@ -57,6 +63,12 @@ def command(
         )
     before = _earlier(against)
     where = target(session, url, api_key_file)
+    if numbers["tune"]:
+        from qwenctl.cli.bench_tune import Wish, tune_here
+
+        budget, runs, tokens = numbers["budget"], numbers["runs"], numbers["gen_tokens"]
+        wish = Wish(budget, runs, tokens, inexact=bool(numbers["inexact"]), keep=bool(numbers["keep"]))
+        return tune_here(session, where, wish)
     speed = _speed(where)
     with where.api() as api, Meter(_pid(where)) as meter:
         gen_tokens = numbers["gen_tokens"]

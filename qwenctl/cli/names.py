@@ -14,7 +14,7 @@ COMMANDS = {
     "profiles": "List the model profiles.",
     "chat": "Ask the model, in a conversation or in a pipe.",
     "check": "Check that the server does its job.",
-    "bench": "Measure how fast it is, and compare.",
+    "bench": "Measure how fast it is, compare, and tune.",
     "solve": "Let the model write code until its tests pass.",
     "settings": "Show every setting and where its value comes from.",
 }

@@ -36,13 +36,17 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One workload: each metric's values, one a request. ``together``: tokens/s of all requests at once."""
+    """One workload: each metric's values, one a request. ``together``: tokens/s of all requests at once.
+
+    ``text`` is the greedy answer of the first request, its thinking before it.
+    """
 
     name: str
     prompt_tokens: int
     generated_tokens: int
     values: Mapping[str, tuple[float, ...]]
     together: float | None
+    text: str = ""
 
     def spreads(self) -> dict[str, Spread]:
         """Return the spread of each metric that was seen."""
@@ -71,13 +75,17 @@ def measure(
     runs: int,
     concurrency: int = 1,
     on_run: Callable[[str, int], None] = lambda _name, _run: None,
+    *,
+    fresh: bool = True,
 ) -> list[Measured]:
     """Return each workload measured ``runs`` times, ``concurrency`` requests at once, after a short one.
+
+    ``fresh``: the server reads the whole prompt each time, as if it had never seen it.
 
     Raises:
         ClientError: the endpoint cannot be reached, refuses, or breaks off.
     """
-    extras: Table = {"ignore_eos": True, "cache_prompt": False} if api.props() is not None else {}
+    extras: Table = {"ignore_eos": True, "cache_prompt": not fresh} if api.props() is not None else {}
     return [_measured(api, workload, runs, concurrency, extras, on_run) for workload in workloads]
 
 
@@ -110,6 +118,7 @@ def _measured(
         answers[0].generated_tokens or 0,
         {metric: _values(answers, metric) for metric in METRICS},
         written / took if took > 0 else None,
+        answers[0].reasoning + answers[0].text,
     )
 
 
