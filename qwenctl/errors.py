@@ -9,6 +9,10 @@
     ├── LaunchError              1
     │   ├── NoServerError        5  no_server
     │   └── NotReadyError        7  not_ready
+    ├── ClientError              1
+    │   ├── RefusedError         1
+    │   ├── SandboxError         1
+    │   └── BrokenOffError       1
     └── ControlError             1
         ├── NotRunningError      3  not_running
         └── AlreadyRunningError  1
@@ -92,6 +96,26 @@ class NotReadyError(LaunchError):
     """The server was started but generated no token in time, or is parked as failed."""
 
     exit_code = ExitCode.NOT_READY
+
+
+class ClientError(QwenctlError):
+    """An endpoint could not be reached, or what it said makes no sense."""
+
+
+class RefusedError(ClientError):
+    """An endpoint answered with an error. ``status`` is HTTP's."""
+
+    def __init__(self, message: str, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class SandboxError(ClientError):
+    """Generated code could not be run where it can do no harm."""
+
+
+class BrokenOffError(ClientError):
+    """An answer broke off in the middle: the server died, or was restarted."""
 
 
 class ControlError(QwenctlError):

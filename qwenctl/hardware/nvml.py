@@ -56,6 +56,19 @@ def read_usage() -> tuple[GpuUsage, ...]:
         return ()
 
 
+def read_energy_joules() -> float | None:
+    """Return what all GPUs used since their driver was loaded; None where none tells (older than Volta)."""
+    joules: list[float] = []
+    try:
+        with session():
+            for _index, handle in _handles([]):
+                with suppress(pynvml.NVMLError):
+                    joules.append(int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000)
+    except pynvml.NVMLError:
+        return None
+    return sum(joules) if joules else None
+
+
 @contextmanager
 def session(wsl_library: str = WSL_LIBRARY) -> Iterator[None]:
     """Hold NVML open.

@@ -1,0 +1,117 @@
+"""``qwenctl bench``: how fast it is, here and compared."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qwenctl.cli.bench_view import view
+from qwenctl.cli.group import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.cli.talk import Target, endpoint, target
+from qwenctl.control import prepare
+from qwenctl.errors import NoFitError, SettingsError
+
+if TYPE_CHECKING:
+    from qwenctl.client.result import Values
+    from qwenctl.plan.speed import Speed
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("bench", epilog="Example: qwenctl bench --runs 5 --plot speed.svg")
+@common
+@endpoint
+@click.option(
+    "--prompt-tokens", type=click.IntRange(1), multiple=True, metavar="N", help="Also a prompt this long."
+)
+@click.option("--gen-tokens", type=click.IntRange(2), default=128, metavar="N", help="Tokens to write (128).")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 64), default=1, metavar="N", help="Requests at once (1)."
+)
+@click.option("--runs", type=click.IntRange(1), default=5, metavar="N", help="How often to measure each (5).")
+@click.option("--plot", type=FILE, metavar="FILE", help="Draw it, .svg or .png.")
+@click.option(
+    "--against", type=FILE, metavar="FILE", help="Compare with an earlier result (bench --json > FILE)."
+)
+@click.option("--tune", is_flag=True, help="Try which options of this llama-server make it faster.")
+@click.option("--inexact", is_flag=True, help="With --tune: also options that change answers a little.")
+@click.option("--keep", is_flag=True, help="With --tune: keep what was found, until up --reset.")
+@click.option(
+    "--budget", type=click.IntRange(1), default=900, metavar="S", help="With --tune: most seconds (900)."
+)
+@click.pass_obj
+def command(
+    session: Session,
+    /,
+    url: str | None,
+    api_key_file: Path | None,
+    plot: Path | None,
+    against: Path | None,
+    prompt_tokens: tuple[int, ...],
+    **numbers: int,
+) -> Result:
+    """Measure how fast the server reads and writes, by its own clock and by this one."""
+    from qwenctl.client.bench import compare, measure, recipe, sized
+    from qwenctl.client.meter import Meter
+    from qwenctl.client.result import to_json
+
+    if plot is not None and find_spec("matplotlib") is None:
+        raise SettingsError(
+            f"cannot draw {plot}: matplotlib is not installed", hint="pip install 'qwenctl[plot]'"
+        )
+    before = _earlier(against)
+    where = target(session, url, api_key_file)
+    if numbers["tune"]:
+        from qwenctl.cli.bench_tune import Wish, tune_here
+
+        budget, runs, tokens = numbers["budget"], numbers["runs"], numbers["gen_tokens"]
+        wish = Wish(budget, runs, tokens, inexact=bool(numbers["inexact"]), keep=bool(numbers["keep"]))
+        return tune_here(session, where, wish)
+    speed = _speed(where)
+    with where.api() as api, Meter(_pid(where)) as meter:
+        gen_tokens = numbers["gen_tokens"]
+        workloads = (*recipe(gen_tokens), *(sized(api, length, gen_tokens) for length in prompt_tokens))
+        measured = measure(
+            api,
+            workloads,
+            numbers["runs"],
+            numbers["concurrency"],
+            lambda name, run: session.say(f"{name}, run {run} of {numbers['runs']}"),
+        )
+    compared = compare(before, measured)
+    if plot is not None:
+        from qwenctl.client.plot import draw
+
+        draw(plot, f"{where.url}, {numbers['runs']} runs", measured, speed)
+        session.say(f"drawn in {plot}")
+    data = {"url": where.url, **to_json(measured, meter.taken, speed, compared)}
+    return Result(data, view(measured, meter.taken, speed, compared))
+
+
+def _earlier(path: Path | None) -> "Values":
+    from qwenctl.client.result import read_values
+
+    if path is None:
+        return {}
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot compare with {path}: {error}") from error
+    return read_values(content, str(path))
+
+
+def _pid(where: Target) -> int | None:
+    pid = where.status.get("pid") if where.status else None
+    return pid if isinstance(pid, int) else None
+
+
+def _speed(where: Target) -> "Speed | None":
+    """Return what is claimed for this machine, and the bound; None for a server that is not ours."""
+    if where.resolved is None:
+        return None
+    try:
+        return prepare.choose(where.resolved, prepare.survey(where.resolved).hardware).speed
+    except NoFitError:
+        return None  # it runs all the same: settings changed since

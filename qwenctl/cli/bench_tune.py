@@ -1,0 +1,148 @@
+"""``qwenctl bench --tune``: try what this binary offers, on our own daemon's server."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwenctl import paths
+from qwenctl.cli.asked import config
+from qwenctl.cli.output import Result, Session
+from qwenctl.cli.talk import Target
+from qwenctl.control import prepare
+from qwenctl.control.call import call
+from qwenctl.control.folder import read_overrides, read_status
+from qwenctl.control.wait import Status, until_ready
+from qwenctl.errors import LaunchError, SettingsError
+from qwenctl.fetch.header import read_header
+from qwenctl.settings.load import merge, nest
+
+if TYPE_CHECKING:
+    from qwenctl.client.tune import Sample, Tried, Tuned
+
+APPLY_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How long to try, how thoroughly, and what to do with the result."""
+
+    budget_s: float
+    runs: int
+    generated_tokens: int
+    inexact: bool
+    keep: bool
+
+
+def tune_here(session: Session, where: Target, wish: Wish) -> Result:
+    """Tune, and leave the server as it was or, if asked, with what was found.
+
+    Raises:
+        SettingsError: the endpoint is not our daemon's.
+    """
+    from qwenctl.client.tune import tune, variants
+
+    if where.resolved is None:
+        raise SettingsError(
+            "cannot tune another server: its options are not ours to change", hint="leave out --url"
+        )
+    folder = paths.state_dir()
+    prepared = prepare.prepare(prepare.Request(folder, {}, config(session)))
+    memory, cpu = prepared.plan.memory, prepared.hardware.cpu
+    before = read_overrides(folder)
+    mine = prepared.resolved.settings.server.extra_args
+    give_up_at = time.monotonic() + wish.budget_s
+    running: tuple[str, ...] = ()
+
+    def switch(arguments: tuple[str, ...]) -> None:
+        nonlocal running
+        if arguments != running:
+            wanted = merge(before, nest("server.extra_args", [*mine, *arguments])) if arguments else before
+            running = arguments  # before the attempt: one that fails must be taken back too
+            _apply(folder, wanted, prepared.resolved.settings.supervise.ready_timeout_s)
+
+    offered = variants(
+        prepared.server.known,
+        cpu.physical_cores,
+        cpu.logical_cores,
+        mtp=_has_mtp(prepare.model_path(prepared.resolved, prepared.plan)),
+        inexact=wish.inexact,
+    )
+    tuned = tune(
+        offered,
+        switch,
+        lambda: _sample(where, wish),
+        memory.device_bytes + memory.host_bytes + memory.overhead_bytes,
+        lambda: time.monotonic() < give_up_at,
+        lambda tried: session.say(_line(tried)),
+    )
+    kept = wish.keep and bool(tuned.arguments)
+    if kept:
+        switch(tuned.arguments)
+    return _result(tuned, [*mine, *tuned.arguments], kept=kept)
+
+
+def _apply(folder: Path, overrides: dict[str, object], timeout_s: float) -> None:
+    """Let the daemon run with these overrides and wait for the first token.
+
+    Raises:
+        QwenctlError: the server does not take them.
+    """
+    old = (read_status(folder) or {}).get("pid")
+    answer = call(folder, "POST", "/v1/apply", {"overrides": overrides}, timeout_s=APPLY_TIMEOUT_S)
+    changed = isinstance(answer, dict) and answer.get("changed")
+    status: Status = until_ready(folder, timeout_s, lambda _status: None, not_pid=old if changed else None)
+    if status.get("rolled_back"):
+        raise LaunchError(f"cannot use these options: {status['rolled_back']}")
+
+
+def _sample(where: Target, wish: Wish) -> "Sample":
+    from qwenctl.client.bench import measure, recipe
+    from qwenctl.client.meter import Meter
+    from qwenctl.client.tune import Sample
+
+    pid = (read_status(paths.state_dir()) or {}).get("pid")
+    with where.api() as api, Meter(pid if isinstance(pid, int) else None) as meter:
+        measured = measure(api, recipe(wish.generated_tokens), wish.runs, fresh=False)
+    speeds = tuple(
+        speed
+        for one in measured
+        for speed in (one.values["generation_server"] or one.values["generation_client"])
+    )
+    together = (meter.taken.process_bytes or 0) + (meter.taken.gpu_bytes or 0)
+    return Sample(speeds, {one.name: one.text for one in measured}, together or None)
+
+
+def _has_mtp(model: Path) -> bool:
+    """Return whether the file carries the block for multi-token prediction."""
+    with model.open("rb") as file:
+        header = read_header(file.read)
+    return bool(header.number(f"{header.architecture}.nextn_predict_layers"))
+
+
+def _line(tried: "Tried") -> str:
+    speed = f"{sum(tried.speeds) / len(tried.speeds):8.2f} tokens/s" if tried.speeds else " " * 17
+    gain = f"  x {tried.gain.ratio:.2f} ({tried.gain.low:.2f} to {tried.gain.high:.2f})" if tried.gain else ""
+    same = f"  {tried.same:.0%} of greedy text stays" if tried.same is not None and tried.gain else ""
+    return (
+        f"{tried.variant.name:20} {speed}{gain}  {tried.verdict}{same}{': ' + tried.why if tried.why else ''}"
+    )
+
+
+def _result(tuned: "Tuned", arguments: list[str], *, kept: bool) -> Result:
+    data = {
+        "arguments": list(tuned.arguments),
+        "written": kept,
+        "before": list(tuned.before),
+        "after": list(tuned.after),
+        "gain": asdict(tuned.gain) if tuned.gain else None,
+        "tried": [asdict(tried) for tried in tuned.tried],
+    }
+    if not tuned.arguments:
+        return Result(data, "nothing is faster beyond noise; everything stays as it is")
+    before, after = (sum(speeds) / len(speeds) for speeds in (tuned.before, tuned.after))
+    gain = f" (x {tuned.gain.low:.2f} to {tuned.gain.high:.2f})" if tuned.gain else ""
+    told = f"{before:.2f} -> {after:.2f} tokens/s{gain} with {' '.join(tuned.arguments)}"
+    words = ", ".join(f'"{word}"' for word in arguments)
+    how = f"--keep keeps it, or [server] extra_args = [{words}]"
+    return Result(data, f"{told}\n{'written: qwenctl up --reset takes it back' if kept else how}")

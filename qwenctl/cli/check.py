@@ -1,0 +1,82 @@
+"""``qwenctl check``: does this server really do the job?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qwenctl.cli.group import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.cli.talk import Target, endpoint, target
+from qwenctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from qwenctl.client.check import Expected
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "repeat_penalty")
+MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
+
+
+@click.command("check", epilog="Example: qwenctl check --mechanics")
+@common
+@endpoint
+@click.option("--mechanics", is_flag=True, help="Only what any weights can do.")
+@click.option(
+    "--unsafe", is_flag=True, help="Run generated code with limits alone where there is no sandbox."
+)
+@click.pass_obj
+def command(session: Session, /, url: str | None, api_key_file: Path | None, **switches: bool) -> Result:
+    """Check that the server does its job: the mechanics, and the model's abilities.
+
+    Exits 1 when anything fails. What cannot be judged is no failure.
+    """
+    from qwenctl.client.abilities import ABILITIES
+    from qwenctl.client.check import run
+    from qwenctl.client.mechanics import MECHANICS
+
+    where = target(session, url, api_key_file)
+    expected = _planned(where, unsafe=switches["unsafe"])
+    checks = MECHANICS if switches["mechanics"] else {**MECHANICS, **ABILITIES}
+    items = []
+    with where.api() as api:
+        for item in run(api, expected, checks):
+            session.say(f"{MARKS[item.verdict]}  {item.name:32} {item.evidence}  ({item.took_s:.1f} s)")
+            items.append(item)
+    counts = {verdict: sum(item.verdict == verdict for item in items) for verdict in MARKS}
+    data = {
+        "url": where.url,
+        "items": [
+            {
+                "name": item.name,
+                "verdict": item.verdict,
+                "evidence": item.evidence,
+                "took_s": round(item.took_s, 3),
+            }
+            for item in items
+        ],
+        "passed": counts["pass"],
+        "failed": counts["fail"],
+        "not_judged": counts["not judged"],
+    }
+    text = f"{counts['pass']} passed, {counts['fail']} failed, {counts['not judged']} not judged"
+    return Result(data, text, ExitCode.FAILED if counts["fail"] else ExitCode.OK)
+
+
+def _planned(where: Target, *, unsafe: bool) -> "Expected":
+    """Return what our plan promises; nothing for a server that is not ours."""
+    from qwenctl.client.check import Expected
+
+    if where.resolved is None or where.status is None:
+        return Expected(unsafe=unsafe)
+    plan = where.status.get("plan")
+    plan = plan if isinstance(plan, dict) else {}
+    drawn = where.resolved.settings.sampling
+    values = ((name, getattr(drawn, name)) for name in SAMPLING)
+    model, context = plan.get("profile"), plan.get("context_tokens")
+    return Expected(
+        model=model if isinstance(model, str) else None,
+        context_tokens=context if isinstance(context, int) else None,
+        sampling=tuple((name, float(value)) for name, value in values if value is not None),
+        random=where.resolved.profile.generated,
+        unsafe=unsafe,
+    )

@@ -1,0 +1,78 @@
+"""What commands that use the endpoint share: which endpoint, which key, which plan is behind it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.asked import request
+from qwenctl.cli.output import Session
+from qwenctl.control import prepare
+from qwenctl.control.folder import read_status, running
+from qwenctl.control.prepare import Resolved
+from qwenctl.errors import NotRunningError, SettingsError
+
+if TYPE_CHECKING:
+    from qwenctl.client.api import Api
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+class Target(NamedTuple):
+    """Where to ask. ``resolved`` and ``status`` are those of our own daemon; None for another server."""
+
+    url: str
+    key: str | None
+    resolved: Resolved | None = None
+    status: dict[str, object] | None = None
+
+    def api(self) -> "Api":
+        """Return a client for it."""
+        from qwenctl.client.api import Api
+
+        return Api(self.url, self.key)
+
+
+def endpoint(function: Function) -> Function:
+    """Add the options that name the endpoint."""
+    key = click.option(
+        "--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="File that holds its key."
+    )
+    return click.option("--url", metavar="URL", help="Another OpenAI-compatible server.")(key(function))
+
+
+def target(session: Session, url: str | None, api_key_file: Path | None) -> Target:
+    """Return the server that was named, or the one our daemon keeps.
+
+    Raises:
+        NotRunningError: none was named and there is no daemon.
+        SettingsError: the key file cannot be used.
+    """
+    key = None if api_key_file is None else _key(api_key_file)
+    if url is not None:
+        return Target(url if "://" in url else f"http://{url}", key)
+    folder = paths.state_dir()
+    status = read_status(folder)
+    if running(folder) is None or status is None:
+        raise NotRunningError(
+            "cannot find an endpoint: the daemon is not running",
+            hint="qwenctl up, or --url names another server",
+        )
+    resolved = prepare.resolve(request(session, {}))
+    if key is None and resolved.settings.server.api_key_file is not None:
+        key = _key(Path(resolved.settings.server.api_key_file))
+    address = prepare.address(resolved.settings).url
+    return Target(str(status.get("endpoint") or address), key, resolved, status)
+
+
+def _key(path: Path) -> str | None:
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read API key file {path}: {error}") from error
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise SettingsError(f"cannot use API key file {path}: it has no key")
+    return keys[0]

@@ -1,0 +1,181 @@
+"""Let a model write code until its tests pass: task, code, run, error, again. Every round is kept.
+
+The code runs in the sandbox. A faulty answer costs a round; an endpoint that breaks off is asked again first.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from qwenctl.client import runner, sandbox
+from qwenctl.client.answer import Answer, Table
+from qwenctl.client.api import Api
+from qwenctl.client.files import FilesError, files_of
+from qwenctl.client.sandbox import Limits, Outcome
+from qwenctl.errors import BrokenOffError, ClientError
+
+MAX_TOKENS = 32768
+ASKED_AGAIN = 3
+"""How often one question is put again when the answer breaks off or the server cannot be reached."""
+SHOWN = 4000
+"""Characters of a run's output that go back to the model: its end, where the error is."""
+Verdict = Literal["passed", "failed", "no code"]
+
+RUNNER = ".run_tests.py"
+
+SYSTEM = """You write code that passes tests. Answer with every file whole, each in one fenced code block
+whose first line is a comment with the file's name, like `# solution.py`. Put the task's code in solution.py
+unless the task says otherwise. Write no tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to do, and how to tell that it is done: ``command`` ends with 0, and its last line is ``proof``.
+
+    ``tests`` are files that the model may not change. An empty ``proof`` asks for none.
+    """
+
+    text: str
+    tests: Mapping[str, str]
+    command: tuple[str, ...]
+    proof: str
+    iterations: int
+    limits: Limits
+    unsafe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One try."""
+
+    number: int
+    verdict: Verdict
+    files: Mapping[str, str]
+    output: str
+    took_s: float
+
+
+def python_task(
+    text: str, tests: Mapping[str, str], iterations: int, limits: Limits, *, unsafe: bool
+) -> Task:
+    """Return a task whose tests are Python files, run by a runner of ours."""
+    command = (*sandbox.python(), RUNNER, *tests)
+    return Task(text, tests, command, runner.PROOF, iterations, limits, unsafe)
+
+
+def solve(
+    api: Api, task: Task, folder: Path, on_round: Callable[[Round], None], pause: Callable[[float], None]
+) -> list[Round]:
+    """Return the rounds; the last one passed, or all were used. ``folder`` holds each round and the result.
+
+    The prompt holds the task and the last round only: more fills the context with code that did not work.
+
+    Raises:
+        ClientError: the endpoint fails for good.
+        SandboxError: code cannot be run safely here.
+    """
+    rounds: list[Round] = []
+    first: list[Table] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": _question(task)}]
+    last: list[Table] = []
+    files: dict[str, str] = {}
+    for number in range(1, task.iterations + 1):
+        started = time.monotonic()
+        verdict: Verdict
+        messages = [*first, *last]
+        answer = _ask(api, {"messages": messages, "max_tokens": MAX_TOKENS}, pause)
+        try:
+            files |= files_of(answer.text, reserved=task.tests)
+        except FilesError as error:
+            verdict, output = "no code", str(error)
+        else:
+            ran = sandbox.run(task.command, _together(files, task), task.limits, unsafe=task.unsafe)
+            verdict = "passed" if ran.passed and ran.output.rstrip().endswith(task.proof) else "failed"
+            output = _told(ran, task.limits)
+        done = Round(number, verdict, dict(files), output, time.monotonic() - started)
+        _keep(folder, done, messages, answer)
+        rounds.append(done)
+        on_round(done)
+        if verdict == "passed":
+            _write(folder, files)
+            break
+        last = [answer_message(answer), {"role": "user", "content": _complaint(done)}]
+    return rounds
+
+
+def _together(files: Mapping[str, str], task: Task) -> dict[str, str]:
+    ours = {RUNNER: Path(runner.__file__).read_text(encoding="utf-8")} if task.proof else {}
+    return {**files, **task.tests, **ours}
+
+
+def answer_message(answer: Answer) -> Table:
+    """Return the answer as the conversation goes on with it: without its thinking."""
+    return {"role": "assistant", "content": answer.text}
+
+
+def _ask(api: Api, body: Table, pause: Callable[[float], None]) -> Answer:
+    """Return the answer, asked again while the server starts afresh."""
+    for left in reversed(range(ASKED_AGAIN + 1)):
+        try:
+            return api.answer(body)
+        except ClientError as error:
+            if not left or not _may_pass(error):
+                raise
+            pause(2.0 ** (ASKED_AGAIN - left))
+    raise AssertionError("unreachable")
+
+
+def _may_pass(error: ClientError) -> bool:
+    status = getattr(error, "status", None)
+    return isinstance(error, BrokenOffError) or status is None or status in (429, 500, 502, 503, 504)
+
+
+def _question(task: Task) -> str:
+    shown = "\n\n".join(f"```\n# {name}\n{text}\n```" for name, text in task.tests.items())
+    return f"{task.text}\n\nThese tests must pass:\n\n{shown}" if shown else task.text
+
+
+def _complaint(done: Round) -> str:
+    if done.verdict == "no code":
+        return (
+            f"Your answer cannot be used: {done.output}. Answer with every file whole, in fenced code blocks."
+        )
+    return f"The tests fail:\n\n```\n{done.output[-SHOWN:]}\n```\n\nMend it and answer with every file whole."
+
+
+def _told(ran: Outcome, limits: Limits) -> str:
+    reasons = {
+        "time": f"stopped after {limits.wall_s:g} s",
+        "memory": "stopped: it used more memory than it may",
+        "output": f"stopped: it printed more than {limits.output_bytes} bytes",
+        "exited": f"exit code {ran.code}",
+    }
+    return f"{ran.output.rstrip()}\n{reasons[ran.ended]}".lstrip()
+
+
+def _keep(folder: Path, done: Round, messages: Sequence[Table], answer: Answer) -> None:
+    place = folder / f"round-{done.number}"
+    _write(place / "files", done.files)
+    verdict = {"verdict": done.verdict, "took_s": round(done.took_s, 3), "finish": answer.finish}
+    _write(
+        place,
+        {
+            "prompt.json": json.dumps(messages, ensure_ascii=False, indent=1),
+            "answer.md": answer.text,
+            "thinking.md": answer.reasoning,
+            "output.txt": done.output,
+            "verdict.json": json.dumps(verdict),
+        },
+    )
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    try:
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ClientError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
