@@ -20,12 +20,14 @@ PURE = set(
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
     supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
+    gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
+    gate.away gate.access
     """.split()
 )
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib
+    types typing difflib fnmatch pydantic plistlib ipaddress
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {
