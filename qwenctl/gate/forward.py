@@ -30,10 +30,21 @@ class Lost(Enum):
 class Sent:
     """One request as it goes to a child, as often as need be."""
 
-    __slots__ = ("body", "method", "pairs", "target")
+    __slots__ = ("_upstream", "body", "method", "pairs", "target")
 
     def __init__(self, method: str, target: str, pairs: headers.Pairs, body: bytearray) -> None:
         self.method, self.target, self.pairs, self.body = method, target, pairs, body
+        self._upstream: aiohttp.ClientResponse | None = None
+
+    def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
+        """Remember who answers now."""
+        self._upstream = upstream
+
+    def break_off(self) -> None:
+        """Cut the connection to the child; whoever reads from it sees it lost."""
+        connection = self._upstream.connection if self._upstream is not None else None
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
 
 
 def session(address: Address) -> aiohttp.ClientSession:
@@ -72,11 +83,13 @@ async def forward(
         )
     except UPSTREAM_ERRORS:
         return Lost.WAITING
+    sent.answered(upstream)
     try:
         if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
             return await _events(upstream, answer)
         return await _plain(upstream, answer, keep_bytes, head=sent.method == "HEAD")
     finally:
+        sent.answered(None)
         upstream.close()
 
 

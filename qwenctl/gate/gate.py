@@ -162,9 +162,14 @@ class Gate:
         self._chores.nudge()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Hold what comes, let what is in flight finish, save the slots. Return whether all finished."""
+        """Hold what comes, let what is in flight finish, save the slots. Return whether all finished.
+
+        What has not finished by then is broken off, so that the child can stop at once.
+        """
         self._room.draining = True
         done = await self._proxy.empty(timeout_s)
+        if not done:
+            await self._proxy.let_go()
         if self._warmth is not None and self._room.standing.phase in ("ready", "draining"):
             await self._warmth.save(self._room.standing, stopping=True)
         return done

@@ -43,6 +43,7 @@ class Exchange:
         self.deadline: float | None = None  # set when it first has to wait for a child
         self.held_s = 0.0
         self.sent = 0
+        self.letter: forward.Sent | None = None
         self.crashes_alone = 0
         self.tries_on_child = 0
         self.outcome = "gone"  # until something better is known: its client left
@@ -94,11 +95,24 @@ class Proxy:
                 await self._empty.wait()
         return self.in_flight == 0
 
+    async def let_go(self) -> None:
+        """Break off what is in flight: a child that is told to stop would finish it first, however long.
+
+        What has begun ends with its error event; the rest goes to the next child.
+        """
+        for exchange in self.exchanges:
+            if exchange.letter is not None:
+                exchange.letter.break_off()
+        await asyncio.sleep(0)  # let their readers hear of it before the session forgets them
+        await self.close()  # ends those that still connect or wait for a head
+        await self.empty(self._limits.moved_on_s)
+
     async def close(self) -> None:
         """Close what talks to the child."""
-        for client in self._clients.values():
-            await client.close()
+        clients = tuple(self._clients.values())
         self._clients.clear()
+        for client in clients:
+            await client.close()
 
     async def _run(self, exchange: Exchange, *, keep_keys: bool) -> web.StreamResponse:
         request, answer, limits = exchange.request, exchange.answer, self._limits
@@ -116,7 +130,7 @@ class Proxy:
         exchange.body, exchange.budgeted = body, len(body)
         answer.promise(limits.sign_after_s, limits.sign_every_s, lambda: wants_stream(bytes(exchange.body)))
         pairs = headers.to_child(request.headers.items(), keep_keys=keep_keys)
-        sent = forward.Sent(request.method, request.raw_path, pairs, body)
+        sent = exchange.letter = forward.Sent(request.method, request.raw_path, pairs, body)
         while True:
             if (refused := await self._enter(exchange)) is not None:
                 return refused
@@ -131,10 +145,9 @@ class Proxy:
     async def _enter(self, exchange: Exchange) -> web.StreamResponse | None:
         """Wait for a child; return an answer if there is none to be had."""
         room, limits = self._room, self._limits
-        if (now := room.place()) is Place.GO:
-            return None
         loop = asyncio.get_running_loop()
-        if now is Place.HOLD:
+        now = room.place()
+        if now is Place.HOLD or (now is Place.GO and room.held):
             if exchange.sent == 0 and room.held >= limits.max_held:
                 return await self._refuse_held(exchange)
             if room.standing.phase == "idle":

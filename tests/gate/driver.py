@@ -69,9 +69,8 @@ class Driver:
 
     def spec_of(self, binary: Path, model: Path) -> LaunchSpec:
         setup = self.setup
-        words = (
-            f"--alias demo -np {setup.parallel} -c {setup.context * setup.parallel} --cache-ram 64 -ctxcp 2"
-        )
+        context = setup.context * setup.parallel
+        words = f"--alias demo -np {setup.parallel} -c {context} --cache-ram 64 -ctxcp 2 -t 1"
         argv = (
             str(binary),
             "-m",
@@ -128,7 +127,7 @@ class Driver:
         assert self.child is not None
         assert self.ended is not None
         self.child.signal(number)
-        await self.ended
+        await asyncio.shield(self.ended)
         if number not in (signal.SIGKILL, signal.SIGTERM):
             self.crashed = self.number
         self.child = None
@@ -184,6 +183,6 @@ def play(
         async with driving(binary, model, setup()) as driver, client() as session:
             if up:
                 await driver.up()
-            await asyncio.wait_for(scenario(driver, session), 60)
+            await asyncio.wait_for(scenario(driver, session), 20)
 
     asyncio.run(run())
