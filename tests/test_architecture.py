@@ -21,13 +21,13 @@ PURE = set(
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
     supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
     gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
-    gate.away gate.access
+    gate.away gate.access gate.warm_rules
     """.split()
 )
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib ipaddress
+    types typing difflib fnmatch pydantic plistlib ipaddress hashlib
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {

@@ -47,6 +47,9 @@ class Warmth(Protocol):
     async def look(self, standing: Standing) -> None:
         """See what the slots hold, after an answer."""
 
+    async def close(self) -> None:
+        """Close what talks to the child."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -95,10 +98,11 @@ class Gate:
         self._options, self._keys, self._upstream, self._warmth = options, keys, upstream, warmth
         self._room = Room(Standing("down"))
         self._chores = Chores(options.idle_unload_s, options.warm_after_s, options.limits.stall_s)
-        self._proxy = Proxy(self._room, options.limits, upstream.wake, self._chores.nudge)
+        self._proxy = Proxy(self._room, options.limits, upstream.wake, self._chores.nudge, self._busy)
         self._runner: web.ServerRunner | None = None
         self._opening: asyncio.Task[None] | None = None
         self._minding: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
 
     async def start(self, port: int, sock: socket.socket | None = None) -> None:
         """Listen on ``host:port``, or on a socket that is bound already.
@@ -136,7 +140,7 @@ class Gate:
         """Refuse what is held, end what is in flight, close the port."""
         self._room.closing = True
         self._room.update()
-        for task in (self._minding, self._opening):
+        for task in (self._minding, self._saving, self._opening):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -145,6 +149,8 @@ class Gate:
             await self._runner.cleanup()
             self._runner = None
         await self._proxy.close()
+        if self._warmth is not None:
+            await self._warmth.close()
 
     def tell(self, standing: Standing) -> None:
         """Take the news. A child that is ready gets its slots back before anything flows."""
@@ -228,6 +234,11 @@ class Gate:
                 response.force_close()  # whatever else it meant to send
                 return response
 
+    def _busy(self) -> None:
+        """A request is about to be sent: it goes before a save."""
+        if self._saving is not None and not self._saving.done():
+            self._saving.cancel()
+
     async def _open(self, standing: Standing, warmth: Warmth) -> None:
         await warmth.restore(standing)
         self._room.opened = standing.child
@@ -248,7 +259,8 @@ class Gate:
             if due.look and self._warmth is not None:
                 await self._warmth.look(standing)
             if due.save and self._warmth is not None:
-                await self._warmth.save(standing, stopping=False)
+                self._saving = asyncio.create_task(self._warmth.save(standing, stopping=False))
+                await asyncio.wait({self._saving})
             if due.unload:
                 self._upstream.unload()
             await self._chores.wait(due.again_at)

@@ -50,16 +50,25 @@ class Exchange:
 
 
 class Proxy:
-    """All requests under way. ``wake`` is called when one comes while the child is idle."""
+    """All requests under way.
+
+    ``wake`` is called when one comes while the child is idle, ``busy`` before one is sent, ``quiet`` when the
+    last one is answered.
+    """
 
     def __init__(
-        self, room: Room, limits: Limits, wake: Callable[[], None], quiet: Callable[[], None]
+        self,
+        room: Room,
+        limits: Limits,
+        wake: Callable[[], None],
+        quiet: Callable[[], None],
+        busy: Callable[[], None],
     ) -> None:
         self.exchanges: set[Exchange] = set()
         self.bytes_through = 0
         self.in_flight = 0
         self.used_at = asyncio.get_running_loop().time()
-        self._room, self._limits, self._wake, self._quiet = room, limits, wake, quiet
+        self._room, self._limits, self._wake, self._quiet, self._busy = room, limits, wake, quiet, busy
         self._budget = Budget(limits.max_held_bytes)
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
@@ -167,6 +176,7 @@ class Proxy:
     ) -> web.StreamResponse | forward.Lost:
         flight = self._flights.setdefault(standing.child, Flight())
         flight.aboard += 1
+        self._busy()
         self.in_flight += 1
         self._empty.clear()
         exchange.sent += 1

@@ -16,7 +16,8 @@ class Standing:
 
     ``address`` is where child number ``child`` listens; None unless it is ready. ``crashed`` is the number
     of the last child that ended through a fault of its own: not wished for, not killed from outside.
-    ``cause`` and ``hint`` say why it failed. ``alias`` is the model's name for clients.
+    ``cause`` and ``hint`` say why it failed. ``alias`` is the model's name for clients;
+    ``shape`` is what saved slots must match (warm_rules.shape_of).
     """
 
     phase: str
@@ -27,6 +28,7 @@ class Standing:
     hint: str | None = None
     crashed: int | None = None
     alias: str = "model"
+    shape: str = ""
 
 
 class Place(Enum):

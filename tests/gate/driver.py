@@ -11,11 +11,12 @@ from pathlib import Path
 
 import aiohttp
 
-from qwenctl.gate.gate import Gate, Options, Warmth
+from qwenctl.gate.gate import Gate, Options
 from qwenctl.gate.guard import rules
 from qwenctl.gate.keys import KeyRing
 from qwenctl.gate.limits import Limits
 from qwenctl.gate.standing import Standing
+from qwenctl.gate.warm import Warm, WarmLimits
 from qwenctl.launch.spec import Address, LaunchSpec
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
@@ -39,7 +40,8 @@ class Setup:
     warm_after_s: float = 5.0
     flags: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
-    warmth: Warmth | None = None
+    warm: WarmLimits | None = None
+    shape: str = "demo"
 
 
 class Driver:
@@ -49,6 +51,8 @@ class Driver:
         self.setup, self.folder = setup, folder
         self.socket = folder / "s.sock"
         self.output = bytearray()
+        self.kept = folder / "warm"
+        self.kept.mkdir(mode=0o700)
         self.number = 0
         self.crashed: int | None = None
         self.child: ChildProcess | None = None
@@ -64,11 +68,12 @@ class Driver:
             idle_unload_s=setup.idle_unload_s,
             warm_after_s=setup.warm_after_s,
         )
-        self.gate = Gate(options, setup.keys, self, setup.warmth)
+        self.gate = Gate(options, setup.keys, self, None if setup.warm is None else self.warmth(setup.warm))
         self.port = 0
 
     def spec_of(self, binary: Path, model: Path) -> LaunchSpec:
         setup = self.setup
+        debug = (("LLAMA_SERVER_SLOTS_DEBUG", "1"),) if setup.warm else ()
         context = setup.context * setup.parallel
         words = f"--alias demo -np {setup.parallel} -c {context} --cache-ram 64 -ctxcp 2 -t 1"
         argv = (
@@ -79,9 +84,15 @@ class Driver:
             "--jinja",
             "--host",
             str(self.socket),
+            *(("--slot-save-path", str(self.kept)) if setup.warm else ()),
             *setup.flags,
         )
-        return LaunchSpec(argv, Address(str(self.socket), None), setup.environment, ready_timeout_s=20)
+        return LaunchSpec(
+            argv, Address(str(self.socket), None), (*setup.environment, *debug), ready_timeout_s=20
+        )
+
+    def warmth(self, limits: WarmLimits) -> Warm:
+        return Warm(self.kept, limits)
 
     @property
     def url(self) -> str:
@@ -100,7 +111,17 @@ class Driver:
 
     def tell(self, phase: str, **more: str) -> None:
         address = self.spec.address if phase == "ready" else None
-        self.gate.tell(Standing(phase, self.number, address, crashed=self.crashed, alias="demo", **more))
+        self.gate.tell(
+            Standing(
+                phase,
+                self.number,
+                address,
+                crashed=self.crashed,
+                alias="demo",
+                shape=self.setup.shape,
+                **more,
+            )
+        )
 
     async def begin(self) -> None:
         """Start a child; it is not ready yet."""
