@@ -185,6 +185,11 @@ class Gate:
         self._room.draining = False
         self._room.update()
 
+    @property
+    def saving(self) -> bool:
+        """Whether slots are being saved."""
+        return self._saving is not None and not self._saving.done()
+
     def stats(self) -> Stats:
         """Return how much goes through."""
         proxy = self._proxy

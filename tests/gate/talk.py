@@ -7,6 +7,15 @@ import aiohttp
 
 LETTERS = tuple(word for token in range(64, 90) for word in ("--logit-bias", f"{token}+100"))
 """Flags that make the random model write a to z, so that an answer can be sent back word for word."""
+TEMPLATE = (
+    "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}"
+    "{{- '<|im_end|>\\n' }}{%- endif %}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""The demo model's template, with tools."""
+FLAGS = (*LETTERS, "--chat-template", TEMPLATE)
 TOOL = {
     "type": "object",
     "properties": {"path": {"type": "string", "description": "which file"}},

@@ -11,7 +11,7 @@ from qwenctl.gate import warm_rules as rules
 from qwenctl.gate.warm import WarmLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, until
-from tests.gate.talk import LETTERS, Talk
+from tests.gate.talk import FLAGS, Talk
 
 STORY = "once upon a time " * 80
 WARM = WarmLimits(min_tokens=300)
@@ -19,7 +19,7 @@ ASK = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 
 
 def warm_setup(limits: WarmLimits = WARM, after_s: float = 3600.0) -> Setup:
-    return Setup(warm=limits, warm_after_s=after_s, parallel=2, context=8192, flags=LETTERS)
+    return Setup(warm=limits, warm_after_s=after_s, parallel=2, context=8192, flags=FLAGS)
 
 
 def test_a_client_that_continues_word_for_word_is_known_by_its_second_turn() -> None:
@@ -172,4 +172,4 @@ def test_idleness_stops_the_child_and_a_request_wakes_it(playing: Play) -> None:
         assert await asking
         assert driver.woken == 1
 
-    playing(scenario, lambda: Setup(idle_unload_s=0.2, flags=LETTERS))
+    playing(scenario, lambda: Setup(idle_unload_s=0.2, flags=FLAGS))
