@@ -1,5 +1,7 @@
 """Say where everything lives. The only module that asks platformdirs; creates nothing unless told to."""
 
+import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -8,6 +10,14 @@ from qwenctl.errors import ControlError
 
 SOCKET_PATH_BYTES = 103
 """Longest Unix socket path that binds everywhere. Source: sun_path, 104 bytes on macOS with its NUL."""
+
+SYSTEM_UNIT = Path("/etc/systemd/system/qwenctl.service")
+SYSTEM_CONFIG, SYSTEM_STATE, SYSTEM_CACHE = (
+    Path("/etc/qwenctl"),
+    Path("/var/lib/qwenctl"),
+    Path("/var/cache/qwenctl"),
+)
+"""The folders of the system service. Source: StateDirectory= and CacheDirectory=, systemd.exec(5)."""
 
 
 def data_root() -> Path:
@@ -18,17 +28,36 @@ def data_root() -> Path:
 
 def config_dir() -> Path:
     """Return the folder of ``config.toml`` and of a person's own ``profiles/``."""
-    return Path(platformdirs.user_config_dir("qwenctl"))
+    return SYSTEM_CONFIG if system_wide() else Path(platformdirs.user_config_dir("qwenctl"))
 
 
 def cache_dir() -> Path:
     """Return the folder of what can be made again: the demo model, header files, parsed ``--help`` texts."""
-    return Path(platformdirs.user_cache_dir("qwenctl"))
+    return SYSTEM_CACHE if system_wide() else Path(platformdirs.user_cache_dir("qwenctl"))
 
 
 def state_dir() -> Path:
     """Return the daemon's folder: lock, status, sockets, overrides, events, logs. One daemon per folder."""
-    return Path(platformdirs.user_state_dir("qwenctl"))
+    return SYSTEM_STATE if system_wide() else Path(platformdirs.user_state_dir("qwenctl"))
+
+
+def user_units() -> Path:
+    """Return the folder of a user's own systemd units. Source: systemd.unit(5)."""
+    return Path(platformdirs.user_config_dir()) / "systemd/user"
+
+
+def system_wide() -> bool:
+    """Whether root asks, on a machine where the system service is installed: then its folders are meant.
+
+    A root of another home (XDG_STATE_HOME is set) or with a user unit means its own.
+    """
+    return (
+        sys.platform == "linux"
+        and os.geteuid() == 0
+        and "XDG_STATE_HOME" not in os.environ
+        and SYSTEM_UNIT.is_file()
+        and not (user_units() / SYSTEM_UNIT.name).is_file()
+    )
 
 
 def private_dir(path: Path) -> Path:

@@ -19,9 +19,11 @@ PURE = set(
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
-    supervise.lifecycle supervise.exits supervise.wedge control.protocol service.units
     gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
     gate.away gate.access gate.warm_rules
+    supervise.states supervise.tally supervise.lifecycle
+    supervise.exits supervise.signs supervise.story supervise.wedge
+    control.protocol service.units service.plists service.redact service.checks
     """.split()
 )
 PURE_IMPORTS = set(
@@ -37,7 +39,7 @@ ONLY_IN: dict[str, set[str]] = {
         "launch.engine",
         "supervise.child",
         "control.spawn",
-        "service.install",
+        "service.command",  # every program of a service manager is run there
         "client.sandbox",
     },
     "asyncio": {
@@ -61,7 +63,16 @@ ONLY_IN: dict[str, set[str]] = {
     "platformdirs": {"paths"},
     "tomllib": {"settings.load", "plan.load"},
 }
-ENVIRONMENT = {"settings.load", "paths", "hardware.detect", "supervise.child", "control.notify", "cli.output"}
+ENVIRONMENT = {
+    "settings.load",
+    "paths",
+    "hardware.detect",
+    "supervise.child",
+    "control.notify",
+    "cli.output",
+    "service.install",
+}
+"""service.install carries the folders and proxies of who installs into the service."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

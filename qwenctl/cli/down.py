@@ -6,6 +6,7 @@ import signal
 import click
 
 from qwenctl import paths
+from qwenctl.cli import serviced
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.call import call
@@ -23,9 +24,10 @@ GRACE_S = 5.0
 def command(session: Session) -> Result:
     """Stop the server and the daemon. Done already is done too."""
     folder = paths.state_dir()
+    stopped = serviced.stop(session)  # with its socket, which would start it again
     pid = running(folder)
     if pid is None:
-        return Result({"changed": False}, "not running")
+        return Result({"changed": stopped}, "stopped" if stopped else "not running")
     try:
         call(folder, "POST", "/v1/down")
     except ControlError:

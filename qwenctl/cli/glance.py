@@ -38,4 +38,17 @@ def _lines(status: dict[str, object]) -> list[str]:
         lines.append(f"last end  {ending['summary']}")
         if ending["hint"]:
             lines.append(f"hint      {ending['hint']}")
-    return lines
+    return lines + _wrong(status)
+
+
+def _wrong(status: dict[str, object]) -> list[str]:
+    """Say what is not as the person wanted it, though something may serve."""
+    back, config, troubles = status.get("rolled_back"), status.get("config"), status.get("troubles")
+    lines = []
+    if isinstance(back, dict):
+        lines.append(f"rolled    back to the last good configuration at {back['at']}: {back['why']}")
+    if isinstance(config, dict) and config["error"]:
+        lines.append(f"config    {config['error']}; what it said before is in force")
+    if status.get("degraded"):
+        lines.append(f"degraded  {status['degraded']}")
+    return lines + [f"trouble   {trouble}" for trouble in (troubles if isinstance(troubles, list) else ())]

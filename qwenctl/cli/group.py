@@ -27,7 +27,7 @@ class Lazy(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"qwenctl.cli.{cmd_name}")
+        module = importlib.import_module(f"qwenctl.cli.{cmd_name.replace('-', '_')}")
         command = module.command
         return command if isinstance(command, click.Command) else None
 

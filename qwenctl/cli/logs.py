@@ -2,9 +2,6 @@
 
 import json
 import time
-from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -12,6 +9,7 @@ from qwenctl import paths
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.folder import SERVER_LOG
+from qwenctl.control.follow import Follower
 from qwenctl.errors import NotRunningError
 
 POLL_S = 0.2
@@ -27,33 +25,16 @@ def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT0
     path = paths.state_dir() / SERVER_LOG
     if not path.exists():
         raise NotRunningError(
-            f"cannot show logs: no server has run yet ({path})", hint="qwenctl up starts one"
+            f"cannot show logs: no server has run yet ({path})",
+            hint="qwenctl up starts one; qwenctl service status shows what a service does",
         )
-    last = deque(_read(path), maxlen=count)
+    follower = Follower(path)
+    lines = follower.last(count)
     if not follow:
-        return Result({"lines": list(last)}, "\n".join(last))
-    for line in (*last, *_follow(path)):
-        click.echo(json.dumps({"line": line}) if session.json else line)
-    return Result(None)
-
-
-def _read(path: Path) -> Iterator[str]:
-    older = path.with_name(f"{path.name}.1")
-    for part in (older, path):
-        if part.exists():
-            with part.open(encoding="utf-8", errors="replace") as file:
-                yield from (line.rstrip("\n") for line in file)
-
-
-def _follow(path: Path) -> Iterator[str]:
-    """Yield new lines for ever; a rotated file is read to its end before the new one."""
-    file = path.open(encoding="utf-8", errors="replace")
-    file.seek(0, 2)
+        follower.close()
+        return Result({"lines": lines}, "\n".join(lines))
     while True:
-        rotated = not path.exists() or path.stat().st_ino != Path(f"/dev/fd/{file.fileno()}").stat().st_ino
-        yield from (line.rstrip("\n") for line in file)
-        if rotated and path.exists():
-            file.close()
-            file = path.open(encoding="utf-8", errors="replace")
-        else:
-            time.sleep(POLL_S)
+        for line in lines:
+            click.echo(json.dumps({"line": line}) if session.json else line)
+        time.sleep(0 if lines else POLL_S)
+        lines = follower.more()

@@ -3,6 +3,7 @@
 import click
 
 from qwenctl import paths
+from qwenctl.cli import serviced
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import Watch
@@ -21,10 +22,13 @@ TIMEOUT_S = 600.0
 def command(session: Session, no_wait: bool) -> Result:  # noqa: FBT001 - click passes it by name
     """Start the server afresh and wait for its first token."""
     folder = paths.state_dir()
-    if running(folder) is None:
-        raise NotRunningError("cannot restart: the daemon is not running", hint="qwenctl up starts it")
     before = read_status(folder) or {}
-    call(folder, "POST", "/v1/restart")
+    if running(folder) is not None:
+        call(folder, "POST", "/v1/restart")
+    elif service := serviced.service():
+        service.restart()
+    else:
+        raise NotRunningError("cannot restart: the daemon is not running", hint="qwenctl up starts it")
     endpoint = before.get("endpoint")
     if not no_wait:
         with Watch(session) as watch:

@@ -6,13 +6,21 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
+from qwenctl.cli import serviced
 from qwenctl.cli.asked import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import Watch
-from qwenctl.control import prepare
+from qwenctl.control import prepare, refusals
 from qwenctl.control.call import call
-from qwenctl.control.folder import CONTROL_SOCKET, OVERRIDES, read_overrides, running, write_json
+from qwenctl.control.folder import (
+    CONTROL_SOCKET,
+    OVERRIDES,
+    read_overrides,
+    read_status,
+    running,
+    write_json,
+)
 from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
 from qwenctl.settings.load import merge
@@ -26,6 +34,7 @@ from qwenctl.settings.load import merge
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
 @click.option("--timeout", type=float, metavar="S", help="How long to wait for it, after any download.")
 @click.option("--reset", is_flag=True, help="Forget the flags of earlier ups.")
+@click.option("--forget", is_flag=True, help="Forget what ran out of memory here; try the best again.")
 @click.pass_obj
 def command(
     session: Session,
@@ -46,35 +55,49 @@ def command(
     given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
     kept = {} if switches["reset"] else read_overrides(folder)
     wanted = prepare.Request(folder, {}, config(session), merge(kept, given))
-    changed = _start_or_change(session, wanted, asked=bool(given) or switches["reset"])
+    asked = bool(given) or switches["reset"] or switches["forget"]
+    changed = _start_or_change(session, wanted, asked=asked, forget=switches["forget"])
     resolved = prepare.resolve(wanted)
     endpoint = f"{prepare.address(resolved.settings).url}/v1"
     if not switches["no_wait"]:
         limit = resolved.settings.supervise.ready_timeout_s if timeout is None else timeout
         with Watch(session) as watch:
-            status = until_ready(folder, limit, watch)
+            status = until_ready(folder, limit, watch, fresh=changed)
         endpoint = str(status["endpoint"])
-    if resolved.profile.note:
-        session.say(f"note: {resolved.profile.note}")
     data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
     return Result(data, endpoint)
 
 
-def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool) -> bool:
+def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, forget: bool) -> bool:
     """Start a daemon, or hand the flags to the one that runs. Return whether anything changed."""
     if running(wanted.folder) is not None:
         if not asked:
-            return False
-        answer = call(wanted.folder, "POST", "/v1/apply", {"overrides": wanted.overrides}, timeout_s=600)
+            return _try_again(wanted.folder)
+        body = {"overrides": wanted.overrides, "forget": forget}
+        answer = call(wanted.folder, "POST", "/v1/apply", body, timeout_s=600)
         return bool(answer["changed"]) if isinstance(answer, dict) else True
+    if forget:
+        refusals.forget(wanted.folder)
     prepared = prepare.prepare(wanted)
-    prepare.check_address(prepare.address(prepared.resolved.settings))
+    if not serviced.holds_port():
+        prepare.check_address(prepare.address(prepared.resolved.settings))
     if prepare.is_local(prepared.resolved):
         prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})
     session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
-    start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
+    for warning in (*prepared.hardware.warnings, *prepared.plan.warnings):
+        session.say(f"warning: {warning}")
+    if not serviced.start(session, wanted.config):
+        start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
     return True
+
+
+def _try_again(folder: Path) -> bool:
+    """Ask a parked server to try again; leave any other alone. Return whether it was asked."""
+    parked = (read_status(folder) or {}).get("phase") == "failed"
+    if parked:
+        call(folder, "POST", "/v1/restart")
+    return parked
 
 
 def _keep(folder: Path, overrides: Mapping[str, object]) -> None:

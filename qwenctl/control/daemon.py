@@ -8,195 +8,312 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from qwenctl import __version__, paths
 from qwenctl.control import folder as files
 from qwenctl.control import prepare as prep
-from qwenctl.control.endpoint import serve
-from qwenctl.control.protocol import (
-    ConfigStatus,
-    Download,
-    LastEnding,
-    MemoryStatus,
-    Phase,
-    PlanStatus,
-    Restarts,
-    Status,
-)
-from qwenctl.fetch.request import Progress
+from qwenctl.control import published, times
+from qwenctl.control.changes import Changes
+from qwenctl.control.endpoint import Listener, serve
+from qwenctl.control.journal import Journal
+from qwenctl.control.notify import Notifier
+from qwenctl.control.shortage import shortage
+from qwenctl.control.surroundings import attempt, reap_leftover, record_child
+from qwenctl.control.watching import changed, config_changes
+from qwenctl.errors import ExitCode, FetchError, QwenctlError
+from qwenctl.launch.buffers import Buffers, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
+from qwenctl.plan.outcome import Plan
 from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
-from qwenctl.supervise.health import generates
-from qwenctl.supervise.logfile import LogFile
-from qwenctl.supervise.supervisor import Supervisor
+from qwenctl.supervise.health import generates, measure
+from qwenctl.supervise.logfile import LogFile, Throttle
+from qwenctl.supervise.story import tell
+from qwenctl.supervise.supervisor import Effects, NotNowError, Supervisor
+from qwenctl.supervise.wedge import Limits, Sample
 
 log = logging.getLogger(__name__)
 
+LOOK_AFTER_S = 10.0
+PARKED_POLL_S = 2.0
+REFUSED_RETRY_S = 60.0
+CLOSING_S = 15.0
+"""What closing takes beside the stop of the server."""
 
-async def run(request: prep.Request) -> None:
+
+async def run(request: prep.Request, notifier: Notifier) -> None:
     """Serve until told to stop.
 
     Raises:
-        QwenctlError: the first plan cannot be made; nothing was started.
+        SettingsError: they are wrong; nothing was started.
+        QwenctlError: the first plan cannot be made, and there is no service manager to park under.
     """
     socket = paths.socket_path(request.folder, files.CONTROL_SOCKET)
     folder = paths.private_dir(request.folder)
     os.umask(0o077)
     with files.lock(folder):
-        daemon = Daemon(request)
+        daemon = Daemon(request, notifier)
         try:
-            async with serve(daemon, socket):
-                await daemon.run()
+            async with serve(daemon, socket) as listener:
+                await daemon.run(listener)
         finally:
-            with contextlib.suppress(OSError):
-                (folder / files.STATUS).unlink()
+            for name in (files.STATUS, files.CHILD):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
 
 
 class Daemon:
     """One supervised server, its status and its commands."""
 
-    def __init__(self, request: prep.Request) -> None:
-        self._request, self._folder = request, request.folder
-        self._log = LogFile(self._folder / files.SERVER_LOG)
-        self._supervisor = Supervisor(lc.Policy(), self._spawn, generates, self._on_change)
-        self._prepared: prep.Prepared | None = None
-        self._download: Download | None = None
-        self._busy: Phase | None = "planning"
-        self._fault: Ending | None = None
-        self._pid: int | None = None
-        self._shown: Phase = "planning"
-        self._since = _now()
-        self._applying = asyncio.Lock()
+    def __init__(self, request: prep.Request, notifier: Notifier) -> None:
+        self._request, self._folder, self._notifier = request, request.folder, notifier
+        self.server_log = self._folder / files.SERVER_LOG
+        self.journal = Journal(self._folder / files.EVENTS)
+        self._log = LogFile(self.server_log)
+        self._throttle = Throttle(self._log.write)
+        self._known = published.Known(request.config or paths.config_dir() / "config.toml")
+        self._supervisor = Supervisor(self._effects(), st.Policy(), Limits())
+        self._changes = Changes(request, self._supervisor, self._known, self.journal, self._publish)
+        self._process: ChildProcess | None = None
+        self._since, self._shown = times.now(), "planning"
+        self._reload_wanted, self._parked = asyncio.Event(), asyncio.Event()
+        self._first: asyncio.Task[None] | None = None
+        self._closing = False
 
-    async def run(self) -> None:
-        """Plan, start, and keep it up until ``down``."""
+    async def run(self, listener: Listener) -> None:
+        """Plan, start, and keep it up until ``down``.
+
+        A model that cannot be had parks the daemon, and is tried for again; anything else wrong with the
+        first plan ends it.
+
+        Raises:
+            SettingsError: they are wrong.
+            QwenctlError: the first plan cannot be made, and there is no service manager to park under.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.down)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+        self.journal.note("daemon_started", pid=os.getpid(), version=__version__)
+        leftover = await asyncio.to_thread(reap_leftover, self._folder)
+        if leftover is not None:
+            self.journal.note("reaped", pid=leftover.pid, executable=leftover.executable)
         self._publish()
-        await self._take(self._request)
-        await self._supervisor.run()
+        await asyncio.to_thread(prep.resolve, self._request)
+        self._notifier.ready()
+        feeding = asyncio.create_task(self._feed_watchdog())
+        try:
+            self._first = asyncio.create_task(self._try_first())
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._first
+            if not self._closing:
+                await self._supervise(listener)
+        finally:
+            feeding.cancel()
+        self.journal.note("daemon_stopped", pid=os.getpid())
 
-    # What the daemon can be told (control.endpoint.Commands).
+    async def _supervise(self, listener: Listener) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            helpers = (
+                self._watch_config(),
+                self._reload_on_signal(),
+                self._watch_parked(),
+                self._look_after(listener),
+                self._retry_first(),
+            )
+            running = [tasks.create_task(helper) for helper in helpers]
+            await self._supervisor.run()
+            for task in running:
+                task.cancel()
+
+    # What the daemon can be told and asked (control.endpoint.Commands).
 
     def status(self) -> dict[str, object]:
         """Return the status as it is published."""
-        return dataclasses.asdict(self._status())
+        state = self._supervisor.state
+        choice = self._changes.of(lc.aim(state) or state.want)
+        told = published.status(state, self._known, choice.prepared if choice else None, self._since)
+        return dataclasses.asdict(told)
 
-    async def apply(self, overrides: Mapping[str, object] | None) -> bool:
-        """Plan again, with new overrides if given, and run the result.
+    async def apply(self, overrides: Mapping[str, object], *, forget: bool) -> bool:
+        """Want the same with other overrides. Return whether anything changes.
 
         Raises:
             QwenctlError: the new settings lead nowhere; the old server keeps running.
         """
-        async with self._applying:
-            request = dataclasses.replace(self._request, overrides=overrides)
-            before = self._supervisor.state.want
-            spec = await self._take(request)
-            if overrides is not None:
-                files.write_json(self._folder / files.OVERRIDES, overrides)
-            await self._supervisor.settled()
-        return spec != before
+        return await self._changes.apply(overrides, forget=forget)
 
-    def restart(self) -> None:
-        """Start the server afresh."""
-        self._supervisor.post(lc.Restart())
+    async def reload(self) -> bool:
+        """Read the config file again; a configuration that was rejected is tried again.
+
+        Raises:
+            QwenctlError: it leads nowhere; the old server keeps running.
+        """
+        return await self._changes.reload(if_changed=False)
+
+    async def restart(self) -> None:
+        """Start the server afresh; a parked one is tried again. Returns when that was heard."""
+        self._supervisor.post(st.Restart())
+        if self._first is not None and self._first.done():
+            await self._supervisor.settled()
 
     def down(self) -> None:
         """End the server, then the daemon."""
+        if not self._closing:
+            self._notifier.stopping()
+            running = lc.live(self._supervisor.state)
+            self._notifier.extend((running.spec.stop_timeout_s if running else 0.0) + CLOSING_S)
+        self._closing = True
+        if self._first is not None:
+            self._first.cancel()
         self._supervisor.close()
 
-    # How it is done.
+    # What the supervisor does through the daemon.
 
-    async def _take(self, request: prep.Request) -> LaunchSpec:
-        """Plan for ``request``, want the result and return it."""
-        self._enter("planning")
-        try:
-            prepared = await asyncio.to_thread(prep.prepare, request)
-            self._enter("fetching")
-            model = await prep.obtain(prepared, self._on_progress)
-            spec = prep.spec(prepared, model)
-            if lc.live(self._supervisor.state) is None:
-                prep.check_address(spec.address)
-        finally:
-            self._download = None
-            self._enter(None)
-        for warning in prepared.plan.warnings:
-            log.warning("%s", warning)
-        self._request, self._prepared = request, prepared
-        self._supervisor.post(lc.Want(spec))
-        return spec
+    def _effects(self) -> Effects:
+        return Effects(
+            spawn=self._spawn,
+            probe=self._probe,
+            measure=_measure,
+            publish=self._on_change,
+            degrade=self._degrade,
+            drain=lambda number: self._supervisor.post(st.Drained(number)),
+        )
 
-    async def _spawn(self, spec: LaunchSpec) -> ChildProcess:
-        return await spawn(spec, self._log.write)
+    async def _degrade(self, spec: LaunchSpec, why: Ending) -> None:
+        await self._changes.degrade(spec, why)
 
-    def _on_progress(self, progress: Progress) -> None:
-        self._download = Download(progress.file, progress.bytes, progress.total_bytes, progress.bytes_per_s)
-        self._publish()
+    async def _spawn(self, child: st.Child) -> ChildProcess:
+        choice = self._changes.of(child.spec)
+        if choice is not None and child.spec != self._changes.start_anyway:
+            short = shortage(choice.prepared.plan, choice.prepared.hardware)
+            if short is not None:
+                raise NotNowError(short)
+        self._process = spawn(child.spec, self._throttle)
+        self._known.troubles["child"] = record_child(self._folder, self._process.pid)
+        return self._process
 
-    def _enter(self, busy: Phase | None) -> None:
-        self._busy = busy
-        self._publish()
+    async def _probe(self, spec: LaunchSpec, timeout_s: float) -> bool:
+        """Ask for a token; of a server that starts, look at where its layers went, too."""
+        if not await generates(spec, timeout_s):
+            return False
+        phase, process = self._supervisor.state.phase, self._process
+        if not isinstance(phase, st.Starting) or process is None:
+            return True
+        loaded, choice = parse_log(process.said()), self._changes.of(spec)
+        if choice is not None:
+            self._compare(choice.prepared.plan, loaded)
+        if choice is not None and choice.prepared.plan.devices and loaded.partly_on_cpu:
+            self._supervisor.post(st.Faulty(phase.child.number, _spilled(loaded)))
+            return False
+        return True
 
-    def _on_change(self, state: lc.State, pid: int | None) -> None:
-        del state
-        self._pid = pid
+    def _compare(self, plan: Plan, said: Buffers) -> None:
+        self._known.loaded = compare(plan.memory, said) if said.device_mib or said.host_mib else None
+        if self._known.loaded is not None:
+            self.journal.note("loaded", **dataclasses.asdict(self._known.loaded))
+
+    def _on_change(self, before: st.State, after: st.State, pid: int | None) -> None:
+        self._known.pid = pid
+        self._changes.on_change(after)
+        if after.want is not None:
+            self._known.refused = None
+        for name, fields in tell(before, after, pid, time.monotonic()):
+            self.journal.note(name, **fields)
+        if isinstance(after.phase, st.Failed):
+            self._parked.set()
         self._publish()
 
     def _publish(self) -> None:
-        phase = self._phase()
+        phase = published.phase_now(self._supervisor.state, self._known)
         if phase != self._shown:
-            self._shown, self._since = phase, _now()
+            self._shown, self._since = phase, times.now()
+        self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+        status = self.status()
+        self._notifier.status(published.line(status))
+        path = self._folder / files.STATUS
+        failed = attempt(lambda: files.write_json(path, status), files.STATUS)
+        if failed and failed != self._known.troubles.get("status"):
+            log.warning("%s", failed)
+        self._known.troubles["status"] = failed
+
+    # What goes on beside the server.
+
+    async def _try_first(self) -> None:
+        """Want what the settings say. What a restart of the daemon would not help parks instead."""
         try:
-            files.write_json(self._folder / files.STATUS, self.status())
-        except OSError as error:
-            log.warning("cannot write %s: %s", files.STATUS, error)
+            await self._changes.first()
+        except QwenctlError as error:
+            parks = self._notifier.managed or isinstance(error, FetchError)
+            if not parks or error.exit_code == ExitCode.USAGE:
+                raise
+            log.warning("%s", error.message)
+            self._known.refused = error
+            self.journal.note("refused", error=error.message, hint=error.hint)
+            self._publish()
 
-    def _phase(self) -> Phase:
-        match self._supervisor.state.phase:
-            case lc.Down():
-                return self._busy or "down"
-            case lc.Starting():
-                return "starting"
-            case lc.Ready():
-                return "ready"
-            case lc.Stopping():
-                return "stopping"
-            case lc.Backoff():
-                return "backoff"
-            case lc.Failed():
-                return "failed"
+    async def _retry_first(self) -> None:
+        """Try again what was refused: the network may be back, a binary installed."""
+        while True:
+            await asyncio.sleep(REFUSED_RETRY_S)
+            if self._known.refused is not None:
+                await self._reload_quietly(if_changed=False)
 
-    def _status(self) -> Status:
-        state, prepared = self._supervisor.state, self._prepared
-        phase = self._phase()
-        settings = prepared.resolved.settings if prepared else None
-        want = state.want
-        config = self._request.config or paths.config_dir() / "config.toml"
-        return Status(
-            phase=phase,
-            ready=phase == "ready",
-            endpoint=f"{want.address.url}/v1" if want else None,
-            pid=self._pid if lc.live(state) else None,
-            daemon_pid=os.getpid(),
-            since=self._since,
-            next_try_at=_wall(state.phase.until) if isinstance(state.phase, lc.Backoff) else None,
-            plan=PlanStatus(settings.profile, prepared.plan.quant, prepared.plan.context_tokens)
-            if settings and prepared
-            else None,
-            restarts=Restarts(sum(count for _, count in state.endings), dict(state.endings)),
-            last_ending=_last(state.last),
-            config=ConfigStatus(str(config)),
-            memory=MemoryStatus(
-                prepared.plan.memory.device_bytes + prepared.plan.memory.host_bytes if prepared else None
-            ),
-            download=self._download,
-            version=__version__,
-        )
+    async def _feed_watchdog(self) -> None:
+        """Say that we live as often as all events so far were handled, which is the progress we make."""
+        while self._notifier.ping_every_s is not None:
+            await self._supervisor.settled()
+            self._notifier.alive()
+            await asyncio.sleep(self._notifier.ping_every_s)
+
+    async def _watch_config(self) -> None:
+        async for _ in config_changes(self._known.config, paths.config_dir() / "profiles"):
+            await self._reload_quietly(if_changed=True)
+
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            self._notifier.reloading()
+            await self._reload_quietly(if_changed=False)
+            self._notifier.ready()
+
+    async def _reload_quietly(self, *, if_changed: bool) -> None:
+        try:
+            await self._changes.reload(if_changed=if_changed)
+        except QwenctlError as error:
+            log.warning("%s", error.message)
+
+    async def _watch_parked(self) -> None:
+        """A parked server is tried again when one of its files was replaced."""
+        while True:
+            await self._parked.wait()
+            self._parked.clear()
+            phase = self._supervisor.state.phase
+            if isinstance(phase, st.Failed):
+                named = tuple(Path(word) for word in phase.spec.argv if word.startswith("/"))
+                await changed(named, PARKED_POLL_S)
+                if isinstance(self._supervisor.state.phase, st.Failed):
+                    self._supervisor.post(st.Restart())
+
+    async def _look_after(self, listener: Listener) -> None:
+        """Put back what others removed from the folder, and keep the troubles in the status true."""
+        while True:
+            await asyncio.sleep(LOOK_AFTER_S)
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                await listener.listen()
+                self._known.troubles["socket"] = None
+            except OSError as error:
+                self._known.troubles["socket"] = f"cannot listen on {files.CONTROL_SOCKET}: {error.strerror}"
+            before = self._known.wrong()
+            self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+            if self._known.wrong() != before or before or not (self._folder / files.STATUS).exists():
+                self._publish()
 
 
 def start(request: prep.Request) -> None:
@@ -206,25 +323,16 @@ def start(request: prep.Request) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(run(request))
+    for name in ("httpx", "watchfiles"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    asyncio.run(run(request, Notifier.from_environment()))
 
 
-def log_path(folder: Path) -> Path:
-    """Return the file the server's output goes to."""
-    return folder / files.SERVER_LOG
+async def _measure(spec: LaunchSpec, pid: int, timeout_s: float) -> Sample:
+    return await measure(spec, pid, timeout_s, None)
 
 
-def _last(ending: Ending | None) -> LastEnding | None:
-    if ending is None:
-        return None
-    return LastEnding(ending.cause, ending.summary, ending.permanent, ending.hint, list(ending.log_tail))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _wall(monotonic: float) -> str:
-    wall = time.time() + monotonic - time.monotonic()
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _spilled(loaded: Buffers) -> Ending:
+    done, layers = loaded.offloaded or (0, 0)
+    summary = f"only {done} of {layers} layers fit on the device"
+    return Ending("device_out_of_memory", summary, hint="choose a smaller quant or context")

@@ -8,42 +8,76 @@ from typing import Protocol
 
 from aiohttp import web
 
+from qwenctl.control import streams
+from qwenctl.control.journal import Journal
 from qwenctl.errors import QwenctlError, SettingsError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Commands(Protocol):
-    """What the daemon can be told."""
+    """What the daemon can be told and asked."""
+
+    journal: Journal
+    server_log: Path
 
     def status(self) -> dict[str, object]:
         """Return the status."""
 
-    async def apply(self, overrides: Mapping[str, object] | None) -> bool:
-        """Take new overrides (None: the same again); return whether anything changed."""
+    async def apply(self, overrides: Mapping[str, object], *, forget: bool) -> bool:
+        """Take new overrides; return whether anything changed."""
 
-    def restart(self) -> None:
+    async def reload(self) -> bool:
+        """Read the config file again; return whether anything changed."""
+
+    async def restart(self) -> None:
         """Start the server afresh."""
 
     def down(self) -> None:
         """End the daemon."""
 
 
+class Listener:
+    """The open socket. Its file can be put back if someone removed it."""
+
+    def __init__(self, runner: web.AppRunner, socket: Path) -> None:
+        self._runner, self._socket = runner, socket
+        self._site: web.UnixSite | None = None
+
+    async def listen(self) -> None:
+        """Bind the socket file, 0600, unless it is there.
+
+        Raises:
+            OSError: it cannot be bound.
+        """
+        if self._site is not None and self._socket.is_socket():
+            return
+        if self._site is not None:
+            with contextlib.suppress(FileNotFoundError):
+                await self._site.stop()
+        self._site = web.UnixSite(self._runner, str(self._socket))
+        await self._site.start()
+        self._socket.chmod(0o600)
+
+
 @contextlib.asynccontextmanager
-async def serve(commands: Commands, socket: Path) -> AsyncIterator[None]:
-    """Listen on ``socket`` (0600) while the context is open."""
+async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
+    """Listen on ``socket`` while the context is open."""
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/v1/status", lambda _: _answer(commands.status()))
+    app.router.add_get("/v1/events", lambda request: streams.events(request, commands.journal))
+    app.router.add_get("/v1/logs", lambda request: streams.logs(request, commands.server_log))
     app.router.add_post("/v1/apply", lambda request: _apply(commands, request))
-    app.router.add_post("/v1/restart", lambda _: _do(commands.restart))
-    app.router.add_post("/v1/down", lambda _: _do(commands.down))
+    app.router.add_post("/v1/reload", lambda _: _reload(commands))
+    app.router.add_post("/v1/restart", lambda _: _restart(commands))
+    app.router.add_post("/v1/down", lambda _: _down(commands))
     socket.unlink(missing_ok=True)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
+    listener = Listener(runner, socket)
     try:
-        await web.UnixSite(runner, str(socket)).start()
-        socket.chmod(0o600)
-        yield
+        await listener.listen()
+        yield listener
     finally:
         await runner.cleanup()
         socket.unlink(missing_ok=True)
@@ -69,11 +103,23 @@ async def _apply(commands: Commands, request: web.Request) -> web.Response:
     overrides = body.get("overrides") if isinstance(body, dict) else None
     if not isinstance(overrides, dict):
         raise SettingsError('cannot apply settings: the body has no "overrides" table')
-    return await _answer({"changed": await commands.apply(overrides)})
+    forget = body.get("forget", False)
+    if not isinstance(forget, bool):
+        raise SettingsError('cannot apply settings: "forget" is true or false')
+    return await _answer({"changed": await commands.apply(overrides, forget=forget)})
 
 
-async def _do(command: Callable[[], None]) -> web.Response:
-    command()
+async def _reload(commands: Commands) -> web.Response:
+    return await _answer({"changed": await commands.reload()})
+
+
+async def _restart(commands: Commands) -> web.Response:
+    await commands.restart()
+    return await _answer({"accepted": True})
+
+
+async def _down(commands: Commands) -> web.Response:
+    commands.down()
     return await _answer({"accepted": True})
 
 

@@ -12,6 +12,7 @@ from qwenctl.errors import AlreadyRunningError, ControlError
 
 LOCK, STATUS, OVERRIDES = "lock", "status.json", "overrides.json"
 CONTROL_SOCKET, SERVER_LOG, DAEMON_LOG = "control.sock", "server.log", "daemon.log"
+EVENTS, CHILD = "events.jsonl", "child.json"
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01
 
@@ -62,12 +63,12 @@ def running(folder: Path) -> int | None:
 
 def read_status(folder: Path) -> dict[str, object] | None:
     """Return what the daemon published last, or None if there is nothing readable."""
-    return _read(folder / STATUS)
+    return read_json(folder / STATUS)
 
 
 def read_overrides(folder: Path) -> dict[str, object]:
     """Return the settings that earlier ``up`` calls were given as flags."""
-    return _read(folder / OVERRIDES) or {}
+    return read_json(folder / OVERRIDES) or {}
 
 
 def write_json(path: Path, value: object) -> None:
@@ -86,7 +87,8 @@ def write_json(path: Path, value: object) -> None:
         raise
 
 
-def _read(path: Path) -> dict[str, object] | None:
+def read_json(path: Path) -> dict[str, object] | None:
+    """Return the table in ``path``, or None if there is no readable one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

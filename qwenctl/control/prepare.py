@@ -5,6 +5,7 @@ while an older server still answers; nothing here starts or stops one.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.control.folder import read_overrides
+from qwenctl.control.refusals import key, remembered
 from qwenctl.demo.model import make_model
 from qwenctl.errors import LaunchError, NoFitError, NoServerError
 from qwenctl.fetch.artifact import fetch
@@ -26,11 +28,12 @@ from qwenctl.launch.argv import Launch, argv
 from qwenctl.launch.binary import Server, ask_server, find_server, list_devices
 from qwenctl.launch.spec import Address, LaunchSpec
 from qwenctl.plan.load import load_profile, load_profiles
-from qwenctl.plan.planner import NoFit, Plan, find_quant, plan
+from qwenctl.plan.planner import NoFit, Plan, Refused, find_quant, plan
 from qwenctl.plan.profile import Profile, Quant
 from qwenctl.plan.wire import no_fit_to_json
 from qwenctl.settings.load import Loaded, load, merge, read_file
 from qwenctl.settings.types import Settings
+from qwenctl.supervise.identity import listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Request:
     flags: Mapping[str, object] = field(default_factory=dict)
     config: Path | None = None
     overrides: Mapping[str, object] | None = None  # None: those kept in the folder
+    refused: frozenset[Refused] = frozenset()  # beside those kept in the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +133,22 @@ def prepare(request: Request) -> Prepared:
     resolved = resolve(request)
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
     hardware = survey(resolved).hardware
-    return Prepared(resolved, hardware, server, choose(resolved, hardware))
+    known = remembered(request.folder, key(hardware, resolved.profile.name, server))
+    return Prepared(resolved, hardware, server, choose(resolved, hardware, request.refused | known))
 
 
-def choose(resolved: Resolved, hardware: Hardware) -> Plan:
-    """Return the plan.
+def choose(resolved: Resolved, hardware: Hardware, refused: frozenset[Refused] = frozenset()) -> Plan:
+    """Return the plan, none of the ``refused``.
 
     Raises:
         NoFitError: nothing fits.
     """
     profile, settings = resolved.profile, resolved.settings
     hardware = reserve(hardware, settings.hardware.reserve_mib)
-    chosen = plan(hardware, profile, settings, None)
+    chosen = plan(hardware, profile, settings, None, refused=refused)
     if isinstance(chosen, NoFit):
         siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
-        chosen = plan(hardware, profile, settings, None, siblings=siblings)
+        chosen = plan(hardware, profile, settings, None, siblings=siblings, refused=refused)
     if isinstance(chosen, NoFit):
         error = NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
         error.data = no_fit_to_json(chosen)
@@ -273,6 +278,8 @@ def check_address(where: Address) -> None:
             probe.bind((where.host, where.port))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        if error.errno == errno.EADDRINUSE and (holder := listener(where.host, where.port)):
+            reason = f"{reason}, by {holder}"
         raise LaunchError(
             f"cannot listen on {where.host}:{where.port}: {reason}",
             hint="qwenctl up --port N uses another port",

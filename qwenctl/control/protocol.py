@@ -46,6 +46,14 @@ class LastEnding:
 
 
 @dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The configuration that generated no token; the one before it runs instead."""
+
+    why: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigStatus:
     """The config file as it was read last."""
 
@@ -66,15 +74,24 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatus:
-    """What the plan predicted and what the server reported after its load."""
+    """What the plan predicted and what the server reported after its load.
+
+    Before a load the prediction is the whole need; beside one it is that of the buffers the load reports
+    (on the devices, or on the host where there is none), and ``error_percent`` is in percent of these.
+    """
 
     predicted_bytes: int | None = None
     actual_bytes: int | None = None
+    error_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``status.json``, and the answer to ``GET /v1/status``. Times are RFC 3339 UTC, sizes bytes."""
+    """``status.json``, and the answer to ``GET /v1/status``. Times are RFC 3339 UTC, sizes bytes.
+
+    ``degraded``: what was given up because memory ran out. ``troubles``: what is wrong around a server
+    that goes on serving, such as a full disk.
+    """
 
     phase: Phase
     ready: bool
@@ -90,6 +107,8 @@ class Status:
     version: str
     download: Download | None = None
     memory: MemoryStatus = MemoryStatus()
-    rolled_back: None = None
+    rolled_back: RolledBack | None = None
+    degraded: str | None = None
+    troubles: list[str] = field(default_factory=list)
     held: int = 0
     in_flight: int = 0

@@ -13,14 +13,20 @@ Status = dict[str, object]
 
 
 def until_ready(
-    folder: Path, timeout_s: float, on_status: Callable[[Status], None], *, not_pid: object = None
+    folder: Path,
+    timeout_s: float,
+    on_status: Callable[[Status], None],
+    *,
+    not_pid: object = None,
+    fresh: bool = False,
 ) -> Status:
     """Return the status once a token was generated, by another child than ``not_pid``.
 
-    The timeout counts from the end of a download.
+    The timeout counts from the end of a download. ``fresh``: a new configuration is being tried, so that
+    the return of the one before it is no success.
 
     Raises:
-        NotReadyError: no token in time, or the server is parked as failed.
+        NotReadyError: no token in time, the server is parked as failed, or it was rolled back.
         ControlError: the daemon ended.
     """
     give_up_at = time.monotonic() + timeout_s
@@ -28,6 +34,13 @@ def until_ready(
         status = read_status(folder) or {}
         on_status(status)
         match status.get("phase"):
+            case "starting" | "ready" | "failed" if fresh and isinstance(
+                back := status.get("rolled_back"), dict
+            ):
+                raise NotReadyError(
+                    f"cannot serve what was asked for: {back['why']}",
+                    hint="the last good configuration is back; qwenctl events shows what happened",
+                )
             case "ready" if not_pid is None or status.get("pid") != not_pid:
                 return status
             case "failed":
@@ -60,7 +73,9 @@ def parked(status: Status) -> QwenctlError:
     """Return the error for a daemon that has given up for now, with the exit code of its cause."""
     ending = status.get("last_ending")
     ending = ending if isinstance(ending, dict) else {}
-    error = NotReadyError(f"cannot serve: {ending.get('summary', 'the server failed')}", ending.get("hint"))
+    summary = str(ending.get("summary", "the server failed"))
+    message = summary if summary.startswith("cannot ") else f"cannot serve: {summary}"
+    error = NotReadyError(message, ending.get("hint"))
     codes = {code.name.lower(): code for code in ExitCode}
     error.exit_code = codes.get(str(ending.get("cause")), ExitCode.NOT_READY)
     return error

@@ -11,6 +11,7 @@ Source: huggingface_hub 2.4.0, file_download.py.
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 
 from qwenctl.errors import FetchError
@@ -193,6 +194,4 @@ class Lock:
 
 def _beside(path: Path) -> Path:
     """Return an unused name in the same folder, for a rename into place."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    return temporary
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from qwenctl.errors import FetchError
@@ -76,15 +75,13 @@ class PartialFile:
             os.close(self.fd)
             raise cannot("write", path, error) from error
 
-    def write(self, offset: int, chunks: Sequence[bytes]) -> None:
-        """Write chunks one after the other. Blocks; call it in a thread."""
-        data: Sequence[bytes | memoryview] = chunks
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write into the page cache."""
         try:
-            written = os.pwritev(self.fd, data, offset)
-            if written < sum(map(len, chunks)):  # a full disk or a signal: finish in pieces, or learn why not
-                rest = memoryview(b"".join(chunks))
-                while written < len(rest):
-                    written += os.pwrite(self.fd, rest[written:], offset + written)
+            while data:
+                written = os.pwrite(self.fd, data, offset)
+                offset += written
+                data = data[written:]
         except OSError as error:
             raise cannot("write", self.path, error) from error
 

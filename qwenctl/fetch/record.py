@@ -4,7 +4,7 @@ A recorded file counts as verified while its size and modification time are thos
 """
 
 import json
-import os
+import secrets
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -38,7 +38,7 @@ class RecordedFile(_Model):
 
 
 class Recorded(_Model):
-    """What one request came to. ``fetched``: qwenctl brought it; else another program had."""
+    """What one request came to. ``fetched``: qwenctl brought it. ``superseded``: an update came after it."""
 
     repo: str
     revision: str
@@ -48,10 +48,12 @@ class Recorded(_Model):
     architecture: str | None
     fetched: bool
     files: tuple[RecordedFile, ...]
+    superseded: bool = False
 
     def answers(self, request: FetchRequest) -> bool:
         """Whether it is about this request. The commit isn't compared: only an update moves it."""
-        return (self.repo, self.revision, self.asked) == (request.repo, request.revision, request.names)
+        mine = (request.repo, request.revision, request.names)
+        return not self.superseded and (self.repo, self.revision, self.asked) == mine
 
     def is_usable(self) -> bool:
         """Whether every file is as it was verified."""
@@ -130,7 +132,7 @@ def record(state_dir: Path, request: FetchRequest, artifact: Artifact, *, fetche
         elif (
             other.commit != entry.commit
         ):  # an update came: the old one is still on the disk, for prune to find
-            others.append(other.model_copy(update={"revision": other.commit}))
+            others.append(other.model_copy(update={"superseded": True}))
     write_records(state_dir, (*others, entry))
 
 
@@ -144,7 +146,7 @@ def write_records(state_dir: Path, artifacts: tuple[Recorded, ...]) -> None:
     text = json.dumps(
         {"schema": 1, "artifacts": [entry.model_dump(mode="json") for entry in artifacts]}, indent=2
     )
-    temporary = path.with_name(f"{FILE}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{FILE}.{secrets.token_hex(4)}.tmp")
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary.write_text(f"{text}\n", encoding="utf-8")

@@ -5,6 +5,7 @@ Each is extended sparsely to the true size: llama-fit-params then takes it for t
 
 import io
 import os
+import secrets
 from http import HTTPStatus
 from pathlib import Path
 
@@ -66,7 +67,7 @@ async def _bring(
         except TruncatedHeaderError:
             if len(data) >= min(file.bytes, HEADER_BYTES):
                 raise
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data[: header.data_offset])

@@ -25,7 +25,7 @@ class Patience:
     """How long to go on without a byte. The waits double from ``first_s`` to ``longest_s``."""
 
     attempts: int = 12
-    first_s: float = 1.0
+    first_s: float = 0.25
     longest_s: float = 60.0
     asked_longest_s: float = 600.0
     connect_s: float = 15.0

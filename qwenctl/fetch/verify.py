@@ -1,7 +1,6 @@
 """Hash a file while it is still arriving, in a thread behind the growing prefix that is complete."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,8 @@ BLOCK_BYTES = 2**20
 class PrefixHash:
     """The sha256 of a file's growing beginning. ``advance`` says how far it is complete; never goes back."""
 
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
         self._size = size
         self._hash = hashlib.sha256()
         self._ready = 0
@@ -41,29 +40,33 @@ class PrefixHash:
         self._thread.join()
 
     def result(self) -> str:
-        """Return the hash once every byte was announced. Blocks; call it in a thread."""
+        """Return the hash once every byte was announced. Blocks; call it in a thread.
+
+        Raises:
+            FetchError: the file couldn't be read.
+        """
         self._thread.join()
         if self._error is not None:
-            raise self._error
+            raise cannot("read", self._path, self._error) from self._error
         return self._hash.hexdigest()
 
     def _run(self) -> None:
-        buffer = bytearray(BLOCK_BYTES)
-        view = memoryview(buffer)
+        view = memoryview(bytearray(BLOCK_BYTES))
         try:
-            while self.hashed < self._size:
-                with self._changed:
-                    while self._ready <= self.hashed and not self._stop:
-                        self._changed.wait()
-                    if self._stop:
+            with self._path.open("rb", buffering=0) as file:
+                while self.hashed < self._size:
+                    with self._changed:
+                        while self._ready <= self.hashed and not self._stop:
+                            self._changed.wait()
+                        if self._stop:
+                            return
+                        ready = self._ready
+                    size = file.readinto(view[: min(BLOCK_BYTES, ready - self.hashed)])
+                    if not size:
+                        self._error = OSError(0, "it became shorter")
                         return
-                    ready = self._ready
-                size = os.preadv(self._fd, [view[: min(BLOCK_BYTES, ready - self.hashed)]], self.hashed)
-                if size == 0:
-                    self._error = OSError(0, "it became shorter")
-                    return
-                self._hash.update(view[:size])
-                self.hashed += size
+                    self._hash.update(view[:size])
+                    self.hashed += size
         except OSError as error:
             self._error = error
 

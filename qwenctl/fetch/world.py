@@ -10,7 +10,7 @@ from qwenctl.fetch.disk import MARGIN_BYTES
 from qwenctl.fetch.retry import Patience
 
 PATIENCE = Patience()
-ASK_PATIENCE = Patience(attempts=5)  # for metadata: someone waits, and nothing is half done
+ASK_PATIENCE = Patience(attempts=6)  # for metadata: someone waits, and nothing is half done
 
 
 @dataclass(frozen=True, slots=True)

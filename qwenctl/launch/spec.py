@@ -1,6 +1,6 @@
 """Everything needed to start the server, as one value. Pure: no I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What one child is started with. Two equal specs need no restart.
+    """What one child is started with. Two equal specs need no restart; patience is no part of that.
 
     ``environment`` is added to the cleaned environment of the daemon. ``key_file`` holds the keys that
     the server asks its clients for, one a line.
@@ -35,5 +35,5 @@ class LaunchSpec:
     address: Address
     environment: tuple[tuple[str, str], ...] = ()
     key_file: str | None = None
-    ready_timeout_s: float = 600.0
-    stop_timeout_s: float = 20.0
+    ready_timeout_s: float = field(default=600.0, compare=False)
+    stop_timeout_s: float = field(default=20.0, compare=False)

@@ -6,7 +6,9 @@ Spawn from the main thread: Linux sends the parent-death signal when the spawnin
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,46 +17,68 @@ from collections.abc import Callable
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.logfile import Tail
+from qwenctl.supervise.oomkills import oom_kills
 
-CHUNK_BYTES = 65536
-DRAIN_TIMEOUT_S = 2.0
+CHUNK_BYTES, PIPE_BYTES = 1 << 16, 1 << 20
 PR_SET_PDEATHSIG = 1
 """Source: linux/prctl.h."""
+F_SETPIPE_SZ = 1031
+"""Source: linux/fcntl.h."""
 
 
 class ChildProcess:
     """A running server. ``on_output`` gets the bytes it prints."""
 
-    def __init__(self, process: asyncio.subprocess.Process, on_output: Callable[[bytes], None]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], on_output: Callable[[bytes], None]) -> None:
         self.pid = process.pid
         self._process, self._on_output = process, on_output
         self._tail = Tail()
+        self._oom_kills = oom_kills()
+        self._pipe = process.stdout.fileno() if process.stdout else -1
+        os.set_blocking(self._pipe, False)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # the user's share of pipe memory is used up
+                fcntl.fcntl(self._pipe, F_SETPIPE_SZ, PIPE_BYTES)
+        asyncio.get_running_loop().add_reader(self._pipe, self._read)
 
     async def wait(self) -> Ending:
-        """Wait until it is gone, end what is left of its process group, and return how it ended."""
-        reader = asyncio.create_task(self._read())
+        """Wait until it is gone, end what is left of its process group, and return how it ended.
+
+        The group is ended while the dead leader still holds its id: no stranger can have it.
+        """
         try:
-            code = await self._process.wait()
+            await _exited(self._process)
             self.signal(signal.SIGKILL)  # stragglers hold the log and the port
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(reader, DRAIN_TIMEOUT_S)
+            code = self._process.wait()
+            self._read()
         finally:
-            reader.cancel()
-        return classify(code, self._tail.lines())
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+        return classify(code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills)
+
+    def said(self) -> str:
+        """Return the end of what it has printed so far."""
+        return self._tail.text()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its process group, which is its own."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+        """Send a signal to its process group, which is its own; to nobody once it was waited for."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
 
-    async def _read(self) -> None:
-        stream = self._process.stdout
-        while stream is not None and (data := await stream.read(CHUNK_BYTES)):
-            self._tail.feed(data)
-            self._on_output(data)
+    def _read(self) -> None:
+        """Take what it printed. One chunk at a time while it runs, so that nothing else starves."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._pipe, CHUNK_BYTES):
+                self._tail.feed(data)
+                self._on_output(data)
+                if self._process.returncode is None:
+                    return
+            asyncio.get_running_loop().remove_reader(self._pipe)  # it closed its output
 
 
-async def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
+def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
     """Start the server in a process group of its own, with a cleaned environment.
 
     Raises:
@@ -63,15 +87,16 @@ async def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildPr
     if spec.address.socket is not None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spec.address.socket)  # noqa: PTH108 - a dead socket file makes the next bind fail
-    process = await asyncio.create_subprocess_exec(
-        *spec.argv,
+    process = subprocess.Popen(
+        spec.argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        bufsize=0,
         env=clean_environment(dict(os.environ)) | dict(spec.environment),
         process_group=0,
         umask=0o077,
-        preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+        preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread forks
     )
     return ChildProcess(process, on_output)
 
@@ -88,6 +113,26 @@ def clean_environment(environment: dict[str, str]) -> dict[str, str]:
         if not name.startswith(("LLAMA_", "QWENCTL_")) and name not in ("HF_TOKEN", "NOTIFY_SOCKET")
     }
     return kept | {"GGML_NO_BACKTRACE": "1"}
+
+
+async def _exited(process: subprocess.Popen[bytes]) -> None:
+    """Return when it has ended, without waiting for it: its id stays taken until then."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    with contextlib.ExitStack() as stack:
+        if sys.platform == "linux":
+            descriptor = os.pidfd_open(process.pid)
+            stack.callback(os.close, descriptor)
+        else:
+            queue = stack.enter_context(contextlib.closing(select.kqueue()))
+            exit_of = select.kevent(process.pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+            try:
+                queue.control([exit_of], 0)
+            except ProcessLookupError:
+                return  # gone already
+            descriptor = queue.fileno()
+        loop.add_reader(descriptor, ended.set)
+        stack.callback(loop.remove_reader, descriptor)
+        await ended.wait()
 
 
 def _die_with_parent() -> Callable[[], None]:

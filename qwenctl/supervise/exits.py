@@ -3,10 +3,20 @@
 A permanent ending parks the supervisor: trying the same again cannot help.
 """
 
-import re
 from dataclasses import dataclass
 
+from qwenctl.supervise.signs import SIGNS
+
 TAIL_LINES = 100
+
+KILLED = "killed"
+MEMORY_BUSY = "memory_busy"
+HOST_OUT_OF_MEMORY = "host_out_of_memory"
+OUT_OF_MEMORY = frozenset(("device_out_of_memory", HOST_OUT_OF_MEMORY))
+
+SIGKILL, SIGTERM = -9, -15
+SIGNAL_NAMES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 31: "SIGSYS"}
+"""Source: signal(7), Linux numbers; SIGBUS is 10 on macOS and prints as its number there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,80 +30,26 @@ class Ending:
     log_tail: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """A text in the log that gives a cause away."""
+def classify(returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False) -> Ending:
+    """Return the ending of a child that exited without being told to. Negative codes are signals.
 
-    text: re.Pattern[str]
-    cause: str
-    summary: str
-    permanent: bool
-    hint: str | None = None
-
-
-SIGNS = (
-    Sign(
-        re.compile(r"error while loading shared libraries: (\S+):|Library not loaded: (\S+)"),
-        "library_missing",
-        "a library is missing",
-        permanent=True,
-        hint="reinstall llama.cpp, or set [server] binary to a complete one",
-    ),
-    Sign(
-        re.compile(r"error: (?:invalid argument|unknown argument|unknown option): (\S+)"),
-        "bad_flag",
-        "it does not know a flag",
-        permanent=True,
-        hint="look at [server] extra_args",
-    ),
-    Sign(
-        re.compile(
-            r"error: (?:while handling argument|expected value for argument)|error while handling argument"
-        ),
-        "bad_flag",
-        "it does not accept a flag's value",
-        permanent=True,
-        hint="look at [server] extra_args",
-    ),
-    Sign(
-        re.compile(r"couldn't bind HTTP server socket"),
-        "port_taken",
-        "its address is taken or not allowed",
-        permanent=True,
-        hint="qwenctl up --port N uses another one",
-    ),
-    Sign(
-        re.compile(
-            r"invalid magic|is not within the file bounds|failed to read magic|unknown model architecture"
-        ),
-        "model_corrupt",
-        "the model file is damaged or of a kind this build does not know",
-        permanent=True,
-        hint="qwenctl fetch checks it and brings it again",
-    ),
-    Sign(
-        re.compile(r"out of memory|failed to allocate|unable to allocate|cudaMalloc failed", re.IGNORECASE),
-        "out_of_memory",
-        "memory ran out",
-        permanent=False,
-        hint="choose a smaller quant or context",
-    ),
-)
-"""In this order; the first match wins. Source: texts of llama-server b11434 and of ld.so."""
-
-
-def classify(returncode: int, tail: tuple[str, ...]) -> Ending:
-    """Return the ending of a child that exited without being told to. Negative codes are signals."""
+    ``oom_killed``: the kernel has ended a process for want of memory since this one started. A signal
+    from outside says more than the log does; what the log says counts for the rest.
+    """
+    if returncode == SIGKILL:
+        if oom_killed:
+            summary = "the system ended it: host memory ran out"
+            return Ending(HOST_OUT_OF_MEMORY, summary, False, "choose a smaller quant or context", tail)
+        return Ending(KILLED, "killed from outside (SIGKILL)", log_tail=tail)
+    if returncode in (SIGTERM, 0):  # it obeys SIGTERM and SIGINT and exits with 0
+        return Ending(KILLED, "ended from outside (SIGTERM or SIGINT)", log_tail=tail)
     text = "\n".join(tail)
     for sign in SIGNS:
         if found := sign.text.search(text):
             named = next((group for group in found.groups() if group), None)
             summary = f"{sign.summary}: {named}" if named else sign.summary
             return Ending(sign.cause, summary, sign.permanent, sign.hint, tail)
-    if returncode == -9:
-        return Ending("killed", "killed from outside (SIGKILL)", log_tail=tail)
-    if returncode == -15:
-        return Ending("killed", "ended from outside (SIGTERM)", log_tail=tail)
     if returncode < 0:
-        return Ending("crashed", f"crashed (signal {-returncode})", log_tail=tail)
-    return Ending("unknown", f"exited with code {returncode}", log_tail=tail)
+        name = SIGNAL_NAMES.get(-returncode, f"signal {-returncode}")
+        return Ending("crashed", f"crashed ({name})", log_tail=tail)
+    return Ending("unknown", f"exited with code {returncode}", hint="qwenctl logs shows why", log_tail=tail)

@@ -2,202 +2,83 @@
 
 ``step`` takes the state, one event and the time; it returns the next state and the actions that lead
 there. ``deadline`` says when a ``Tick`` is due. Timers are read off the state, so none can be stale.
-Times are monotonic seconds. Children are numbered: an event about another number changes nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.supervise.exits import Ending
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How eagerly a server is brought back.
-
-    A child that had been ready starts again at once, ``quick_restarts`` times in ``quick_window_s``.
-    After that, and for one that never got ready, the delay doubles from first to max, without end.
-    """
-
-    quick_restarts: int = 5
-    quick_window_s: float = 60.0
-    first_delay_s: float = 1.0
-    max_delay_s: float = 60.0
-    first_probe_s: float = 0.02
-    max_probe_s: float = 1.0
-
-    def delay_s(self, failures: int) -> float:
-        """Return the wait before the next try after that many failures in a row."""
-        return min(self.first_delay_s * 2.0 ** min(failures - 1, 30), self.max_delay_s)
-
-    def probe_s(self, waited_s: float) -> float:
-        """Return the time to the next probe: soon for a quick loader, seldom for a slow one."""
-        return min(max(waited_s / 10, self.first_probe_s), self.max_probe_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """One incarnation of the server."""
-
-    number: int
-    spec: LaunchSpec
-
-
-# Phases. What is known of the past restarts travels along in State.
-
-
-@dataclass(frozen=True, slots=True)
-class Down:
-    """Nothing runs and nothing is wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Starting:
-    """The child was spawned at ``since`` and has not generated a token yet."""
-
-    child: Child
-    since: float
-    probe_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The child has generated a token."""
-
-    child: Child
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """The child was told to stop. SIGKILL at ``kill_at``, and again every ``stop_timeout_s`` after."""
-
-    child: Child
-    kill_at: float
-    cause: Ending | None = None  # the fault this stop answers; None for a wanted stop
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Nothing runs; ``spec`` starts again at ``until``."""
-
-    spec: LaunchSpec
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Parked: trying ``spec`` again cannot help until something changes."""
-
-    spec: LaunchSpec
-
-
-Phase = Down | Starting | Ready | Stopping | Backoff | Failed
-
-
-# Events.
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Run exactly this, or (None) nothing."""
-
-    spec: LaunchSpec | None
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """Someone asked for a fresh start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The child is gone, or never came to be."""
-
-    number: int
-    ending: Ending
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The child did (or did not) generate a token."""
-
-    number: int
-    ok: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """The deadline passed."""
-
-
-Event = Want | Restart | Exited | Probed | Tick
-
-
-# Actions.
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start the child."""
-
-    child: Child
-
-
-@dataclass(frozen=True, slots=True)
-class Terminate:
-    """Ask the child to stop."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the child."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Ask the child for a token; the answer comes as ``Probed``."""
-
-    child: Child
-
-
-Action = Spawn | Terminate | Kill | Probe
-Actions = tuple[Action, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything the decisions depend on. ``want`` is the desired state, ``phase`` the actual one."""
-
-    want: LaunchSpec | None = None
-    phase: Phase = Down()
-    spawned: int = 0  # children so far; the next one's number is one more
-    failures: int = 0  # in a row, since a child stayed ready for a quick window
-    quick: tuple[float, ...] = ()  # times of restarts without delay, within the last quick window
-    last: Ending | None = None  # the last ending that was not our wish
-    endings: tuple[tuple[str, int], ...] = ()  # how often each cause ended a child unwished
-
-
-def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, Actions]:
+from qwenctl.supervise import tally
+from qwenctl.supervise.exits import KILLED, MEMORY_BUSY, OUT_OF_MEMORY, Ending
+from qwenctl.supervise.states import (
+    Actions,
+    Backoff,
+    Child,
+    Degrade,
+    Down,
+    Drain,
+    Drained,
+    Draining,
+    Event,
+    Exited,
+    Failed,
+    Faulty,
+    Idle,
+    Kill,
+    Lost,
+    Policy,
+    Probe,
+    Probed,
+    Ready,
+    Rejection,
+    Restart,
+    Sleep,
+    Spawn,
+    Starting,
+    State,
+    Stopping,
+    Terminate,
+    Tick,
+    Wake,
+    Want,
+)
+
+
+def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, Actions]:  # noqa: C901 - one case an event
     """Return the next state and the actions that take us there. Defined for every pair."""
     match event:
         case Want(spec):
-            return _settle(_forget(replace(state, want=spec)) if spec != state.want else state, now, policy)
+            return _settle(_wish(state, spec), now, policy)
         case Restart():
-            return _restart(_forget(state), now, policy)
+            return _restart(replace(tally.forget(state), asleep=False), now, policy)
         case Exited(number, ending):
             return _exited(state, number, ending, now, policy)
         case Probed(number, ok):
             return _probed(state, number, ok, now)
+        case Faulty(number, ending):
+            return _faulty(state, number, ending, now)
+        case Drained(number):
+            return _drained(state, number, now)
+        case Sleep():
+            asleep = isinstance(state.phase, Ready) or state.asleep
+            return _settle(replace(state, asleep=asleep), now, policy)
+        case Wake():
+            return _settle(replace(state, asleep=False), now, policy)
+        case Lost(seconds):
+            return _later(state, seconds), ()
         case Tick():
             return _tick(state, now, policy)
         case _:
             assert_never(event)
+
+
+def aim(state: State) -> LaunchSpec | None:
+    """Return what is to run now: what is wanted, or the last good one where that generated no token."""
+    if state.asleep:
+        return None
+    if state.rejected is not None and state.rejected.spec == state.want:
+        return state.good
+    return state.want
 
 
 def deadline(state: State) -> float | None:
@@ -205,9 +86,9 @@ def deadline(state: State) -> float | None:
     match state.phase:
         case Starting(child, since, probe_at):
             return min(probe_at, since + child.spec.ready_timeout_s)
-        case Stopping(kill_at=due) | Backoff(until=due):
+        case Draining(until=due) | Stopping(kill_at=due) | Backoff(until=due):
             return due
-        case Down() | Ready() | Failed():
+        case Down() | Idle() | Ready() | Failed():
             return None
         case _:
             assert_never(state.phase)
@@ -216,24 +97,43 @@ def deadline(state: State) -> float | None:
 def live(state: State) -> Child | None:
     """Return the child that may be running."""
     match state.phase:
-        case Starting(child=child) | Ready(child=child) | Stopping(child=child):
+        case Starting(child=child) | Ready(child=child) | Draining(child=child) | Stopping(child=child):
             return child
-        case Down() | Backoff() | Failed():
+        case Down() | Idle() | Backoff() | Failed():
             return None
         case _:
             assert_never(state.phase)
 
 
+def _wish(state: State, spec: LaunchSpec | None) -> State:
+    """Take a new wish. An equal one brings its timeouts along and changes nothing else."""
+    if spec != state.want or state.rejected is not None:
+        state = replace(tally.forget(state), asleep=False, rejected=None)
+    match state.phase:
+        case (
+            Starting(child=child)
+            | Ready(child=child)
+            | Draining(child=child)
+            | Stopping(child=child) as phase
+        ):
+            if spec is not None and child.spec == spec:
+                state = replace(state, phase=replace(phase, child=replace(child, spec=spec)))
+        case _:
+            pass
+    return replace(state, want=spec)
+
+
 def _settle(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
-    """Move towards what is wanted: the one place where desired meets actual."""
+    """Move towards what is to run: the one place where desired meets actual."""
+    spec = aim(state)
     match state.phase:
         case Starting(child=child) | Ready(child=child):
-            return (state, ()) if child.spec == state.want else _stop(state, child, None, now)
-        case Stopping():
+            return (state, ()) if child.spec == spec else _leave(state, now, policy)
+        case Draining() | Stopping():
             return state, ()  # settled when it is gone
-        case Backoff(spec=spec) | Failed(spec=spec) if spec == state.want:
+        case Backoff(spec=waiting) | Failed(spec=waiting) if waiting == spec:
             return state, ()  # waiting is the plan; saying it again changes nothing
-        case Down() | Backoff() | Failed():
+        case Down() | Idle() | Backoff() | Failed():
             return _spawn(state, now, policy)
         case _:
             assert_never(state.phase)
@@ -241,41 +141,75 @@ def _settle(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
 
 def _restart(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
     match state.phase:
-        case Starting(child=child) | Ready(child=child):
-            return _stop(state, child, None, now)
+        case Starting() | Ready():
+            return _leave(state, now, policy)
+        case Draining():
+            return state, ()
         case Stopping() as stopping:
             return replace(state, phase=replace(stopping, cause=None)), ()
-        case Down() | Backoff() | Failed():
+        case Down() | Idle() | Backoff() | Failed():
             return _spawn(state, now, policy)
         case _:
             assert_never(state.phase)
 
 
 def _exited(state: State, number: int, ending: Ending, now: float, policy: Policy) -> tuple[State, Actions]:
+    child = live(state)
+    if child is None or child.number != number:
+        return state, ()
     match state.phase:
-        case Starting(child=child) if child.number == number:
-            return _failed(state, child, ending, now, policy)
-        case Ready(child=child, since=since) if child.number == number:
-            stable = now - since >= policy.quick_window_s
-            state = replace(state, failures=0) if stable else state
-            recent = tuple(time for time in state.quick if now - time < policy.quick_window_s)
-            if child.spec == state.want and not ending.permanent and len(recent) < policy.quick_restarts:
-                return _spawn(_note(replace(state, quick=(*recent, now)), ending), now, policy)
-            return _failed(state, child, ending, now, policy)
-        case Stopping(child=child, cause=cause) if child.number == number:
-            if cause is not None:
-                return _failed(state, child, cause, now, policy)
+        case Ready(since=since):
+            return _ended(state, child, ending, now, policy, since)
+        case Draining():
+            return _spawn(tally.note(state, ending), now, policy)
+        case Stopping(cause=None):
             return _spawn(state, now, policy)
+        case Stopping(cause=Ending() as cause, ready_since=since):
+            return _ended(state, child, cause, now, policy, since)
         case _:
-            return state, ()
+            return _ended(state, child, ending, now, policy, None)
 
 
 def _probed(state: State, number: int, ok: bool, now: float) -> tuple[State, Actions]:  # noqa: FBT001 - an answer
     match state.phase:
         case Starting(child=child) if child.number == number and ok:
-            return replace(state, phase=Ready(child, now)), ()
+            return replace(state, phase=Ready(child, now), good=child.spec, short_since=None), ()
         case _:
             return state, ()
+
+
+def _faulty(state: State, number: int, ending: Ending, now: float) -> tuple[State, Actions]:
+    """End it at once: it would not hear a request to stop."""
+    match state.phase:
+        case Ready(child=child, since=since) if child.number == number:
+            return _kill(state, Stopping(child, 0, ending, since), now)
+        case Starting(child=child) if child.number == number:
+            return _kill(state, Stopping(child, 0, ending), now)
+        case Draining(child=child) if child.number == number:
+            return _kill(tally.note(state, ending), Stopping(child, 0), now)
+        case _:
+            return state, ()
+
+
+def _drained(state: State, number: int, now: float) -> tuple[State, Actions]:
+    match state.phase:
+        case Draining(child=child) if child.number == number:
+            return _stop(state, child, None, now)
+        case _:
+            return state, ()
+
+
+def _later(state: State, seconds: float) -> State:
+    """Give back the time that a child was not given. A wait for the next try needs none."""
+    match state.phase:
+        case Starting(child, since, probe_at):
+            return replace(state, phase=Starting(child, since + seconds, probe_at + seconds))
+        case Draining(child, until):
+            return replace(state, phase=Draining(child, until + seconds))
+        case Stopping() as stopping:
+            return replace(state, phase=replace(stopping, kill_at=stopping.kill_at + seconds))
+        case _:
+            return state
 
 
 def _tick(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
@@ -291,20 +225,24 @@ def _tick(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
         case Starting(child=child, since=since) as starting:
             later = replace(starting, probe_at=now + policy.probe_s(now - since))
             return replace(state, phase=later), (Probe(child),)
-        case Stopping(child=child) as stopping:
-            later_kill = replace(stopping, kill_at=now + child.spec.stop_timeout_s)
-            return replace(state, phase=later_kill), (Kill(child.number),)
+        case Draining(child=child):
+            return _stop(state, child, None, now)
+        case Stopping() as stopping:
+            return _kill(state, stopping, now)
         case _:
             return state, ()
 
 
-def _spawn(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
-    """Start what is wanted; nothing runs now."""
-    if state.want is None:
-        return replace(state, phase=Down()), ()
-    child = Child(state.spawned + 1, state.want)
-    phase = Starting(child, now, now + policy.first_probe_s)
-    return replace(state, phase=phase, spawned=child.number), (Spawn(child),)
+def _leave(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
+    """Stop a child on purpose: one that answers may finish first."""
+    match state.phase:
+        case Ready(child=child) if policy.drain_timeout_s > 0:
+            phase = Draining(child, now + policy.drain_timeout_s)
+            return replace(state, phase=phase), (Drain(child.number),)
+        case Starting(child=child) | Ready(child=child):
+            return _stop(state, child, None, now)
+        case _:
+            return state, ()
 
 
 def _stop(state: State, child: Child, cause: Ending | None, now: float) -> tuple[State, Actions]:
@@ -312,24 +250,84 @@ def _stop(state: State, child: Child, cause: Ending | None, now: float) -> tuple
     return replace(state, phase=phase), (Terminate(child.number),)
 
 
-def _failed(state: State, child: Child, ending: Ending, now: float, policy: Policy) -> tuple[State, Actions]:
-    """The child is gone and it was not our wish: try again later, park, or move on to a newer wish."""
-    state = _note(state, ending)
-    if child.spec != state.want:
+def _kill(state: State, stopping: Stopping, now: float) -> tuple[State, Actions]:
+    later = replace(stopping, kill_at=now + stopping.child.spec.stop_timeout_s)
+    return replace(state, phase=later), (Kill(stopping.child.number),)
+
+
+def _spawn(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
+    """Start what is to run; nothing runs now."""
+    spec = aim(state)
+    if spec is None:
+        return replace(state, phase=Idle() if state.asleep and state.want is not None else Down()), ()
+    child = Child(state.spawned + 1, spec)
+    phase = Starting(child, now, now + policy.first_probe_s)
+    return replace(state, phase=phase, spawned=child.number), (Spawn(child),)
+
+
+def _ended(  # noqa: C901 - one branch a rule, in the order of the list
+    state: State, child: Child, ending: Ending, now: float, policy: Policy, ready_since: float | None
+) -> tuple[State, Actions]:
+    """The child is gone and it was not our wish. The first of these that applies:
+
+    1. something else is to run by now: start that;
+    2. a new configuration generated no token: the last good one comes back (``_given_up``);
+    3. trying again cannot help: park;
+    4. memory ran out: plan something smaller, and wait a little in case there is nothing;
+    5. others hold the memory: look again soon, then plan something smaller;
+    6. it had been ready, or was killed from outside: start again at once, a few times within a window; kills
+       of a ready child do not count;
+    7. it is killed again and again while it starts: wait, but never longer and longer;
+    8. wait, longer each time.
+    """  # noqa: D415 - an ordered list follows
+    state = tally.note(state, ending)
+    if ready_since is not None and now - ready_since >= policy.quick_window_s:
+        state = replace(state, failures=0)
+    if ending.cause != MEMORY_BUSY:
+        state = replace(state, short_since=None)
+    if child.spec != aim(state):  # 1
         return _spawn(state, now, policy)
-    if ending.permanent:
+    if state.good is not None and child.spec != state.good:  # 2
+        return _given_up(state, child, ending, now, policy)
+    out_of_memory = ending.cause in OUT_OF_MEMORY
+    if ending.permanent or (out_of_memory and policy.on_oom == "stop"):  # 3
         return replace(state, phase=Failed(child.spec)), ()
+    if out_of_memory:  # 4
+        worse = state if state.rejected else replace(state, good=None)  # no better than a new one by now
+        return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
+    if ending.cause == MEMORY_BUSY:  # 5
+        if tally.short_for(state, now) < policy.memory_wait_s:
+            return _wait_for_memory(state, child.spec, now, policy)
+        worse = replace(state, short_since=None)
+        return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
+    killed = ending.cause == KILLED
+    if killed and ready_since is not None:  # 6
+        return _spawn(state, now, policy)
+    if (killed or ready_since is not None) and (again := tally.quickly(state, now, policy)) is not None:
+        return _spawn(again, now, policy)
+    if killed:  # 7
+        return replace(state, phase=Backoff(child.spec, now + policy.first_delay_s)), ()
+    return _back_off(state, child.spec, now, policy)  # 8
+
+
+def _given_up(
+    state: State, child: Child, ending: Ending, now: float, policy: Policy
+) -> tuple[State, Actions]:
+    """A new configuration generated no token. Only what is no fault of its own is forgiven, a few times."""
+    if ending.cause == KILLED and (again := tally.quickly(state, now, policy)) is not None:
+        return _spawn(again, now, policy)
+    if ending.cause == MEMORY_BUSY and tally.short_for(state, now) < policy.trial_memory_wait_s:
+        return _wait_for_memory(state, child.spec, now, policy)
+    return _spawn(replace(tally.forget(state), rejected=Rejection(child.spec, ending, now)), now, policy)
+
+
+def _back_off(
+    state: State, spec: LaunchSpec, now: float, policy: Policy, *actions: Degrade
+) -> tuple[State, Actions]:
     failures = state.failures + 1
-    phase = Backoff(child.spec, now + policy.delay_s(failures))
-    return replace(state, phase=phase, failures=failures), ()
+    return replace(state, phase=Backoff(spec, now + policy.delay_s(failures)), failures=failures), actions
 
 
-def _note(state: State, ending: Ending) -> State:
-    counts = dict(state.endings)
-    counts[ending.cause] = counts.get(ending.cause, 0) + 1
-    return replace(state, last=ending, endings=tuple(sorted(counts.items())))
-
-
-def _forget(state: State) -> State:
-    """A new wish is not punished for the failures of an old one."""
-    return replace(state, failures=0, quick=())
+def _wait_for_memory(state: State, spec: LaunchSpec, now: float, policy: Policy) -> tuple[State, Actions]:
+    since = now if state.short_since is None else state.short_since
+    return replace(state, phase=Backoff(spec, now + policy.memory_poll_s), short_since=since), ()

@@ -1,12 +1,15 @@
 """Keep what the server prints in a few files of bounded size. A full disk loses lines, nothing else."""
 
 import contextlib
+import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from qwenctl.supervise.exits import TAIL_LINES
 
 LINE_BYTES = 4096
+TAIL_BYTES = 256 * 1024
 
 
 class LogFile:
@@ -41,22 +44,60 @@ class LogFile:
         return self._path.with_name(f"{self._path.name}.{number}")
 
 
+class Throttle:
+    """Pass on at most ``burst_bytes`` at once and ``bytes_per_s`` after that; say how much was left out.
+
+    A server in a log storm is read as fast as it prints, so it is never held up.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        bytes_per_s: float = 1e6,
+        burst_bytes: float = 8e6,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write, self._rate, self._burst, self._clock = write, bytes_per_s, burst_bytes, clock
+        self._allowed, self._at, self._left_out = burst_bytes, clock(), 0
+
+    def __call__(self, data: bytes) -> None:
+        """Write ``data`` or leave it out."""
+        now = self._clock()
+        self._allowed = min(self._allowed + (now - self._at) * self._rate, self._burst)
+        self._at = now
+        if len(data) > self._allowed:
+            self._left_out += len(data)
+            return
+        if self._left_out:
+            self._write(b"\n[qwenctl: %d bytes left out here]\n" % self._left_out)
+            self._left_out = 0
+        self._allowed -= len(data)
+        self._write(data)
+
+
 class Tail:
-    """The last lines of one child, for its ending."""
+    """The last lines of one child, for its ending. Cheap to feed: lines are made when they are asked for."""
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
-        self._open = b""
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
 
     def feed(self, data: bytes) -> None:
         """Take what was read; a line may come in pieces."""
-        *whole, rest = (self._open + data).split(b"\n")
-        self._lines.extend(_text(line) for line in whole[-TAIL_LINES:])
-        self._open = rest[:LINE_BYTES]
+        data = data[-TAIL_BYTES:]
+        self._chunks.append(data)
+        self._size += len(data)
+        while self._size - len(self._chunks[0]) >= TAIL_BYTES:
+            self._size -= len(self._chunks.popleft())
+
+    def text(self) -> str:
+        """Return what is kept, as text."""
+        return b"".join(self._chunks).decode("utf-8", "replace")
 
     def lines(self) -> tuple[str, ...]:
         """Return the last lines, the unfinished one included."""
-        return (*self._lines, _text(self._open))[-TAIL_LINES:] if self._open else tuple(self._lines)
+        lines = b"".join(self._chunks).removesuffix(b"\n").split(b"\n")
+        return tuple(_text(line) for line in lines[-TAIL_LINES:] if lines != [b""])
 
 
 def _text(line: bytes) -> str:

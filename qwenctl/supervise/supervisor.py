@@ -1,43 +1,65 @@
 """Carry out what lifecycle decides. The only owner of the child, the clock and the event queue."""
 
 import asyncio
+import errno
 import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess
 from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.wedge import Limits, Sample, Watch, judge
 
 log = logging.getLogger(__name__)
 
-Spawner = Callable[[LaunchSpec], Awaitable[ChildProcess]]
-Prober = Callable[[LaunchSpec], Awaitable[bool]]
+STOOD_STILL_S = 10.0
+"""A turn that comes this much too late says that the machine slept, or that we were stopped."""
+SHORT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY, errno.EIO)
+"""What may pass by itself, so that trying again makes sense."""
+
+
+class NotNowError(Exception):
+    """The child was not started; ``ending`` says why."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.summary)
+        self.ending = ending
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the supervisor does to the world. Passed in, so that a test can pass its own.
+
+    ``spawn`` may raise ``OSError`` or ``NotNowError``; ``probe`` and ``measure`` get the seconds they may
+    take; ``publish`` is called after each change with the state before, the state, and the child's pid.
+    """
+
+    spawn: Callable[[st.Child], Awaitable[ChildProcess]]
+    probe: Callable[[LaunchSpec, float], Awaitable[bool]]
+    measure: Callable[[LaunchSpec, int, float], Awaitable[Sample]]
+    publish: Callable[[st.State, st.State, int | None], None]
+    degrade: Callable[[LaunchSpec, Ending], Awaitable[None]]
+    drain: Callable[[int], None]
 
 
 class Supervisor:
-    """Runs one server. Only ``run`` changes ``state``; everyone else posts events.
+    """Runs one server. Only ``run`` changes ``state``; everyone else posts events."""
 
-    ``publish`` is called after each change with the state and the child's pid.
-    """
-
-    def __init__(
-        self,
-        policy: lc.Policy,
-        spawn: Spawner,
-        probe: Prober,
-        publish: Callable[[lc.State, int | None], None],
-    ) -> None:
-        self.state = lc.State()
-        self._policy, self._spawn, self._probe, self._publish = policy, spawn, probe, publish
-        self._events: asyncio.Queue[lc.Event] = asyncio.Queue()
+    def __init__(self, effects: Effects, policy: st.Policy, limits: Limits) -> None:
+        self.state = st.State()
+        self.policy, self.limits = policy, limits
+        self._effects = effects
+        self._events: asyncio.Queue[st.Event] = asyncio.Queue()
         self._process: ChildProcess | None = None
-        self._probing: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None  # probes it, or watches it once it is ready
         self._closing = False
 
-    def post(self, event: lc.Event) -> None:
+    def post(self, event: st.Event) -> None:
         """Take an event; it is handled in its turn."""
         self._events.put_nowait(event)
 
@@ -48,57 +70,77 @@ class Supervisor:
     def close(self) -> None:
         """Stop the child; ``run`` returns when it is gone."""
         self._closing = True
-        self.post(lc.Want(None))
+        self.post(st.Want(None))
 
     async def run(self) -> None:
         """Handle events until closed and down."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                while not (self._closing and isinstance(self.state.phase, lc.Down)):
+                while not (self._closing and isinstance(self.state.phase, st.Down)):
                     event = await self._next_event()
                     await self._turn(event, tasks)
-                    if not isinstance(event, lc.Tick):
+                    if not isinstance(event, st.Tick):
                         self._events.task_done()
         finally:
             self._signal(signal.SIGKILL)  # a fault of ours must not leave a server behind
 
-    async def _turn(self, event: lc.Event, tasks: asyncio.TaskGroup) -> None:
+    async def _turn(self, event: st.Event, tasks: asyncio.TaskGroup) -> None:
         before = self.state
-        self.state, actions = lc.step(before, event, time.monotonic(), self._policy)
+        self.state, actions = lc.step(before, event, time.monotonic(), self.policy)
         if type(before.phase) is not type(self.state.phase):
             log.info("phase=%s was=%s event=%s", *_names(self.state.phase, before.phase, event))
         for action in actions:
             await self._do(action, tasks)
+        match self.state.phase:
+            case st.Ready(child=child) if not isinstance(before.phase, st.Ready) and self._process:
+                self._asking = tasks.create_task(self._watch(child, self._process.pid))
+            case _:
+                pass
         if self.state != before:
-            self._publish(self.state, self._process.pid if self._process else None)
+            self._effects.publish(before, self.state, self._process.pid if self._process else None)
 
-    async def _next_event(self) -> lc.Event:
-        due = lc.deadline(self.state)
+    async def _next_event(self) -> st.Event:
+        due, before = lc.deadline(self.state), time.monotonic()
+        patience = None if due is None else max(due - before, 0.0)
         try:
-            async with asyncio.timeout(None if due is None else max(due - time.monotonic(), 0.0)):
+            async with asyncio.timeout(patience):
                 return await self._events.get()
         except TimeoutError:
-            return lc.Tick()
+            late = time.monotonic() - before - (patience or 0.0)
+            if late < STOOD_STILL_S:
+                return st.Tick()
+            self.post(st.Lost(late))
+            return await self._events.get()
 
-    async def _do(self, action: lc.Action, tasks: asyncio.TaskGroup) -> None:
+    async def _do(self, action: st.Action, tasks: asyncio.TaskGroup) -> None:
         match action:
-            case lc.Spawn(child):
-                try:
-                    self._process = await self._spawn(child.spec)
-                except OSError as error:
-                    reason = (error.strerror or str(error)).lower()
-                    summary = f"cannot start {child.spec.argv[0]}: {reason}"
-                    self.post(lc.Exited(child.number, Ending("spawn_failed", summary, permanent=True)))
-                else:
-                    log.info("child=%d pid=%d started", child.number, self._process.pid)
-                    tasks.create_task(self._wait(child.number, self._process))
-            case lc.Terminate():
+            case st.Spawn(child):
+                await self._start(child, tasks)
+            case st.Drain(number):
+                self._effects.drain(number)
+            case st.Terminate():
                 self._signal(signal.SIGTERM)
-            case lc.Kill():
+            case st.Kill():
                 self._signal(signal.SIGKILL)
-            case lc.Probe(child):
-                if self._probing is None:
-                    self._probing = tasks.create_task(self._ask(child))
+            case st.Probe(child):
+                if self._asking is None:
+                    self._asking = tasks.create_task(self._ask(child))
+            case st.Degrade(spec, why):
+                tasks.create_task(_awaited(self._effects.degrade(spec, why)))
+
+    async def _start(self, child: st.Child, tasks: asyncio.TaskGroup) -> None:
+        try:
+            self._process = await self._effects.spawn(child)
+        except NotNowError as error:
+            self.post(st.Exited(child.number, error.ending))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            summary = f"cannot start {child.spec.argv[0]}: {reason}"
+            permanent = error.errno not in SHORT_OF_SOMETHING
+            self.post(st.Exited(child.number, Ending("spawn_failed", summary, permanent)))
+        else:
+            log.info("child=%d pid=%d started", child.number, self._process.pid)
+            tasks.create_task(self._wait(child.number, self._process))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -108,17 +150,40 @@ class Supervisor:
         ending = await process.wait()
         log.info("child=%d pid=%d ended: %s", number, process.pid, ending.summary)
         self._process = None
-        if self._probing is not None:
-            self._probing.cancel()
-            self._probing = None
-        self.post(lc.Exited(number, ending))
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        self.post(st.Exited(number, ending))
 
-    async def _ask(self, child: lc.Child) -> None:
+    async def _ask(self, child: st.Child) -> None:
         try:
-            self.post(lc.Probed(child.number, await self._probe(child.spec)))
+            self.post(
+                st.Probed(child.number, await self._effects.probe(child.spec, child.spec.ready_timeout_s))
+            )
         finally:
-            if self._probing is asyncio.current_task():
-                self._probing = None
+            if self._asking is asyncio.current_task():
+                self._asking = None
+
+    async def _watch(self, child: st.Child, pid: int) -> None:
+        """Look at a ready child now and then, for as long as it runs."""
+        watch = Watch(time.monotonic(), Sample(time.monotonic()))
+        while True:
+            await asyncio.sleep(self.limits.sample_s)
+            sample = await self._effects.measure(child.spec, pid, self.limits.sample_s)
+            watch, verdict = judge(watch, sample, self.limits)
+            if verdict == "calm":
+                continue
+            if await self._effects.probe(child.spec, self.limits.probe_timeout_s):
+                watch = Watch(time.monotonic(), sample, watch.longest_batch_s)
+                continue
+            silent_s, patience_s = time.monotonic() - watch.progress_at, self.limits.probe_timeout_s
+            summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {patience_s:g} s"
+            self.post(st.Faulty(child.number, Ending("wedged", summary)))
+            return
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 def _names(*things: object) -> list[str]:

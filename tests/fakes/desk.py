@@ -47,7 +47,7 @@ class Desk:
             self.slept.append(seconds)
             await asyncio.sleep(0)
 
-        ask = replace(self.patience, attempts=5)
+        ask = replace(self.patience, attempts=6)
         return World(
             sleep=sleep,
             spread=lambda: 1.0,

@@ -51,6 +51,7 @@ class Fault:
     total: int | None = None
     ignore_range: bool = False
     flip: bool = False
+    after: threading.Event | None = None  # not before this has happened
 
 
 Faults = Callable[[Asked], Fault | None]
@@ -220,7 +221,10 @@ class FakeHub:
                 part = part if limit is None else part[: max(0, limit - sent)]
             if fault.flip:
                 part = bytes(byte ^ 1 for byte in part)
-            await response.write(part)
+            try:
+                await response.write(part)
+            except ConnectionResetError:  # the client hung up: its right
+                return response
             start += len(part)
             sent += len(part)
             self.bytes_sent += len(part)
@@ -229,7 +233,7 @@ class FakeHub:
             if fault.reset_after is not None and sent >= fault.reset_after:
                 assert request.transport is not None
                 request.transport.close()
-                raise ConnectionResetError
+                return response
         if file is not None:
             file.close()
         await response.write_eof()
@@ -242,6 +246,8 @@ class FakeHub:
         self.log.append(asked)
         await asyncio.sleep(self.latency_s)
         fault = self.faults(asked)
+        while fault is not None and fault.after is not None and not fault.after.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
         if fault is not None and fault.hang:
             await asyncio.Event().wait()
         return fault

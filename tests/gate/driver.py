@@ -126,7 +126,7 @@ class Driver:
     async def begin(self) -> None:
         """Start a child; it is not ready yet."""
         self.number += 1
-        self.child = await spawn(self.spec, self.output.extend)
+        self.child = spawn(self.spec, self.output.extend)
         self.ended = asyncio.create_task(self.child.wait())
         self.tell("starting")
 
@@ -137,7 +137,7 @@ class Driver:
 
     async def ready(self) -> None:
         for _ in range(READY_TRIES):
-            if await generates(self.spec):
+            if await generates(self.spec, 20.0):
                 self.tell("ready")
                 return
             await asyncio.sleep(PROBE_S)

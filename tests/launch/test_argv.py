@@ -63,6 +63,20 @@ def test_the_recipe_is_the_command_line_of_every_machine_that_holds_it(machine: 
     assert command_line(machine) == RECIPE.splitlines()
 
 
+def test_a_tight_machine_gets_the_concessions_on_its_command_line() -> None:
+    made = command_line("m2-16gb")
+    assert made[6:13] == [
+        "-c 8192",
+        "-ctk q8_0",
+        "-ctv q8_0",
+        "--flash-attn on",
+        "--cache-ram 0",
+        "-ctxcp 1",
+        "--jinja",
+    ]
+    assert [line for line in made if line not in RECIPE.splitlines()] == made[6:12]
+
+
 def test_what_a_person_sets_is_on_the_command_line() -> None:
     changed = command_line(
         "m4-max-64gb",

@@ -1,0 +1,56 @@
+"""``qwenctl events``: what happened. Reads files, so it works when the daemon hangs or is gone."""
+
+import json
+import time
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.group import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.control.folder import EVENTS
+from qwenctl.control.follow import Follower
+from qwenctl.errors import NotRunningError
+
+POLL_S = 0.2
+LONG = ("log_tail",)
+"""Fields that people read elsewhere: qwenctl logs."""
+
+
+@click.command("events", epilog="Example: qwenctl events -f")
+@common
+@click.option("-n", "count", type=click.IntRange(min=0), default=50, metavar="N", help="How many events.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until Ctrl-C.")
+@click.pass_obj
+def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT001 - click passes it by name
+    """Show what happened to the server and why."""
+    path = paths.state_dir() / EVENTS
+    if not path.exists():
+        raise NotRunningError(
+            f"cannot show events: no daemon has run yet ({path})", hint="qwenctl up starts one"
+        )
+    follower = Follower(path)
+    last = [event for event in map(_parse, follower.last(count)) if event]
+    if not follow:
+        follower.close()
+        return Result({"events": last}, "\n".join(map(_line, last)))
+    while True:
+        for event in last:
+            click.echo(json.dumps(event) if session.json else _line(event))
+        time.sleep(0 if last else POLL_S)
+        last = [event for event in map(_parse, follower.more()) if event]
+
+
+def _parse(line: str) -> dict[str, object]:
+    """Read one line; one that a full disk cut is no event."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _line(event: dict[str, object]) -> str:
+    told = {name: value for name, value in event.items() if name not in ("at", "event", *LONG)}
+    pairs = (f"{name}={value}" for name, value in told.items() if value not in (None, False))
+    return " ".join((str(event.get("at")), str(event.get("event")), *pairs))

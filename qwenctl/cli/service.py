@@ -1,0 +1,167 @@
+"""``qwenctl service``: install, look at and remove the service that keeps the daemon running."""
+
+from pathlib import Path
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.asked import config, flags
+from qwenctl.cli.group import common
+from qwenctl.cli.output import Result, Session
+from qwenctl.cli.progress import Watch
+from qwenctl.control import prepare
+from qwenctl.control.wait import until_ready
+from qwenctl.errors import ExitCode, NotRunningError, SettingsError
+from qwenctl.service import command as programs
+from qwenctl.service import leftovers, linger
+from qwenctl.service.install import Rendered, is_current, render, service_of
+from qwenctl.service.places import Places, Scope, places, usual_scope
+
+SCOPE = click.option(
+    "--user/--system",
+    "user",
+    default=None,
+    help="For this user, or for the machine (root). Default: what is installed, else the machine for root.",
+)
+
+
+@click.group("service", epilog="Example: qwenctl service install --user --wait")
+@common
+def command() -> None:
+    """Install, look at or remove the service that keeps the daemon running."""
+
+
+@command.command("install", epilog="Example: sudo qwenctl service install --system --wait --json")
+@common
+@SCOPE
+@click.option("--start/--no-start", default=True, help="Start it now, too.")
+@click.option("--wait", is_flag=True, help="Wait for the first token.")
+@click.option("--linger", "lingering", is_flag=True, help="Run from boot on, not only while logged in.")
+@click.option("--keep-awake", is_flag=True, help="macOS: do not sleep while the daemon runs.")
+@click.pass_obj
+def install(session: Session, /, user: bool | None, **switches: bool) -> Result:  # noqa: FBT001 - click's name
+    """Install the service, or bring it up to date. A second run changes nothing."""
+    where = places(_scope(user))
+    resolved = _resolve(session, where)
+    rendered = _render(session, where, resolved, keep_awake=switches["keep_awake"])
+    changes = service_of(where).install(rendered.service, rendered.socket, start=switches["start"])
+    changes += _linger(session, where, wanted=switches["lingering"])
+    for change in changes:
+        session.say(change)
+    endpoint = f"{prepare.address(resolved.settings).url}/v1"
+    if switches["wait"] and switches["start"]:
+        with Watch(session) as watch:
+            endpoint = str(
+                until_ready(where.state, resolved.settings.supervise.ready_timeout_s, watch)["endpoint"]
+            )
+    data = _data(where) | {"changed": bool(changes), "changes": changes, "endpoint": endpoint}
+    return Result(data, "installed" if changes else "installed already; nothing changed")
+
+
+@command.command("uninstall", epilog="Example: qwenctl service uninstall --user")
+@common
+@SCOPE
+@click.pass_obj
+def uninstall(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - click's name
+    """Stop and remove the service. Models and settings stay."""
+    where = places(_scope(user))
+    changes = service_of(where).uninstall()
+    if changes:
+        changes += leftovers.remove(where.state)
+    for change in changes:
+        session.say(change)
+    data = _data(where) | {"changed": bool(changes), "changes": changes}
+    return Result(data, "uninstalled; models and settings stay" if changes else "not installed")
+
+
+@command.command("status", epilog="Example: qwenctl service status --json")
+@common
+@SCOPE
+@click.pass_obj
+def status(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - click's name
+    """Show what the service manager knows of the service. Exits 3 when it is not running."""
+    where = places(_scope(user))
+    if not where.service.exists():
+        raise NotRunningError(
+            f"cannot show the service: not installed ({where.service})", hint="qwenctl service install"
+        )
+    known = service_of(where).look()
+    running = known.get("ActiveState", known.get("state")) in ("active", "activating", "reloading", "running")
+    current = is_current(where, _resolve(session, where).settings)
+    data = _data(where) | {"running": running, "current": current, "known": known}
+    lines = [f"{name:20} {value}" for name, value in known.items() if value]
+    lines.append(f"{'installed as':20} {where.service}")
+    if not current:
+        lines.append("its files differ from what qwenctl service install would write now")
+    return Result(data, "\n".join(lines), ExitCode.OK if running else ExitCode.NOT_RUNNING)
+
+
+@command.command("show", epilog="Example: qwenctl service show --system --socket")
+@common
+@SCOPE
+@click.option("--socket", is_flag=True, help="The socket unit instead of the service unit.")
+@click.pass_obj
+def show(session: Session, user: bool | None, socket: bool) -> Result:  # noqa: FBT001 - click's name
+    """Print the file that install would write. Changes nothing."""
+    where = places(_scope(user))
+    rendered = _render(session, where, _resolve(session, where), socket=socket or None)
+    text = rendered.socket if socket else rendered.service
+    if text is None:
+        raise SettingsError(
+            "cannot show a socket unit: none for this service manager and [server] host",
+            hint="a socket unit needs systemd and a numeric address",
+        )
+    return Result({"text": text, "path": str(where.socket if socket else where.service)}, text.rstrip("\n"))
+
+
+def _scope(user: bool | None) -> Scope:  # noqa: FBT001 - a flag with three states
+    if user is None:
+        return usual_scope()
+    return "user" if user else "system"
+
+
+def _resolve(session: Session, where: Places) -> prepare.Resolved:
+    """Check the settings that the service will find, before anything is changed."""
+    named = config(session)
+    if named is None and (where.config / "config.toml").exists():
+        named = where.config / "config.toml"
+    return prepare.resolve(prepare.Request(where.state, flags(session, {}), named))
+
+
+def _render(
+    session: Session,
+    where: Places,
+    resolved: prepare.Resolved,
+    *,
+    socket: bool | None = None,
+    keep_awake: bool = False,
+) -> Rendered:
+    named = config(session)
+    arguments = (*(("--config", str(named)) if named else ()), *_profile(session))
+    wanted = _gate_listens(resolved) if socket is None else socket
+    return render(where, resolved.settings, arguments, socket=wanted, keep_awake=keep_awake)
+
+
+def _profile(session: Session) -> tuple[str, ...]:
+    return ("--profile", session.profile) if session.profile else ()
+
+
+def _gate_listens(resolved: prepare.Resolved) -> bool:
+    """Return whether the daemon takes a passed socket: its gate does."""
+    del resolved
+    return False
+
+
+def _linger(session: Session, where: Places, *, wanted: bool) -> list[str]:
+    if where.manager != "systemd" or where.scope != "user" or linger.lingers():
+        return []
+    if wanted:
+        return linger.enable(programs.run)
+    session.say(f"note: {linger.WHY}; qwenctl service install --linger does it")
+    return []
+
+
+def _data(where: Places) -> dict[str, object]:
+    both = (where.service, where.socket)
+    found = [str(path) for path in both if isinstance(path, Path) and path.exists()]
+    return {"manager": where.manager, "scope": where.scope, "files": found, "state": str(paths.state_dir())}

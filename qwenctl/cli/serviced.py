@@ -1,0 +1,69 @@
+"""Start, stop and restart the daemon through its service, where one is installed."""
+
+import os
+from pathlib import Path
+
+from qwenctl.cli.output import Session
+from qwenctl.control.folder import OVERRIDES
+from qwenctl.errors import ControlError, SettingsError
+from qwenctl.service.install import Service, service_of
+from qwenctl.service.places import installed
+
+
+def service() -> Service | None:
+    """Return the installed service of whoever asks."""
+    where = installed()
+    return service_of(where) if where is not None else None
+
+
+def start(session: Session, config: Path | None) -> bool:
+    """Start the service; return False where none is installed.
+
+    Raises:
+        SettingsError: a config file was named; the service has its own.
+        ControlError: the service manager refuses.
+    """
+    found = service()
+    if found is None:
+        return False
+    if config is not None:
+        raise SettingsError(
+            f"cannot use --config {config}: the installed service has its own config file",
+            hint=f"qwenctl --config {config} service install changes that",
+        )
+    _give_to_owner(session)
+    found.start()
+    return True
+
+
+def stop(session: Session) -> bool:
+    """Stop the service, if one is installed; return whether it ran. A refusal is only said."""
+    found = service()
+    if found is None:
+        return False
+    try:
+        return found.stop()
+    except ControlError as error:
+        session.say(f"note: {error.message}")
+        return False
+
+
+def holds_port() -> bool:
+    """Return whether the service manager itself listens on the port."""
+    where = installed()
+    return where is not None and where.socket is not None and where.socket.exists()
+
+
+def _give_to_owner(session: Session) -> None:
+    """What root wrote into the system service's folder must be the service's to read."""
+    where = installed()
+    if where is None or where.scope != "system" or os.geteuid() != 0:
+        return
+    overrides = where.state / OVERRIDES
+    try:
+        owner = where.state.stat()
+        os.chown(overrides, owner.st_uid, owner.st_gid)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        session.say(f"note: cannot give {overrides} to its service: {(error.strerror or str(error)).lower()}")

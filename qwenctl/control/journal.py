@@ -1,0 +1,42 @@
+"""The event log: what happened, one JSON object a line, in files of bounded size and in memory."""
+
+import json
+from collections import deque
+from pathlib import Path
+
+from qwenctl.control import times
+from qwenctl.supervise.logfile import LogFile
+
+FILE_BYTES, FILES_KEPT = 1_000_000, 2
+REMEMBERED, REMEMBERED_BYTES = 1000, 300_000
+"""What a new reader of the stream can be told: lines and bytes. Endings bring a hundred lines of log."""
+
+
+class Journal:
+    """``events.jsonl`` and its two older parts. A full disk costs the file, not the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = LogFile(path, FILE_BYTES, FILES_KEPT)
+        self._lines: deque[str] = deque(maxlen=REMEMBERED)
+        self._bytes = 0
+        self.written = 0
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with the file, if anything."""
+        return self._file.error
+
+    def note(self, event: str, **fields: object) -> None:
+        """Add an event."""
+        line = json.dumps({"at": times.now(), "event": event, **fields})
+        self._bytes += len(line) - (len(self._lines[0]) if len(self._lines) == REMEMBERED else 0)
+        self._lines.append(line)
+        while self._bytes > REMEMBERED_BYTES and len(self._lines) > 1:
+            self._bytes -= len(self._lines.popleft())
+        self.written += 1
+        self._file.write(line.encode() + b"\n")
+
+    def since(self, number: int) -> list[str]:
+        """Return the lines after the first ``number``, as far as they are remembered."""
+        count = min(self.written - number, len(self._lines))
+        return list(self._lines)[len(self._lines) - count :] if count > 0 else []

@@ -1,0 +1,198 @@
+"""Bring a job of launchd to where it should be. Knows what launchctl's exit codes mean.
+
+Not run on macOS yet: the order of calls and the meaning of codes are tested, the calls themselves are not.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from qwenctl.errors import ControlError
+from qwenctl.service import files
+from qwenctl.service.command import Ran, Run
+from qwenctl.service.places import NAME, Places
+
+TRIES = 20
+PAUSE_S = 0.5
+"""An old incarnation may need its ExitTimeOut to go; launchd answers 5 or 36 until then."""
+
+
+class Answer(Enum):
+    """What an answer of launchctl means for who asked."""
+
+    DONE = "done"
+    ALREADY = "already so"
+    LATER = "ask again"
+    ABSENT = "no such job"
+    NO_SESSION = "nobody is logged in"
+    DISABLED = "disabled by hand"
+    FAILED = "failed"
+
+
+MEANING = {
+    ("bootstrap", 5): Answer.LATER,  # the label is still going away
+    ("bootstrap", 17): Answer.ALREADY,
+    ("bootstrap", 37): Answer.ALREADY,
+    ("bootstrap", 119): Answer.DISABLED,
+    ("bootstrap", 125): Answer.NO_SESSION,
+    ("bootout", 3): Answer.ABSENT,
+    ("bootout", 5): Answer.ABSENT,  # newer systems, where nothing is loaded
+    ("bootout", 36): Answer.LATER,
+    ("bootout", 113): Answer.ABSENT,
+    ("kickstart", 3): Answer.ABSENT,
+    ("kickstart", 37): Answer.ALREADY,
+    ("kickstart", 113): Answer.ABSENT,
+    ("print", 113): Answer.ABSENT,
+}
+"""Source: launchctl's own messages, and reports of its users: openclaw #136453 (bootstrap 5 right after
+bootout, cured by asking again), jdx/mise #10965 (bootout 5 where nothing is loaded)."""
+
+
+def meaning(verb: str, code: int) -> Answer:
+    """Return what launchctl's exit code means for that verb."""
+    return Answer.DONE if code == 0 else MEANING.get((verb, code), Answer.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Launchd:
+    """One scope's launchd. ``run`` runs launchctl, ``pause`` waits between two questions."""
+
+    places: Places
+    run: Run
+    pause: Callable[[float], None] = time.sleep
+
+    def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
+        """Make the job be what it should be, and loaded. Return what was changed.
+
+        Raises:
+            ControlError: launchd refuses.
+        """
+        del socket
+        changes = files.write(self.places.service, service)
+        loaded = self._loaded()
+        if changes and loaded:
+            self._boot_out()
+            loaded = False
+        if start and not loaded:
+            self._bootstrap()
+            changes.append(f"started {NAME}")
+        return changes
+
+    def uninstall(self) -> list[str]:
+        """Unload and remove the job. Return what was changed.
+
+        Raises:
+            ControlError: launchd refuses.
+        """
+        if not self.places.service.exists():
+            return []
+        changes = [f"stopped {NAME}"] if self._boot_out() else []
+        return changes + files.remove(self.places.service)
+
+    def start(self) -> None:
+        """Load the job, or start it if it is loaded.
+
+        Raises:
+            ControlError: launchd refuses.
+        """
+        if not self._loaded():
+            self._bootstrap()
+        else:
+            self._ask("kickstart", self._target)
+
+    def stop(self) -> bool:
+        """Unload the job, so that it stays stopped until the next start; return whether it was loaded.
+
+        Raises:
+            ControlError: launchd refuses.
+        """
+        return self._boot_out()
+
+    def restart(self) -> None:
+        """End the job and start it again.
+
+        Raises:
+            ControlError: launchd refuses.
+        """
+        if self._loaded():
+            self._ask("kickstart", "-k", self._target)
+        else:
+            self._bootstrap()
+
+    def look(self) -> dict[str, str]:
+        """Return what launchd knows of the job: the ``name = value`` lines of its own listing."""
+        done = self._launchctl("print", self._target)
+        pairs = (line.strip().partition(" = ") for line in done.out.splitlines())
+        return {name: value for name, found, value in pairs if found}
+
+    # How it is done.
+
+    @property
+    def _domain(self) -> str:
+        return "system" if self.places.scope == "system" else f"gui/{os.getuid()}"
+
+    @property
+    def _target(self) -> str:
+        return f"{self._domain}/{NAME}"
+
+    def _loaded(self) -> bool:
+        return self._launchctl("print", self._target).code == 0
+
+    def _bootstrap(self) -> None:
+        for _ in range(TRIES):
+            done = self._launchctl("bootstrap", self._domain, str(self.places.service))
+            match meaning("bootstrap", done.code):
+                case Answer.DONE | Answer.ALREADY:
+                    return
+                case Answer.LATER if not self._loaded():
+                    self.pause(PAUSE_S)
+                case Answer.LATER:
+                    return
+                case Answer.DISABLED:
+                    self._ask("enable", self._target)
+                case answer:
+                    raise _refused("bootstrap", answer, done)
+        raise ControlError(
+            f"cannot start {NAME}: launchd did not take it within {TRIES * PAUSE_S:.0f} s",
+            hint=f"launchctl print {self._target} shows what it is doing",
+        )
+
+    def _boot_out(self) -> bool:
+        done = self._launchctl("bootout", self._target)
+        match meaning("bootout", done.code):
+            case Answer.ABSENT:
+                return False
+            case Answer.DONE | Answer.LATER:
+                self._wait_until_gone()
+                return True
+            case answer:
+                raise _refused("bootout", answer, done)
+
+    def _wait_until_gone(self) -> None:
+        for _ in range(TRIES * 10):  # ExitTimeOut is 90 s
+            if not self._loaded():
+                return
+            self.pause(PAUSE_S)
+        raise ControlError(
+            f"cannot stop {NAME}: launchd still has it", hint=f"launchctl print {self._target}"
+        )
+
+    def _ask(self, verb: str, *words: str) -> None:
+        done = self._launchctl(verb, *words)
+        answer = meaning(verb, done.code)
+        if answer not in (Answer.DONE, Answer.ALREADY):
+            raise _refused(verb, answer, done)
+
+    def _launchctl(self, *words: str) -> Ran:
+        return self.run(("launchctl", *words))
+
+
+def _refused(verb: str, answer: Answer, done: Ran) -> ControlError:
+    hint = None
+    if answer is Answer.NO_SESSION:
+        hint = "log in at the screen, or install for the machine: sudo qwenctl service install --system"
+    said = (done.err or done.out).splitlines()
+    cause = said[0].lower() if said else f"exit code {done.code}"
+    return ControlError(f"cannot {verb} {NAME}: {cause}", hint=hint)

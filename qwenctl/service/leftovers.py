@@ -1,0 +1,40 @@
+"""Remove what a service leaves behind in its state folder. Models, their records and settings stay."""
+
+from pathlib import Path
+
+from qwenctl.control.folder import CONTROL_SOCKET, DAEMON_LOG, LOCK, SERVER_LOG, STATUS, running
+from qwenctl.service import files
+
+LEFT = (
+    LOCK,
+    STATUS,
+    CONTROL_SOCKET,
+    SERVER_LOG,
+    f"{SERVER_LOG}.1",
+    DAEMON_LOG,
+    f"{DAEMON_LOG}.1",
+    "launchd.log",
+    "events.jsonl",
+    "events.jsonl.1",
+    "child.json",
+    "server.sock",
+)
+FOLDERS = ("warm",)
+"""Saved prompts hold what people wrote."""
+
+
+def remove(state: Path) -> list[str]:
+    """Remove a stopped daemon's files; return what was changed. Nothing while a daemon runs there.
+
+    Raises:
+        ControlError: a file cannot be removed.
+    """
+    if running(state) is not None:
+        return []
+    gone = [name for name in LEFT if files.remove(state / name)]
+    for folder in FOLDERS:
+        held = sorted(path for path in (state / folder).glob("*") if path.is_file())
+        gone += [f"{folder}/{path.name}" for path in held if files.remove(path)]
+        if held or (state / folder).is_dir():
+            (state / folder).rmdir()
+    return [f"removed {', '.join(gone)} from {state}"] if gone else []

@@ -1,0 +1,208 @@
+"""Bring a service of systemd to where it should be, in steps that a second run finds done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenctl.errors import ControlError, ExitCode, QwenctlError
+from qwenctl.service import files, units
+from qwenctl.service.command import Run
+from qwenctl.service.places import NAME, SYSTEM_USER, Places
+
+SHOWN = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "MainPID",
+    "NRestarts",
+    "StatusText",
+    "Result",
+    "ExecMainStatus",
+    "ActiveEnterTimestamp",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """One scope's systemd. ``run`` runs its programs."""
+
+    places: Places
+    run: Run
+
+    def version(self) -> int:
+        """Return the version of the installed systemd.
+
+        Raises:
+            ControlError: there is none.
+        """
+        return units.version(self.run(("systemctl", "--version")).out)
+
+    def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
+        """Make both units be what they should be, enabled and started. Return what was changed.
+
+        Raises:
+            ControlError: systemd refuses, or the service ends at once.
+        """
+        self._check_reachable()
+        changes = self._make_user() if self.places.scope == "system" else []
+        listening = [self._socket] if socket is not None else []
+        wrote_socket = []
+        if self.places.socket is not None:
+            if socket is None:
+                changes += self._drop(self.places.socket)
+            else:
+                wrote_socket = files.write(self.places.socket, socket)
+        wrote_service = files.write(self.places.service, service)
+        if wrote_socket or wrote_service:
+            self._systemctl("daemon-reload")
+        changes += wrote_service + wrote_socket
+        for unit in (self._service, *listening):
+            changes += self._enable(unit)
+        if start:
+            changes += self._bring_up(listening, service=bool(wrote_service), socket=bool(wrote_socket))
+        return changes
+
+    def uninstall(self) -> list[str]:
+        """Stop and remove both units. Return what was changed.
+
+        Raises:
+            ControlError: systemd refuses.
+        """
+        both = [path for path in (self.places.socket, self.places.service) if path is not None]
+        if not any(path.exists() for path in both):
+            return []
+        changes = [change for path in both for change in self._drop(path)]
+        self._systemctl("daemon-reload")
+        self._systemctl("reset-failed", self._service, ok=(0, 1, 5))
+        return changes
+
+    def start(self) -> None:
+        """Start the service, and its socket if it has one; returns when it is ready.
+
+        Raises:
+            ControlError: it ends before it is ready.
+        """
+        self._check_reachable()
+        self._systemctl("reset-failed", self._service, ok=(0, 1, 5))
+        if self.places.socket is not None and self.places.socket.exists():
+            self._start(self._socket)
+        self._start(self._service)
+
+    def stop(self) -> bool:
+        """Stop the socket and the service; return whether there was anything to stop.
+
+        Raises:
+            ControlError: systemd refuses.
+        """
+        self._check_reachable()
+        both = [
+            path.name
+            for path in (self.places.socket, self.places.service)
+            if path is not None and path.exists() and self._active(path.name) != "inactive"
+        ]
+        if both:
+            self._systemctl("stop", *both)
+        return bool(both)
+
+    def restart(self) -> None:
+        """Restart the service; its socket goes on listening.
+
+        Raises:
+            ControlError: it ends before it is ready.
+        """
+        self._check_reachable()
+        self._start(self._service, verb="restart")
+
+    def look(self) -> dict[str, str]:
+        """Return what systemd knows of the service."""
+        shown = self._systemctl("show", "--property", ",".join(SHOWN), self._service)
+        return dict(line.partition("=")[::2] for line in shown.splitlines() if "=" in line)
+
+    # How it is done.
+
+    @property
+    def _service(self) -> str:
+        return f"{NAME}.service"
+
+    @property
+    def _socket(self) -> str:
+        return f"{NAME}.socket"
+
+    def _bring_up(self, listening: list[str], *, service: bool, socket: bool) -> list[str]:
+        changes = []
+        if socket and self._active(self._socket) == "active":
+            self._systemctl("stop", self._service, self._socket)
+        for unit in listening:
+            if self._active(unit) != "active":
+                if self._active(self._service) == "active":
+                    self._systemctl("stop", self._service)  # it holds the port itself
+                self._start(unit)
+                changes.append(f"started {unit}")
+        state = self._active(self._service)
+        if state == "active" and service:
+            self._start(self._service, verb="restart")
+            changes.append(f"restarted {self._service}")
+        elif state != "active":
+            self._systemctl("reset-failed", self._service, ok=(0, 1, 5))
+            self._start(self._service)
+            changes.append(f"started {self._service}")
+        return changes
+
+    def _start(self, unit: str, verb: str = "start") -> None:
+        done = self.run(self._words(verb, unit))
+        if done.code == 0:
+            return
+        seen = self.look()
+        if seen.get("ExecMainStatus") == str(int(ExitCode.USAGE)):
+            error = QwenctlError(f"cannot {verb} {unit}: a setting is wrong", hint=self._journal_hint())
+            error.exit_code = ExitCode.USAGE
+            raise error
+        why = f"{seen.get('Result', 'unknown')}, exit code {seen.get('ExecMainStatus', 'unknown')}"
+        raise ControlError(f"cannot {verb} {unit}: {why}", hint=self._journal_hint())
+
+    def _journal_hint(self) -> str:
+        mine = "--user " if self.places.scope == "user" else ""
+        return f"journalctl {mine}-u {NAME} -n 20 shows what it said"
+
+    def _enable(self, unit: str) -> list[str]:
+        if self.run(self._words("is-enabled", unit)).out == "enabled":
+            return []
+        self._systemctl("enable", unit)
+        return [f"enabled {unit}"]
+
+    def _drop(self, path: Path) -> list[str]:
+        if not path.exists():
+            return []
+        self._systemctl("disable", "--now", path.name)
+        return [f"stopped and disabled {path.name}", *files.remove(path)]
+
+    def _make_user(self) -> list[str]:
+        if self.run(("getent", "passwd", SYSTEM_USER)).code == 0:
+            return []
+        line = f'u {SYSTEM_USER} - "qwenctl" {self.places.state}'
+        done = self.run(("systemd-sysusers", "--inline", line))
+        if done.code != 0:
+            raise ControlError(f"cannot create user {SYSTEM_USER}: {done.err.splitlines()[-1:]}")
+        return [f"created user {SYSTEM_USER}"]
+
+    def _check_reachable(self) -> None:
+        """Say clearly that no systemd runs for this scope, before anything is written."""
+        done = self.run(self._words("show", "--property", "Version"))
+        if done.code != 0:
+            cause = done.err.splitlines()[0].lower() if done.err else f"exit code {done.code}"
+            mine = self.places.scope == "user"
+            hint = "log in as the user (not with su), or set XDG_RUNTIME_DIR" if mine else "is systemd PID 1?"
+            raise ControlError(f"cannot reach systemd ({self.places.scope}): {cause}", hint=hint)
+
+    def _active(self, unit: str) -> str:
+        return self.run(self._words("is-active", unit)).out
+
+    def _words(self, *words: str) -> tuple[str, ...]:
+        return ("systemctl", f"--{self.places.scope}", *words)
+
+    def _systemctl(self, *words: str, ok: tuple[int, ...] = (0,)) -> str:
+        done = self.run(self._words(*words))
+        if done.code not in ok:
+            cause = done.err.splitlines()[-1].lower() if done.err else f"exit code {done.code}"
+            raise ControlError(f"cannot {words[0]} {' '.join(words[1:])}: {cause}")
+        return done.out

@@ -1,0 +1,78 @@
+"""Know a process again by pid, start time and executable, and end a leftover that matches all three.
+
+A pid alone proves nothing: numbers are used again. What does not match is never signalled.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PROC = Path("/proc")
+STARTED_FIELD = 22
+"""Ticks since boot in /proc/PID/stat, counted from 1. Source: proc(5)."""
+GONE_TIMEOUT_S = 30.0
+POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a process is. ``started`` counts from the boot, which it names: clock steps do not matter."""
+
+    pid: int
+    started: str
+    executable: str
+
+
+def identify(pid: int) -> Identity | None:
+    """Return who has this pid now, or None if nobody has or nobody may know."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return Identity(pid, _started(process), process.exe())
+    except (psutil.Error, OSError, IndexError):
+        return None
+
+
+def reap(leftover: Identity, timeout_s: float = GONE_TIMEOUT_S) -> bool:
+    """End ``leftover`` and its group if it still is who it was, and wait. Return whether it was there."""
+    if identify(leftover.pid) != leftover:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgid(leftover.pid) == leftover.pid:
+            os.killpg(leftover.pid, signal.SIGKILL)
+        else:
+            os.kill(leftover.pid, signal.SIGKILL)
+    give_up_at = time.monotonic() + timeout_s
+    while identify(leftover.pid) == leftover and time.monotonic() < give_up_at:
+        time.sleep(POLL_S)
+    return True
+
+
+def listener(host: str, port: int) -> str | None:
+    """Return "pid N (name)" of the process that listens there, or None if that cannot be seen."""
+    any_host = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+    with contextlib.suppress(psutil.Error, OSError):
+        for found in psutil.net_connections("inet"):
+            if found.status != psutil.CONN_LISTEN or found.pid is None:
+                continue
+            address: tuple[object, ...] = tuple(found.laddr)
+            if address[1] == port and (address[0] in (host, *any_host) or host in any_host):
+                return f"pid {found.pid} ({psutil.Process(found.pid).name()})"
+    return None
+
+
+def _started(process: psutil.Process) -> str:
+    if sys.platform != "linux":
+        return repr(
+            process.create_time()
+        )  # kept by the kernel since the start; no step of the clock moves it
+    fields = (PROC / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
+    boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}/{fields[STARTED_FIELD - 3]}"

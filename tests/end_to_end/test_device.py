@@ -1,0 +1,47 @@
+"""A device that is no CPU: an RPC worker on loopback, planned for, used, and compared with the plan."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.home import Home
+from tests.fakes.rpc import worker
+
+
+@pytest.fixture
+def device(server_binary: Path, home: Home) -> Iterator[str]:
+    """An RPC worker that this home's settings name."""
+    if not (server_binary.parent / "ggml-rpc-server").is_file():
+        pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
+    with worker(server_binary.parent) as address:
+        home.environment["QWENCTL_SERVER__RPC"] = f'["{address}"]'
+        yield address
+
+
+def test_the_plan_is_for_the_device_and_the_load_is_compared_with_it(home: Home, device: str) -> None:
+    plan = home.json("plan", "--profile", "demo", "--ctx", "4096")[
+        "data"
+    ]  # a worker has one client at a time
+    home.up("--ctx", "4096")
+    assert plan["devices"] == ["RPC0"]
+    assert device in plan["argv"]
+    memory = home.json("status")["data"]["memory"]
+    assert memory["predicted_bytes"] == plan["memory"]["device_bytes"]
+    assert memory["actual_bytes"] > 0
+    assert abs(memory["error_percent"]) < 5  # 11 MiB in all: a rounded log line is a large part of it
+
+
+def test_a_gpu_that_is_required_must_be_there(home: Home) -> None:
+    ran = home.run("up", "--profile", "demo", QWENCTL_HARDWARE__GPU="required")
+    assert ran.code == 4
+    assert ran.err.startswith("cannot use a GPU: ")
+
+
+def test_a_gpu_that_is_off_is_left_alone(home: Home, device: str) -> None:
+    del device
+    home.environment["QWENCTL_HARDWARE__GPU"] = "off"
+    home.up()
+    plan = home.json("plan")["data"]
+    assert plan["devices"] == []
+    assert plan["argv"][plan["argv"].index("--device") + 1] == "none"

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""A stand-in for llama-server, for faults that the real one cannot be made to show. A real process.
+
+What it does is a JSON object: in the file named like this script with ``.json`` added, read again for every
+request, and in the argument after ``--behave``. Keys (all optional):
+
+    exit        {"code": 1, "say": "text"}     print and end at once
+    oom_above   tokens                         end as if memory ran out where -c is larger
+    ready_after_s                              /health answers 503 until then
+    ignore_term                                SIGTERM is not heard
+    hang        "all" | "but_health"           requests are never answered
+    spin        seconds                        a completion burns CPU for so long; nothing else is answered
+    say_bytes   how much to print at the start
+    grandchild                                 start a process of the same group that outlives this one
+    busy        [slot, ...]                    what /slots shows
+"""
+
+import json
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+HERE = Path(sys.argv[0]).absolute()
+FILE = HERE.with_name(f"{HERE.name}.json")
+STARTED = time.monotonic()
+FOR_EVER_S = 3600
+alone = threading.Lock()
+
+
+def behaviour() -> Mapping[str, object]:
+    """What to do now."""
+    given = json.loads(value("--behave") or "{}")
+    try:
+        return dict(json.loads(FILE.read_text()), **given)
+    except (OSError, ValueError):
+        return dict(given)
+
+
+def value(flag: str) -> str | None:
+    """The argument after ``flag``."""
+    return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv else None
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The four calls that qwenctl makes."""
+
+    def address_string(self) -> str:
+        return "local"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+        del format, args
+
+    def do_GET(self) -> None:
+        self.obey()
+        if self.path == "/health":
+            loading = time.monotonic() - STARTED < float(str(behaviour().get("ready_after_s", 0)))
+            self.answer({"status": "loading" if loading else "ok"}, 503 if loading else 200)
+        elif self.path == "/slots":
+            self.answer(behaviour().get("busy", [{"id": 0, "is_processing": False}]))
+        else:
+            self.answer({"object": "list", "data": []})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.obey()
+        spin_s = float(str(behaviour().get("spin", 0)))
+        with alone:
+            until = time.monotonic() + spin_s
+            while time.monotonic() < until:
+                pass
+        self.answer({"content": "x", "choices": [], "pid": os.getpid()})
+
+    def obey(self) -> None:
+        hang = behaviour().get("hang")
+        if hang == "all" or (hang == "but_health" and self.path != "/health"):
+            time.sleep(FOR_EVER_S)
+        if self.path != "/health" and alone.locked():
+            with alone:
+                pass
+
+    def answer(self, body: object, code: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+class TcpServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+class UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+def main() -> int:
+    """Answer a question about itself, or serve."""
+    if "--help" in sys.argv:
+        print((HERE.with_name("help.txt")).read_text())
+        return 0
+    if "--version" in sys.argv:
+        print("version: 0 (fake)", file=sys.stderr)
+        return 0
+    if "--list-devices" in sys.argv:
+        print("Available devices:\n  (none)")
+        return 0
+    return serve(behaviour())
+
+
+def serve(wanted: Mapping[str, object]) -> int:
+    """Serve until a signal comes."""
+    ends = wanted.get("exit")
+    if isinstance(ends, dict):
+        print(ends.get("say", ""), flush=True)
+        return int(ends["code"])
+    if "oom_above" in wanted and int(value("-c") or 0) > int(str(wanted["oom_above"])):
+        print("ggml_aligned_malloc: insufficient memory (attempted to allocate 263.02 MB)", flush=True)
+        return 1
+    left = int(str(wanted.get("say_bytes", 0)))
+    line = b"x" * 99 + b"\n"
+    while left > 0:
+        left -= os.write(1, line * 500)
+    if wanted.get("grandchild"):
+        subprocess.Popen(["/bin/sleep", str(FOR_EVER_S)])
+    ignore = wanted.get("ignore_term")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if ignore else lambda *_: os._exit(0))
+    host, port = value("--host") or "127.0.0.1", value("--port")
+    server = TcpServer((host, int(port)), Handler) if port else UnixServer(host, Handler)
+    print("listening", flush=True)
+    server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What needs a disk slower than any here."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from qwenctl.errors import FetchError
+from qwenctl.fetch.disk import PartialFile
+from qwenctl.fetch.journal import Journal
+from qwenctl.fetch.link import Links, connect
+from qwenctl.fetch.request import RemoteFile
+from qwenctl.fetch.transfer import Transfer
+from tests.fakes.desk import Desk
+from tests.fakes.hub import COMMIT, REPO, Fault
+
+MIB = 2**20
+
+
+class SlowDisk(PartialFile):
+    """Its first sync lasts until a second one begins."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(path, size)
+        self.first = threading.Event()
+        self.second = threading.Event()
+
+    def sync(self) -> None:
+        if not self.first.is_set():
+            self.first.set()
+            self.second.wait(3)
+        else:
+            self.second.set()
+        super().sync()
+
+
+def test_a_range_that_was_being_synced_when_another_connection_failed_is_kept(
+    desk: Desk, model: bytes, tmp_path: Path
+) -> None:
+    disk = SlowDisk(tmp_path / "partial", len(model))
+
+    refused = Fault(status=418, after=disk.first)
+    desk.fake.faults = lambda asked: refused if asked.kind == "bytes" and asked.number == 1 else None
+    file = RemoteFile("m.gguf", len(model), desk.fake.sha256("m.gguf"))
+    journal = Journal(tmp_path / "journal", file, MIB)
+    journal.open()
+
+    async def move() -> None:
+        world = desk.world()
+        async with connect(world.patience, 2) as client:
+            links = Links(client, desk.hub(), REPO, COMMIT, file)
+            await Transfer(
+                client, links, file, disk, journal, 2, world=world, on_bytes=lambda _done, _hashing: None
+            ).run()
+
+    with pytest.raises(FetchError, match="418"):
+        asyncio.run(move())
+    journal.close()
+    disk.close()
+    assert journal.done == {0}

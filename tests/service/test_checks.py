@@ -1,0 +1,81 @@
+"""What the doctor says of what was found."""
+
+import pytest
+
+from qwenctl.service import checks
+from qwenctl.service.checks import Node
+
+RENDER = Node("/dev/dri/renderD128", 0o20660, 0, 105)
+NAMES = {105: "render"}
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "mode", "may"),
+    [
+        (0, frozenset[int](), 0o600, True),
+        (1000, frozenset({105}), 0o660, True),
+        (1000, frozenset({44}), 0o660, False),
+        (1000, frozenset({105}), 0o606, False),
+        (1000, frozenset[int](), 0o666, True),
+    ],
+)
+def test_one_class_of_rights_decides(uid: int, groups: frozenset[int], mode: int, may: bool) -> None:  # noqa: FBT001
+    assert checks.may_use(Node("/dev/x", mode, 0, 105), uid, groups) is may
+
+
+def test_a_gpu_that_the_user_may_not_use_is_a_problem_with_its_group() -> None:
+    found = checks.visible((RENDER,), "ada", 1000, frozenset({1000}), NAMES)
+    assert found.verdict == "problem"
+    assert found.fix is not None
+    assert "usermod -aG render ada" in found.fix
+    assert checks.visible((RENDER,), "ada", 1000, frozenset({105}), NAMES).verdict == "ok"
+    assert checks.visible((), "ada", 1000, frozenset(), NAMES).verdict == "ok"
+
+
+def test_a_binary_that_sees_none_of_the_gpus_is_a_problem() -> None:
+    found = checks.backend("/usr/bin/llama-server", (), ("cuda NVIDIA RTX 4090",))
+    assert found.verdict == "problem"
+    assert "cuda NVIDIA RTX 4090" in found.finding
+    assert found.fix == "install a llama-server built for cuda and set [server] binary"
+    assert checks.backend("/x", ("CUDA0 (RTX 4090)",), ("cuda NVIDIA RTX 4090",)).verdict == "ok"
+    assert checks.backend("/x", (), ()).verdict == "ok"
+
+
+def test_a_disk_must_hold_what_is_missing_and_a_margin() -> None:
+    assert checks.disk("/", 10**9, 10**9).verdict == "problem"
+    assert checks.disk("/", 2 * 10**9, 10**9).verdict == "ok"
+    assert checks.disk("/", 0, 0).verdict == "ok"
+
+
+def test_folders_are_ours_and_the_state_is_private() -> None:
+    assert checks.owned("state", None, "/x", 1, private=True).verdict == "ok"
+    assert checks.owned("state", Node("/x", 0o40700, 1, 1), "/x", 1, private=True).verdict == "ok"
+    assert checks.owned("state", Node("/x", 0o40755, 1, 1), "/x", 1, private=True).fix == "chmod 700 /x"
+    assert checks.owned("cache", Node("/x", 0o40755, 1, 1), "/x", 1, private=False).verdict == "ok"
+    assert checks.owned("cache", Node("/x", 0o40755, 0, 0), "/x", 1, private=False).verdict == "problem"
+
+
+def test_limits_matter_where_they_are_met() -> None:
+    assert checks.files_limit(256).verdict == "problem"
+    assert checks.files_limit(-1).verdict == "ok"
+    assert checks.memlock(65536, wanted=True).verdict == "problem"
+    assert checks.memlock(65536, wanted=False).verdict == "ok"
+    assert checks.memlock(-1, wanted=True).verdict == "ok"
+    assert checks.swap(0, 0).verdict == "ok"
+    assert checks.swap(8 * 10**9, 80).verdict == "note"
+
+
+def test_a_plan_that_fits_with_a_fix_only_names_it() -> None:
+    fix = "sudo sysctl iogpu.wired_limit_mb=28000"
+    assert checks.fits("x", "tight", fix).fix == fix
+    assert checks.fits("x", "tight", fix).verdict == "problem"
+    assert checks.fits("x", "fits", None).verdict == "ok"
+
+
+def test_the_past_is_a_problem_while_it_lasts() -> None:
+    ending = {"summary": "memory ran out", "hint": "choose a smaller quant"}
+    status = {"phase": "ready", "restarts": {"total": 2}, "last_ending": ending}
+    assert checks.endings(status).verdict == "note"
+    assert checks.endings(status | {"phase": "backoff"}).fix == "choose a smaller quant"
+    assert checks.endings(status | {"last_ending": None}).verdict == "ok"
+    assert checks.endings(None).verdict == "ok"

@@ -1,0 +1,201 @@
+"""Real processes: how they end, what they print, whom they leave behind."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.supervise.child import ChildProcess, clean_environment, spawn
+from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.logfile import LogFile, Tail, Throttle
+from qwenctl.supervise.oomkills import oom_kills
+from tests.fakes.home import until
+
+FAKE = Path(__file__).parents[1] / "fakes" / "llama_server.py"
+
+
+def shell(script: str) -> LaunchSpec:
+    return LaunchSpec(("/bin/sh", "-c", script), Address("127.0.0.1", 1))
+
+
+def run(spec: LaunchSpec, output: list[bytes] | None = None) -> Ending:
+    async def go() -> Ending:
+        return await spawn(spec, (output if output is not None else []).append).wait()
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("exit 3", "unknown"),
+        ("kill -KILL $$", "killed"),
+        ("kill -TERM $$", "killed"),
+        ("kill -SEGV $$", "crashed"),
+        ("echo 'error: invalid argument: --x' >&2; exit 1", "bad_flag"),
+    ],
+)
+def test_an_ending_is_told_from_code_signal_and_log(script: str, cause: str) -> None:
+    assert run(shell(script)).cause == cause
+
+
+def test_the_last_hundred_lines_come_with_the_ending() -> None:
+    ending = run(shell("for n in $(seq 500); do echo line $n; done; printf 'no newline'; exit 3"))
+    assert len(ending.log_tail) == 100
+    assert ending.log_tail[-2:] == ("line 500", "no newline")
+
+
+def test_stragglers_of_the_group_are_ended_with_it() -> None:
+    output: list[bytes] = []
+    run(shell("sleep 1000 & echo $!; exit 3"), output)
+    straggler = int(b"".join(output))
+    until(lambda: not psutil.pid_exists(straggler), within=5)
+
+
+def test_a_process_that_left_the_group_does_not_hold_up_the_end() -> None:
+    output: list[bytes] = []
+    assert run(shell("setsid sleep 30 & echo $!; sleep 0.1; exit 3"), output).cause == "unknown"
+    psutil.Process(int(b"".join(output))).kill()
+
+
+def test_a_closed_output_is_no_end() -> None:
+    assert run(shell("exec >/dev/null 2>&1; sleep 0.1; exit 4")).summary == "exited with code 4"
+
+
+def test_nothing_is_signalled_once_it_was_waited_for() -> None:
+    async def go() -> None:
+        child = spawn(shell("exit 3"), lambda _: None)
+        await child.wait()
+        child.signal(signal.SIGKILL)
+
+    asyncio.run(go())
+
+
+def test_the_child_of_a_killed_parent_dies() -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux has the parent-death signal")
+    script = (
+        "import asyncio, sys, time\n"
+        "from tests.supervise.test_child import shell\n"
+        "from qwenctl.supervise.child import spawn\n"
+        "async def go():\n"
+        "    print(spawn(shell('sleep 1000'), lambda _: None).pid, flush=True)\n"
+        "    await asyncio.sleep(1000)\n"
+        "asyncio.run(go())\n"
+    )
+
+    async def go() -> int:
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, cwd=FAKE.parents[2]
+        )
+        assert parent.stdout is not None
+        pid = int(await parent.stdout.readline())
+        parent.kill()
+        await parent.wait()
+        return pid
+
+    child = asyncio.run(go())
+    until(lambda: not psutil.pid_exists(child), within=5)
+
+
+def test_a_log_storm_neither_blocks_the_child_nor_fills_the_disk(tmp_path: Path) -> None:
+    """200 MB as fast as they come; what is kept is bounded and says what was left out."""
+    log = LogFile(tmp_path / "server.log", max_bytes=1_000_000, keep=5)
+    throttle = Throttle(log.write, bytes_per_s=1e6, burst_bytes=2e6)
+    storm = "for n in range(2000): os.write(1, b'x' * 99_999 + b'\\n')"
+    script = f"import os\n{storm}\nos.write(1, b'the end\\n')\nos._exit(3)"
+    spec = LaunchSpec((sys.executable, "-c", script), Address("127.0.0.1", 1))
+
+    async def go() -> Ending:
+        return await asyncio.wait_for(spawn(spec, throttle).wait(), timeout=60)
+
+    ending = asyncio.run(go())
+    assert ending.log_tail[-1] == "the end"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 6_500_000
+
+
+def test_what_was_left_out_is_counted() -> None:
+    written: list[bytes] = []
+    now = 0.0
+    throttle = Throttle(written.append, bytes_per_s=10, burst_bytes=10, clock=lambda: now)
+    for data in (b"12345678", b"too much", b"too much"):
+        throttle(data)
+    now = 1.0
+    throttle(b"again")
+    assert written == [b"12345678", b"\n[qwenctl: 16 bytes left out here]\n", b"again"]
+
+
+def test_a_full_disk_is_an_error_to_show_and_nothing_else(tmp_path: Path) -> None:
+    log = LogFile(Path("/dev/full"))
+    log.write(b"x")
+    assert log.error == "cannot write /dev/full: no space left on device"
+    gone = LogFile(tmp_path / "gone" / "server.log")
+    gone.write(b"x")
+    assert gone.error is not None
+    (tmp_path / "gone").mkdir()
+    gone.write(b"x")
+    assert gone.error is None
+
+
+def test_old_parts_of_a_log_are_kept_up_to_five(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "s.log", max_bytes=10, keep=5)
+    for number in range(10):
+        log.write(b"%d" % number * 10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "s.log",
+        *(f"s.log.{n}" for n in range(1, 6)),
+    ]
+    assert (tmp_path / "s.log.1").read_bytes() == b"8" * 10
+
+
+def test_a_tail_takes_lines_in_pieces() -> None:
+    tail = Tail()
+    for piece in (b"one\ntw", b"o\nthr", b"ee"):
+        tail.feed(piece)
+    assert tail.lines() == ("one", "two", "three")
+    assert Tail().lines() == ()
+
+
+def test_the_environment_is_cleaned_of_what_would_change_the_server_unseen() -> None:
+    given = {
+        "PATH": "/bin",
+        "LLAMA_API_KEY": "x",
+        "LLAMA_ARG_CTX_SIZE": "1",
+        "QWENCTL_PROFILE": "demo",
+        "HF_TOKEN": "t",
+    }
+    assert clean_environment(given) == {"PATH": "/bin", "GGML_NO_BACKTRACE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("membership", "file", "text"),
+    [
+        ("0::/user/q", "cg/user/q/memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
+        (
+            "4:memory:/a\n0::/",
+            "cg/memory/a/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        ),
+        ("0::/", "proc/vmstat", "pgfault 12\noom_kill 2\n"),
+    ],
+)
+def test_kernel_kills_are_counted_where_the_kernel_counts_them(
+    tmp_path: Path, membership: str, file: str, text: str
+) -> None:
+    assert oom_kills(tmp_path / "proc", tmp_path / "cg") == 0
+    for path, content in ((tmp_path / "proc/self/cgroup", membership), (tmp_path / file, text)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert oom_kills(tmp_path / "proc", tmp_path / "cg") == 2
+
+
+def test_the_binary_that_is_not_there_is_an_os_error() -> None:
+    async def go() -> ChildProcess:
+        return spawn(LaunchSpec(("/nonexistent/llama-server",), Address("127.0.0.1", 1)), lambda _: None)
+
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(go())

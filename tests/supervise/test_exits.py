@@ -1,0 +1,93 @@
+"""Each way to end, told from what the real server printed (samples/), and from signals."""
+
+from pathlib import Path
+
+import pytest
+
+from qwenctl.supervise.exits import classify
+
+SAMPLES = Path(__file__).parent / "samples"
+EXPECTED = {
+    "address_not_ours": ("port_taken", False),
+    "bad_flag": ("bad_flag", True),
+    "bad_value": ("bad_flag", True),
+    "bad_value_of_flash_attn": ("bad_flag", True),
+    "cuda_launch_failure": ("gpu_lost", False),
+    "cuda_out_of_memory": ("device_out_of_memory", False),
+    "cuda_out_of_memory_for_compute": ("device_out_of_memory", False),
+    "host_memory_at_load": ("host_out_of_memory", False),
+    "host_memory_for_context": ("host_out_of_memory", False),
+    "kernel_out_of_memory": ("killed", False),  # the log cannot tell; the kernel's counter can
+    "library_missing": ("library_missing", True),
+    "macos_library_missing": ("library_missing", True),
+    "missing_value": ("bad_flag", True),
+    "model_missing": ("model_missing", True),
+    "model_no_gguf": ("model_corrupt", True),
+    "model_truncated": ("model_corrupt", True),
+    "model_truncated_header": ("model_corrupt", True),
+    "model_unknown_architecture": ("model_unknown", True),
+    "port_taken": ("port_taken", False),
+    "rpc_device_lost": ("gpu_lost", False),
+    "rpc_device_missing": ("gpu_lost", False),
+    "sigabrt": ("crashed", False),
+    "sigint": ("killed", False),
+    "sigkill": ("killed", False),
+    "sigsegv": ("crashed", False),
+    "sigterm": ("killed", False),
+    "socket_folder_missing": ("port_taken", False),
+    "socket_taken": ("port_taken", False),
+    "vulkan_device_lost": ("gpu_lost", False),
+    "vulkan_out_of_memory": ("device_out_of_memory", False),
+}
+
+
+def read(name: str) -> tuple[int, tuple[str, ...]]:
+    said, code, *lines = (SAMPLES / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    assert said.startswith(("# captured: ", "# written after "))
+    return int(code.removeprefix("# exit: ")), tuple(lines)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_the_server_printed_gives_the_cause_away(name: str) -> None:
+    code, tail = read(name)
+    ending = classify(code, tail)
+    assert (ending.cause, ending.permanent) == EXPECTED[name]
+    assert ending.log_tail == tail
+    assert ending.cause in ("killed", "crashed") or ending.hint
+
+
+def test_every_sample_is_expected_to_mean_something() -> None:
+    assert {path.stem for path in SAMPLES.glob("*.txt")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("bad_flag", "it does not know a flag: --no-such-flag"),
+        ("bad_value", "it does not accept a flag's value: -c"),
+        ("library_missing", "a library is missing: libllama-server-impl.so"),
+        ("model_missing", "the model file cannot be opened: /nonexistent/x.gguf"),
+        ("port_taken", "its address is taken or not allowed: 127.0.0.1, port: 18112"),
+        ("cuda_out_of_memory", "device memory ran out: cudaMalloc failed: out of memory"),
+        ("sigsegv", "crashed (SIGSEGV)"),
+        ("sigterm", "ended from outside (SIGTERM or SIGINT)"),
+    ],
+)
+def test_the_summary_names_what_is_wrong(name: str, summary: str) -> None:
+    assert classify(*read(name)).summary == summary
+
+
+def test_a_kernel_kill_is_want_of_memory() -> None:
+    code, tail = read("kernel_out_of_memory")
+    assert classify(code, tail, oom_killed=True).cause == "host_out_of_memory"
+
+
+def test_a_signal_from_outside_says_more_than_an_old_line_in_the_log() -> None:
+    _, tail = read("cuda_out_of_memory")
+    assert classify(-9, tail).cause == "killed"
+    assert classify(0, tail).cause == "killed"
+
+
+def test_a_silent_exit_is_unknown_and_is_tried_again() -> None:
+    ending = classify(3, ())
+    assert (ending.cause, ending.summary, ending.permanent) == ("unknown", "exited with code 3", False)

@@ -1,0 +1,147 @@
+"""Every step that can be reached keeps the promises of the lifecycle."""
+
+from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
+from qwenctl.supervise.exits import Ending
+from tests.supervise.exploring import Step, Walk
+
+PHASES = {
+    st.Down,
+    st.Idle,
+    st.Starting,
+    st.Ready,
+    st.Draining,
+    st.Stopping,
+    st.Backoff,
+    st.Failed,
+}
+EVENTS = {
+    st.Want,
+    st.Restart,
+    st.Exited,
+    st.Probed,
+    st.Faulty,
+    st.Drained,
+    st.Sleep,
+    st.Wake,
+    st.Lost,
+    st.Tick,
+}
+
+
+def test_every_reachable_step_keeps_the_promises() -> None:
+    walk, cells = Walk(), set()
+    for step in walk:
+        cells.add((type(step.state.phase), type(step.event)))
+        gone = _gone(step)
+        _one_child_at_a_time(step, gone)
+        _nothing_stale_counts(step)
+        _signals_reach_only_the_living(step)
+        _waits_are_kept(step)
+        _rest_means_that_nothing_is_wanted(step)
+        _only_a_token_makes_a_configuration_good(step)
+        _a_healthy_server_is_left_alone(step)
+        _something_always_comes_next(step)
+    assert walk.done
+    assert cells == {(phase, event) for phase in PHASES for event in EVENTS}
+
+
+def _gone(step: Step) -> bool:
+    child = lc.live(step.state)
+    return isinstance(step.event, st.Exited) and child is not None and child.number == step.event.number
+
+
+def _one_child_at_a_time(step: Step, gone: bool) -> None:  # noqa: FBT001 - a fact of the step
+    spawns = [action for action in step.actions if isinstance(action, st.Spawn)]
+    before, after = lc.live(step.state), lc.live(step.after)
+    if spawns:
+        assert len(spawns) == 1, step
+        assert before is None or gone, step
+        assert spawns[0].child == after, step
+        assert spawns[0].child.spec == lc.aim(step.after), step
+        assert spawns[0].child.number == step.state.spawned + 1, step
+    elif before is not None and not gone:
+        assert after == before, step  # never forgotten while it may run
+    else:
+        assert after is None, step
+
+
+def _nothing_stale_counts(step: Step) -> None:
+    child = lc.live(step.state)
+    match step.event:
+        case (
+            st.Exited(number=number)
+            | st.Probed(number=number)
+            | st.Faulty(number=number)
+            | st.Drained(number)
+        ):
+            if child is None or child.number != number:
+                assert (step.after, step.actions) == (step.state, ()), step
+        case _:
+            pass
+
+
+def _signals_reach_only_the_living(step: Step) -> None:
+    child = lc.live(step.state)
+    for action in step.actions:
+        match action:
+            case st.Terminate(number) | st.Kill(number) | st.Drain(number):
+                assert child is not None, step
+                assert child.number == number, step
+            case st.Probe(asked):
+                assert asked == child, step
+            case _:
+                pass
+
+
+def _waits_are_kept(step: Step) -> None:
+    if isinstance(step.state.phase, st.Backoff) and step.now < step.state.phase.until:
+        again = lc.aim(step.state) == lc.aim(step.after) and step.state.rejected == step.after.rejected
+        if any(isinstance(action, st.Spawn) for action in step.actions) and again:
+            assert isinstance(step.event, st.Restart), step
+    if isinstance(step.state.phase, st.Failed) and isinstance(step.event, st.Tick):
+        assert step.after == step.state, step
+
+
+def _rest_means_that_nothing_is_wanted(step: Step) -> None:
+    if isinstance(step.after.phase, st.Down):
+        assert step.after.want is None, step
+    if isinstance(step.after.phase, st.Idle):
+        assert step.after.asleep, step
+        assert step.after.want is not None, step
+    if isinstance(step.after.phase, st.Ready):
+        assert lc.aim(step.after) == step.after.phase.child.spec, step
+
+
+def _only_a_token_makes_a_configuration_good(step: Step) -> None:
+    if step.after.good != step.state.good and step.after.good is not None:
+        assert isinstance(step.event, st.Probed), step
+        assert step.event.ok, step
+    rejected = step.after.rejected
+    if rejected is not None:
+        assert step.after.good is not None, step
+        assert rejected.spec not in (step.after.good, None), step
+        assert rejected.spec == step.after.want, step
+        if step.state.rejected is None:
+            assert isinstance(step.event, st.Exited), step
+            assert isinstance(step.state.phase, st.Starting | st.Stopping), step
+
+
+def _a_healthy_server_is_left_alone(step: Step) -> None:
+    if not isinstance(step.state.phase, st.Ready) or isinstance(step.after.phase, st.Ready):
+        return
+    match step.event:
+        case st.Want(spec):
+            assert spec != step.state.phase.child.spec, step
+        case st.Restart() | st.Exited() | st.Faulty() | st.Sleep():
+            pass
+        case _:
+            raise AssertionError(step)
+
+
+def _something_always_comes_next(step: Step) -> None:
+    """No phase that is on its way somewhere may wait for ever."""
+    on_its_way = isinstance(step.after.phase, st.Starting | st.Draining | st.Stopping | st.Backoff)
+    assert (lc.deadline(step.after) is not None) == on_its_way, step
+    if isinstance(step.after.phase, st.Failed):
+        assert isinstance(step.after.last, Ending), step

@@ -1,0 +1,72 @@
+"""A process is known again by all three marks or not at all."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwenctl.supervise.identity import identify, listener, reap
+from tests.fakes.home import until
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_leftover_that_matches_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
+    until(lambda: (who := identify(sleeper.pid)) is not None and who.executable.endswith("sleep"), within=5)
+    leftover = identify(sleeper.pid)
+    assert leftover is not None
+    assert identify(sleeper.pid) == leftover
+    assert reap(leftover, timeout_s=5)
+    assert sleeper.wait(timeout=5) == -9
+    assert not reap(leftover)
+
+
+@pytest.mark.parametrize("other", [{"started": "0/1"}, {"executable": "/usr/bin/llama-server"}])
+def test_a_stranger_with_the_same_number_is_never_signalled(
+    sleeper: subprocess.Popen[bytes], other: dict[str, str]
+) -> None:
+    mine = identify(sleeper.pid)
+    assert mine is not None
+    assert not reap(replace(mine, **other))  # type: ignore[arg-type]
+    assert sleeper.poll() is None
+
+
+def test_nobody_is_nobody() -> None:
+    process = subprocess.Popen(["/bin/true"])
+    process.wait()
+    assert identify(process.pid) is None
+
+
+def test_a_replaced_executable_is_still_the_same_process(tmp_path: Path) -> None:
+    binary = tmp_path / "sleep"
+    binary.write_bytes(Path("/bin/sleep").read_bytes())
+    binary.chmod(0o755)
+    process = subprocess.Popen([binary, "1000"])
+    try:
+        before = identify(process.pid)
+        binary.unlink()
+        assert before is not None
+        assert identify(process.pid) == before
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_listens_on_a_port_is_named() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        found = listener("127.0.0.1", listening.getsockname()[1])
+        assert found is not None
+        assert found.startswith(f"pid {os.getpid()} (")
+    assert listener("127.0.0.1", 1) is None

@@ -1,0 +1,279 @@
+"""One promise each, told with explicit times (seconds)."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
+from qwenctl.supervise.exits import Ending
+
+
+def spec(name: str) -> LaunchSpec:
+    return LaunchSpec((name,), Address("127.0.0.1", 8080), ready_timeout_s=600, stop_timeout_s=20)
+
+
+GOOD, NEW = spec("good"), spec("new")
+CRASH = Ending("crashed", "crashed (SIGSEGV)")
+BAD = Ending("bad_flag", "it does not know a flag: --x", permanent=True)
+KILL = Ending("killed", "killed from outside (SIGKILL)")
+OOM = Ending("device_out_of_memory", "device memory ran out")
+BUSY = Ending("memory_busy", "others hold the memory")
+WEDGE = Ending("wedged", "no progress for 120 s")
+POLICY = st.Policy()
+Story = Iterable[tuple[float, st.Event]]
+
+
+def tell(
+    story: Story, state: st.State | None = None, policy: st.Policy = POLICY
+) -> tuple[st.State, list[st.Action]]:
+    state = state or st.State()
+    done: list[st.Action] = []
+    for now, event in story:
+        state, actions = lc.step(state, event, now, policy)
+        done += actions
+    return state, done
+
+
+def serving(policy: st.Policy = POLICY) -> st.State:
+    """``GOOD`` is ready since second 1, as child 1."""
+    return tell([(0, st.Want(GOOD)), (1, st.Probed(1, True))], policy=policy)[0]
+
+
+def test_a_server_is_ready_when_it_has_generated_a_token() -> None:
+    state, done = tell([(0, st.Want(GOOD)), (0.02, st.Tick()), (0.1, st.Probed(1, True))])
+    assert state.phase == st.Ready(st.Child(1, GOOD), 0.1)
+    assert done == [st.Spawn(st.Child(1, GOOD)), st.Probe(st.Child(1, GOOD))]
+
+
+def test_a_load_may_be_silent_as_long_as_the_ready_timeout() -> None:
+    state, _ = tell([(0, st.Want(GOOD)), (100, st.Probed(1, False)), (599, st.Tick())])
+    assert isinstance(state.phase, st.Starting)
+    state, done = tell([(600, st.Tick()), (601, st.Exited(1, KILL))], state)
+    assert done == [st.Terminate(1)]
+    assert state.phase == st.Backoff(GOOD, 602)
+    assert state.last == Ending("not_ready", "generated no token within 600 s")
+
+
+def test_a_crash_after_ready_is_answered_at_once() -> None:
+    state, done = tell([(50, st.Exited(1, CRASH))], serving())
+    assert done == [st.Spawn(st.Child(2, GOOD))]
+    assert state.endings == (("crashed", 1),)
+
+
+def test_the_sixth_crash_within_a_minute_waits_and_then_waits_longer() -> None:
+    state, waits = serving(), []
+    for number in range(1, 9):
+        now = float(number)
+        state, done = tell([(now, st.Exited(number, CRASH))], state)
+        if isinstance(state.phase, st.Backoff):
+            waits.append(state.phase.until - now)
+            state, done = tell([(state.phase.until, st.Tick())], state)
+        assert done == [st.Spawn(st.Child(number + 1, GOOD))]
+        state, _ = tell([(now, st.Probed(number + 1, True))], state)
+    assert waits == [1, 2, 4]
+
+
+def test_a_minute_of_good_service_is_forgiven() -> None:
+    state = replace(serving(), failures=7)
+    state, _ = tell([(61, st.Exited(1, CRASH))], state)
+    assert state.failures == 0
+
+
+def test_a_server_that_never_gets_ready_is_tried_for_ever_a_minute_apart() -> None:
+    state, now = tell([(0, st.Want(GOOD))])[0], 0.0
+    waits = []
+    for number in range(1, 12):
+        state, _ = tell([(now, st.Exited(number, CRASH))], state)
+        assert isinstance(state.phase, st.Backoff)
+        waits.append(state.phase.until - now)
+        now = state.phase.until
+        state, _ = tell([(now, st.Tick())], state)
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
+
+
+def test_a_permanent_fault_parks_at_once_until_someone_asks() -> None:
+    state, done = tell([(0, st.Want(GOOD)), (1, st.Exited(1, BAD)), (9999, st.Tick()), (9999, st.Want(GOOD))])
+    assert state.phase == st.Failed(GOOD)
+    assert done == [st.Spawn(st.Child(1, GOOD))]
+    state, done = tell([(10000, st.Restart())], state)
+    assert done == [st.Spawn(st.Child(2, GOOD))]
+
+
+def test_kills_from_outside_are_counted_but_never_back_off() -> None:
+    state = serving()
+    for number in range(1, 50):
+        state, done = tell([(2, st.Exited(number, KILL)), (2, st.Probed(number + 1, True))], state)
+        assert done == [st.Spawn(st.Child(number + 1, GOOD))]
+    assert dict(state.endings) == {"killed": 49}
+    assert state.failures == 0
+
+
+def test_kills_of_a_starting_child_never_make_the_wait_longer() -> None:
+    state = tell([(0, st.Want(GOOD))])[0]
+    waits = set()
+    for number in range(1, 20):
+        state, _ = tell([(1, st.Exited(number, KILL))], state)
+        if isinstance(state.phase, st.Backoff):
+            waits.add(state.phase.until - 1)
+            state, _ = tell([(state.phase.until, st.Tick())], state)
+    assert waits == {1.0}
+
+
+def test_a_new_configuration_that_dies_before_its_token_brings_the_last_good_one_back() -> None:
+    state, done = tell(
+        [(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, CRASH)), (13, st.Probed(3, True))],
+        serving(),
+    )
+    assert done == [st.Terminate(1), st.Spawn(st.Child(2, NEW)), st.Spawn(st.Child(3, GOOD))]
+    assert state.phase == st.Ready(st.Child(3, GOOD), 13)
+    assert state.rejected == st.Rejection(NEW, CRASH, 12)
+    assert state.want == NEW
+
+
+@pytest.mark.parametrize("ending", [CRASH, BAD, OOM], ids=lambda ending: ending.cause)
+def test_every_kind_of_failure_rolls_back(ending: Ending) -> None:
+    state, done = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, ending))], serving())
+    assert done[-1] == st.Spawn(st.Child(3, GOOD))
+    assert lc.aim(state) == GOOD
+
+
+def test_a_new_configuration_that_generates_nothing_in_time_rolls_back() -> None:
+    story: Story = [
+        (10, st.Want(NEW)),
+        (11, st.Exited(1, KILL)),
+        (611, st.Tick()),
+        (631, st.Tick()),
+        (632, st.Exited(2, KILL)),
+    ]
+    state, done = tell(story, serving())
+    assert done == [
+        st.Terminate(1),
+        st.Spawn(st.Child(2, NEW)),
+        st.Terminate(2),
+        st.Kill(2),
+        st.Spawn(st.Child(3, GOOD)),
+    ]
+    assert state.rejected is not None
+    assert state.rejected.why.cause == "not_ready"
+
+
+def test_a_rejected_configuration_stays_rejected_through_crashes_of_the_good_one() -> None:
+    state, _ = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, BAD))], serving())
+    state, done = tell([(13, st.Probed(3, True)), (14, st.Exited(3, CRASH)), (15, st.Restart())], state)
+    assert done == [st.Spawn(st.Child(4, GOOD)), st.Terminate(4)]
+
+
+def test_a_rejected_configuration_is_tried_again_when_it_is_asked_for_again() -> None:
+    state, _ = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, BAD))], serving())
+    state, done = tell([(13, st.Probed(3, True)), (20, st.Want(NEW)), (21, st.Exited(3, KILL))], state)
+    assert done == [st.Terminate(3), st.Spawn(st.Child(4, NEW))]
+    assert state.rejected is None
+
+
+def test_a_kill_from_outside_does_not_count_against_a_new_configuration() -> None:
+    state, done = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, KILL))], serving())
+    assert done[-1] == st.Spawn(st.Child(3, NEW))
+    state, _ = tell([(13, st.Probed(3, True))], state)
+    assert state.good == NEW
+
+
+def test_a_configuration_with_no_good_one_before_it_is_simply_tried_again() -> None:
+    state, _ = tell([(0, st.Want(NEW)), (1, st.Exited(1, CRASH))])
+    assert state.phase == st.Backoff(NEW, 2)
+    assert state.rejected is None
+
+
+def test_equal_wishes_change_nothing_but_the_timeouts() -> None:
+    state, done = tell([(5, st.Want(replace(GOOD, stop_timeout_s=3)))], serving())
+    assert done == []
+    _, done = tell([(6, st.Restart()), (9, st.Tick())], state)
+    assert done == [st.Terminate(1), st.Kill(1)]
+
+
+def test_answers_in_flight_are_given_time_before_a_wanted_stop() -> None:
+    policy = replace(POLICY, drain_timeout_s=30)
+    state, done = tell([(10, st.Restart()), (15, st.Drained(1))], serving(policy), policy)
+    assert done == [st.Drain(1), st.Terminate(1)]
+    state, done = tell([(10, st.Restart()), (40, st.Tick())], serving(policy), policy)
+    assert done == [st.Drain(1), st.Terminate(1)]
+    assert isinstance(state.phase, st.Stopping)
+
+
+def test_a_wedged_server_is_killed_and_started_again_at_once() -> None:
+    state, done = tell([(10, st.Faulty(1, WEDGE)), (10.1, st.Exited(1, KILL))], serving())
+    assert done == [st.Kill(1), st.Spawn(st.Child(2, GOOD))]
+    assert state.last == WEDGE
+
+
+def test_a_child_that_ignores_everything_is_killed_again_and_again() -> None:
+    _, done = tell([(10, st.Restart()), (30, st.Tick()), (50, st.Tick())], serving())
+    assert done == [st.Terminate(1), st.Kill(1), st.Kill(1)]
+
+
+def test_out_of_memory_asks_for_a_smaller_plan_and_waits_in_case_there_is_none() -> None:
+    state, done = tell([(0, st.Want(GOOD)), (1, st.Exited(1, OOM))])
+    assert done[-1] == st.Degrade(GOOD, OOM)
+    assert state.phase == st.Backoff(GOOD, 2)
+    _, done = tell([(1.2, st.Want(NEW))], state)
+    assert done == [st.Spawn(st.Child(2, NEW))]
+
+
+def test_a_configuration_that_ran_out_of_memory_is_good_no_longer() -> None:
+    state, _ = tell([(100, st.Exited(1, OOM)), (100.2, st.Want(NEW)), (101, st.Exited(2, CRASH))], serving())
+    assert state.rejected is None
+    assert state.phase == st.Backoff(NEW, 102)
+
+
+def test_out_of_memory_can_be_told_to_stop() -> None:
+    policy = replace(POLICY, on_oom="stop")
+    state, done = tell([(0, st.Want(GOOD)), (1, st.Exited(1, OOM))], policy=policy)
+    assert state.phase == st.Failed(GOOD)
+    assert len(done) == 1
+
+
+def test_memory_that_others_hold_is_waited_for_and_then_something_smaller_is_planned() -> None:
+    state, asked = tell([(0, st.Want(GOOD))])[0], []
+    now = 0.0
+    for number in range(1, 40):
+        state, done = tell([(now, st.Exited(number, BUSY))], state)
+        asked += [(now, action) for action in done if isinstance(action, st.Degrade)]
+        if asked:
+            break
+        assert isinstance(state.phase, st.Backoff)
+        now = state.phase.until
+        state, _ = tell([(now, st.Tick())], state)
+    assert asked == [(60.0, st.Degrade(GOOD, BUSY))]
+    assert state.endings == ()
+
+
+def test_a_new_configuration_does_not_keep_the_old_one_waiting_for_memory() -> None:
+    state, _ = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (11, st.Exited(2, BUSY))], serving())
+    assert state.phase == st.Backoff(NEW, 13)
+    _, done = tell([(13, st.Tick()), (16, st.Exited(3, BUSY))], state)
+    assert done[-1] == st.Spawn(st.Child(4, GOOD))
+
+
+def test_an_idle_server_is_stopped_and_a_request_brings_it_back() -> None:
+    state, done = tell([(500, st.Sleep()), (501, st.Exited(1, KILL))], serving())
+    assert state.phase == st.Idle()
+    assert done == [st.Terminate(1)]
+    assert state.endings == ()
+    _, done = tell([(900, st.Wake())], state)
+    assert done == [st.Spawn(st.Child(2, GOOD))]
+
+
+def test_time_that_nobody_had_is_not_held_against_a_loading_server() -> None:
+    state, done = tell([(0, st.Want(GOOD)), (3600, st.Lost(3590)), (3600, st.Tick())])
+    assert isinstance(state.phase, st.Starting)
+    assert done[1:] == [st.Probe(st.Child(1, GOOD))]
+
+
+def test_down_stops_whatever_runs_and_a_wait_too() -> None:
+    state, done = tell([(10, st.Want(None)), (11, st.Exited(1, KILL))], serving())
+    assert state.phase == st.Down()
+    assert done == [st.Terminate(1)]
+    state, done = tell([(0, st.Want(GOOD)), (1, st.Exited(1, CRASH)), (1.5, st.Want(None))])
+    assert state.phase == st.Down()
