@@ -19,6 +19,8 @@ PURE = set(
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
     plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
+    gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
+    gate.away gate.access gate.warm_rules
     supervise.states supervise.tally supervise.lifecycle
     supervise.exits supervise.signs supervise.story supervise.wedge
     control.protocol service.units service.plists service.redact service.checks
@@ -27,7 +29,7 @@ PURE = set(
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib
+    types typing difflib fnmatch pydantic plistlib ipaddress hashlib
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {

@@ -73,6 +73,32 @@ class Server(Section):
     extra_args: tuple[str, ...] = Field((), description="more llama-server flags, passed on as they are")
 
 
+class Gate(Section):
+    """The front door: what it bears, whom it lets in, what it keeps over a restart."""
+
+    enabled: bool = Field(default=True, description="false: llama-server owns the public port itself")
+    hold_timeout_s: float = Field(300, ge=0, description="how long a request waits for the server to be back")
+    max_held: int = Field(256, ge=0, description="requests that may wait at the same time")
+    max_held_bytes: int = Field(268435456, ge=0, description="memory that the bodies of requests may take")
+    drain_timeout_s: float = Field(30, ge=0, description="before a wanted stop, time for answers in flight")
+    idle_unload_s: float = Field(
+        0, ge=0, description="stop the server when unused for so long, the next request starts it; 0: never"
+    )
+    warm: bool = Field(default=True, description="keep conversations on the disk over a restart")
+    warm_min_tokens: int = Field(4096, ge=1, description="new tokens that make a conversation worth saving")
+    warm_after_s: float = Field(5, ge=0, description="how long the server is unused before it is saved")
+    warm_max_bytes: int = Field(
+        8589934592, ge=0, description="disk space for that; never over 10 % of the free"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="names clients may use for this machine, beside loopback"
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="web pages and extensions that may use the model, beside loopback; * at an end"
+    )
+    allow_open: bool = Field(default=False, description="listen to the network although no key is asked for")
+
+
 class Supervise(Section):
     """How patient the supervisor is."""
 
@@ -115,6 +141,7 @@ class Settings(Section):
     sampling: Sampling = Sampling()
     reasoning: Reasoning = Reasoning()
     server: Server = Server()
+    gate: Gate = Gate()
     supervise: Supervise = Supervise()
     hardware: Hardware = Hardware()
     fetch: Fetch = Fetch()

@@ -1,0 +1,164 @@
+"""Send one request to one child and pass its answer on. Says when the child was lost on the way."""
+
+import asyncio
+from enum import Enum, auto
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from qwenctl.gate import headers
+from qwenctl.gate.answer import Answer
+from qwenctl.gate.body import pieces
+from qwenctl.gate.events import Cutter, skip_comments
+from qwenctl.gate.shape import is_complete
+from qwenctl.launch.spec import Address
+
+UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+CONNECT_TIMEOUT_S = 5.0
+UNAVAILABLE = 503
+"""What a child answers that is still loading, or already stopping: no answer to wait for."""
+
+
+class Lost(Enum):
+    """The child went away, before or after the answer had begun."""
+
+    WAITING = auto()
+    CUT = auto()
+
+
+class Sent:
+    """One request as it goes to a child, as often as need be."""
+
+    __slots__ = ("_upstream", "body", "method", "pairs", "target")
+
+    def __init__(self, method: str, target: str, pairs: headers.Pairs, body: bytearray) -> None:
+        self.method, self.target, self.pairs, self.body = method, target, pairs, body
+        self._upstream: aiohttp.ClientResponse | None = None
+
+    def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
+        """Remember who answers now."""
+        self._upstream = upstream
+
+    def break_off(self) -> None:
+        """Cut the connection to the child; whoever reads from it sees it lost."""
+        connection = self._upstream.connection if self._upstream is not None else None
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+
+
+def session(address: Address) -> aiohttp.ClientSession:
+    """Return a session for this child. Each request gets a fresh connection: it closes idle ones."""
+    connector: aiohttp.BaseConnector
+    if address.socket is not None:
+        connector = aiohttp.UnixConnector(path=address.socket, force_close=True, limit=0)
+    else:
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        trust_env=False,
+        max_line_size=65_536,
+        max_field_size=65_536,
+    )
+
+
+async def forward(
+    client: aiohttp.ClientSession, base: str, sent: Sent, answer: Answer, keep_bytes: int
+) -> web.StreamResponse | Lost:
+    """Pass one answer on; ``Lost`` if the child did not finish it."""
+    pairs = list(sent.pairs)
+    if sent.body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
+        pairs.append(("Content-Length", str(len(sent.body))))
+    try:
+        upstream = await client.request(
+            sent.method,
+            URL(base + sent.target, encoded=True),
+            headers=pairs,
+            data=pieces(sent.body) if sent.body else None,
+            allow_redirects=False,
+        )
+    except UPSTREAM_ERRORS:
+        return Lost.WAITING
+    sent.answered(upstream)
+    try:
+        if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
+            return await _events(upstream, answer)
+        return await _plain(upstream, answer, keep_bytes, head=sent.method == "HEAD")
+    finally:
+        sent.answered(None)
+        upstream.close()
+
+
+async def _events(upstream: aiohttp.ClientResponse, answer: Answer) -> web.StreamResponse | Lost:
+    """Pass events on, whole ones only; hold the head back until the first."""
+    cutter, last = Cutter(), b""
+    read = upstream.content.readany
+    while True:
+        try:
+            data = await read()
+        except UPSTREAM_ERRORS:
+            break
+        if not data:
+            if answer.begun and cutter.rest:
+                last = cutter.rest
+                await answer.write(last)
+            if answer.begun and is_complete(answer.shape, last):
+                return await answer.end()
+            break
+        events = cutter.feed(data)
+        if not answer.begun:
+            events = skip_comments(events)
+            if not events:
+                continue
+            await answer.begin(upstream.status, upstream.reason, _head(upstream))
+        if events:
+            last = events
+            await answer.write(events)
+    if not answer.begun:
+        return Lost.WAITING
+    return await answer.end() if _was_over(answer, last) else Lost.CUT
+
+
+async def _plain(
+    upstream: aiohttp.ClientResponse, answer: Answer, keep_bytes: int, *, head: bool
+) -> web.StreamResponse | Lost:
+    """Keep an answer until it is whole; a very long one is passed on as it comes."""
+    if head:
+        return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"")
+    kept: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            data = await upstream.content.readany()
+        except UPSTREAM_ERRORS:
+            return Lost.CUT if answer.begun else Lost.WAITING
+        if not data:
+            break
+        if answer.begun:
+            await answer.write(data)
+            continue
+        kept.append(data)
+        size += len(data)
+        if size > keep_bytes:
+            await answer.begin(upstream.status, upstream.reason, _head(upstream))
+            for piece in kept:
+                await answer.write(piece)
+            kept.clear()
+    if answer.begun:
+        return await answer.end()
+    if upstream.status == UNAVAILABLE:
+        return Lost.WAITING
+    return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"".join(kept))
+
+
+def _was_over(answer: Answer, last: bytes) -> bool:
+    """Return whether the connection broke only after the last event."""
+    return last != b"" and answer.shape.name != "OTHER" and is_complete(answer.shape, last)
+
+
+def _head(upstream: aiohttp.ClientResponse) -> headers.Pairs:
+    return headers.to_client(upstream.headers.items())

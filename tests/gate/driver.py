@@ -1,0 +1,209 @@
+"""A gate with the real server behind it, and the hand that kills and starts that server. No supervisor."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from qwenctl.gate.gate import Gate, Options
+from qwenctl.gate.guard import rules
+from qwenctl.gate.keys import KeyRing
+from qwenctl.gate.limits import Limits
+from qwenctl.gate.standing import Standing
+from qwenctl.gate.warm import Warm, WarmLimits
+from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.supervise.child import ChildProcess, spawn
+from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.health import generates
+
+READY_TRIES = 600
+PROBE_S = 0.02
+
+
+@dataclass
+class Setup:
+    """What a test changes of the usual."""
+
+    limits: Limits = field(default_factory=Limits)
+    keys: KeyRing = field(default_factory=lambda: KeyRing(None))
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    parallel: int = 2
+    context: int = 4096
+    idle_unload_s: float = 0.0
+    warm_after_s: float = 5.0
+    flags: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    warm: WarmLimits | None = None
+    shape: str = "demo"
+
+
+class Driver:
+    """Starts, kills and restarts the child, and tells the gate."""
+
+    def __init__(self, binary: Path, model: Path, folder: Path, setup: Setup) -> None:
+        self.setup, self.folder = setup, folder
+        self.socket = folder / "s.sock"
+        self.output = bytearray()
+        self.kept = folder / "warm"
+        self.kept.mkdir(mode=0o700)
+        self.number = 0
+        self.crashed: int | None = None
+        self.child: ChildProcess | None = None
+        self.ended: asyncio.Task[Ending] | None = None
+        self.spec = self.spec_of(binary, model)
+        self.woken = 0
+        self.unloaded = asyncio.Event()
+        self.wakened = asyncio.Event()
+        options = Options(
+            host="127.0.0.1",
+            rules=rules("127.0.0.1", setup.hosts, setup.origins),
+            limits=setup.limits,
+            idle_unload_s=setup.idle_unload_s,
+            warm_after_s=setup.warm_after_s,
+        )
+        self.gate = Gate(options, setup.keys, self, None if setup.warm is None else self.warmth(setup.warm))
+        self.port = 0
+
+    def spec_of(self, binary: Path, model: Path) -> LaunchSpec:
+        setup = self.setup
+        debug = (("LLAMA_SERVER_SLOTS_DEBUG", "1"),) if setup.warm else ()
+        context = setup.context * setup.parallel
+        words = f"--alias demo -np {setup.parallel} -c {context} --cache-ram 64 -ctxcp 2 -t 1"
+        argv = (
+            str(binary),
+            "-m",
+            str(model),
+            *words.split(),
+            "--jinja",
+            "--host",
+            str(self.socket),
+            *(("--slot-save-path", str(self.kept)) if setup.warm else ()),
+            *setup.flags,
+        )
+        return LaunchSpec(
+            argv, Address(str(self.socket), None), (*setup.environment, *debug), ready_timeout_s=20
+        )
+
+    def warmth(self, limits: WarmLimits) -> Warm:
+        return Warm(self.kept, limits)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # Upstream
+
+    def wake(self) -> None:
+        self.woken += 1
+        self.wakened.set()
+
+    def unload(self) -> None:
+        self.unloaded.set()
+
+    # What the daemon does.
+
+    def tell(self, phase: str, **more: str) -> None:
+        address = self.spec.address if phase == "ready" else None
+        self.gate.tell(
+            Standing(
+                phase,
+                self.number,
+                address,
+                crashed=self.crashed,
+                alias="demo",
+                shape=self.setup.shape,
+                **more,
+            )
+        )
+
+    async def begin(self) -> None:
+        """Start a child; it is not ready yet."""
+        self.number += 1
+        self.child = spawn(self.spec, self.output.extend)
+        self.ended = asyncio.create_task(self.child.wait())
+        self.tell("starting")
+
+    async def up(self) -> None:
+        """Start a child and wait until it is ready."""
+        await self.begin()
+        await self.ready()
+
+    async def ready(self) -> None:
+        for _ in range(READY_TRIES):
+            if await generates(self.spec, 20.0):
+                self.tell("ready")
+                return
+            await asyncio.sleep(PROBE_S)
+        raise AssertionError(bytes(self.output[-2000:]).decode(errors="replace"))
+
+    async def down(self, number: signal.Signals = signal.SIGKILL, phase: str = "backoff") -> None:
+        """End the child; a fault of its own unless it was SIGKILL or SIGTERM."""
+        assert self.child is not None
+        assert self.ended is not None
+        self.child.signal(number)
+        await asyncio.shield(self.ended)
+        if number not in (signal.SIGKILL, signal.SIGTERM):
+            self.crashed = self.number
+        self.child = None
+        self.tell(phase)
+
+    async def close(self) -> None:
+        if self.child is not None:
+            await self.down(phase="down")
+        await self.gate.stop()
+
+
+@contextlib.asynccontextmanager
+async def driving(binary: Path, model: Path, setup: Setup | None = None) -> AsyncIterator[Driver]:
+    """A gate that listens, and no child yet."""
+    with tempfile.TemporaryDirectory(prefix="qg-", dir="/tmp") as folder:
+        driver = Driver(binary, model, Path(folder), setup or Setup())
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            driver.port = server.getsockname()[1]
+            await driver.gate.start(driver.port, server.dup())
+        try:
+            yield driver
+        finally:
+            await driver.close()
+
+
+async def until(condition: Callable[[], object], within: float = 20.0) -> None:
+    """Wait for something to become true, without stopping the loop."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - the condition is anybody's
+            await asyncio.sleep(0.005)
+
+
+def client() -> aiohttp.ClientSession:
+    """A client with a new connection for each request."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+
+
+def direct(driver: Driver) -> aiohttp.ClientSession:
+    """A client of the child itself."""
+    return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(driver.socket), force_close=True))
+
+
+Scenario = Callable[[Driver, aiohttp.ClientSession], Awaitable[None]]
+
+
+def play(
+    binary: Path, model: Path, scenario: Scenario, setup: Callable[[], Setup] = Setup, *, up: bool = True
+) -> None:
+    """Run a scenario against a fresh gate, with the child up if asked."""
+
+    async def run() -> None:
+        async with driving(binary, model, setup()) as driver, client() as session:
+            if up:
+                await driver.up()
+            await asyncio.wait_for(scenario(driver, session), 20)
+
+    asyncio.run(run())

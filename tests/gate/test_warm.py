@@ -1,0 +1,175 @@
+"""A conversation survives its server: by value for the rules, on the real server for the promise."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from qwenctl.gate import warm_rules as rules
+from qwenctl.gate.warm import WarmLimits
+from tests.gate.conftest import Play
+from tests.gate.driver import Driver, Setup, until
+from tests.gate.talk import FLAGS, Talk
+
+STORY = "once upon a time " * 80
+WARM = WarmLimits(min_tokens=300)
+ASK = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def warm_setup(limits: WarmLimits = WARM, after_s: float = 3600.0) -> Setup:
+    return Setup(warm=limits, warm_after_s=after_s, parallel=2, context=8192, flags=FLAGS)
+
+
+def test_a_client_that_continues_word_for_word_is_known_by_its_second_turn() -> None:
+    first = rules.see(ASK + "<think>a</think>b", None)
+    assert not first.faithful
+    faithful = rules.see(ASK + "<think>a</think>b<|im_end|>\n" + ASK + "c", first)
+    assert faithful.faithful
+    assert rules.cut(ASK + "x" + ASK + "c", faithful) is None
+    dropping = rules.see(ASK + "b<|im_end|>\n" + ASK + "c", first)
+    assert not dropping.faithful
+    assert rules.cut(ASK + "b" + ASK + "c", dropping) == ASK + "b" + ASK[: ASK.index(rules.TURN)]
+
+
+def test_our_own_rolling_is_no_turn() -> None:
+    seen = rules.see(ASK + "ab", None)
+    rolled = rules.Seen(seen.turn, faithful=False, rolled=rules.mark("<|im_start|>user\nhi<|im_end|>\n"))
+    assert rules.see("<|im_start|>user\nhi<|im_end|>\n", rolled) == rolled
+    assert rules.see(ASK + "ab<|im_end|>\n" + ASK, rolled).faithful
+
+
+def test_what_is_saved_is_not_saved_again() -> None:
+    seen = rules.see("a" * 500, None)
+    assert rules.is_worth_saving(500, seen, 400, stopping=False)
+    assert not rules.is_worth_saving(500, seen, 600, stopping=False)
+    assert rules.is_worth_saving(500, seen, 600, stopping=True)
+    assert not rules.is_worth_saving(100, seen, 600, stopping=True)
+    saved = rules.Seen(seen.turn, faithful=True, saved=seen.turn, saved_tokens=500)
+    assert not rules.is_worth_saving(500, saved, 0, stopping=True)
+    longer = rules.see("a" * 700, saved)
+    assert (longer.saved_tokens, longer.faithful) == (500, True)
+    assert not rules.is_worth_saving(700, longer, 400, stopping=False)
+    assert rules.is_worth_saving(700, longer, 400, stopping=True)
+    other = rules.see("b" * 700, longer)
+    assert (other.saved, other.saved_tokens) == (None, 0)
+
+
+def test_the_disk_is_not_filled() -> None:
+    assert rules.room_bytes(100, 10_000, 0) == 100
+    assert rules.room_bytes(100, 500, 0) == 50
+    assert rules.room_bytes(100, 10_000, 70) == 30
+    assert rules.room_bytes(100, 10, 70) == 0
+
+
+def test_a_slot_fits_only_the_model_and_flags_it_was_made_with() -> None:
+    model = ("/m.gguf", 5, 6)
+    base = rules.shape_of(("server", "-m", "/m.gguf", "-c", "4096", "--port", "1"), model)
+    assert base == rules.shape_of(
+        ("other", "-m", "/m.gguf", "-c", "4096", "--port", "2", "--temp", "1"), model
+    )
+    assert base != rules.shape_of(("server", "-m", "/m.gguf", "-c", "8192", "--port", "1"), model)
+    assert base != rules.shape_of(("server", "-m", "/m.gguf", "-c", "4096", "--port", "1"), ("/m.gguf", 5, 7))
+
+
+@pytest.mark.parametrize("anthropic", [False, True], ids=["openai", "anthropic"])
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bool, anthropic: bool) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful, anthropic, tools=True)
+        await talk.say(STORY)
+        await talk.say("and then?")
+        first = talk.cached + talk.processed
+        assert await driver.gate.drain(5.0)
+        files = list(driver.kept.glob("slot-*.bin"))
+        assert len(files) == 1
+        assert files[0].stat().st_mode & 0o777 == 0o600
+        await driver.down(signal.SIGTERM, "stopping")
+        await driver.up()
+        await talk.say("and at last?")
+        assert talk.cached >= 0.97 * first
+        assert talk.processed < 120
+
+    playing(scenario, warm_setup)
+
+
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_an_idle_server_has_saved_what_a_crash_would_cost(playing: Play, *, faithful: bool) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful)
+        await talk.say(STORY)
+        await until(lambda: list(driver.kept.glob("slot-*.bin")))
+        await talk.say("go on " * 80)
+        first = talk.cached + talk.processed
+        assert talk.processed < first / 2
+        await until(lambda: len(list(driver.kept.glob("slot-*b.bin"))) == 1)
+        await until(lambda: driver.kept.joinpath("warm.json").read_text().count("b.bin") == 1)
+        await driver.down()
+        await driver.up()
+        await talk.say("and at last?")
+        assert talk.cached >= 0.97 * first
+
+    playing(scenario, lambda: warm_setup(after_s=0.05))
+
+
+def test_another_shape_starts_cold_and_leaves_nothing(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        await driver.down(signal.SIGTERM, "stopping")
+        driver.setup.shape = "other"
+        await driver.up()
+        await talk.say("and then?")
+        assert talk.cached == 0
+        assert list(driver.kept.glob("slot-*.bin")) == []
+
+    playing(scenario, warm_setup)
+
+
+def test_a_damaged_file_costs_nothing_but_time(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        await driver.down(signal.SIGTERM, "stopping")
+        file: Path = next(driver.kept.glob("slot-*.bin"))
+        file.write_bytes(b"junk")
+        await driver.up()
+        await talk.say("and then?")
+        assert talk.cached == 0
+
+    playing(scenario, warm_setup)
+
+
+def test_more_than_is_allowed_is_not_kept(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        assert list(driver.kept.glob("slot-*.bin")) == []
+
+    playing(scenario, lambda: warm_setup(WarmLimits(min_tokens=300, max_bytes=10_000)))
+    playing(scenario, lambda: warm_setup(WarmLimits(min_tokens=300, bytes_fixed=1 << 60)))
+
+
+def test_idleness_stops_the_child_and_a_request_wakes_it(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say("hi")
+        async with session.get(driver.url + "/health") as answer:
+            assert answer.status == 200
+        await driver.unloaded.wait()
+        assert driver.gate.stats().idle_since is not None
+        await driver.down(signal.SIGTERM, "idle")
+        async with session.get(driver.url + "/health") as answer:
+            assert await answer.json() == {"status": "ok", "phase": "idle", "progress": None}
+        assert driver.woken == 0
+        asking = asyncio.create_task(talk.say("are you there?"))
+        await driver.wakened.wait()
+        await driver.up()
+        assert await asking
+        assert driver.woken == 1
+
+    playing(scenario, lambda: Setup(idle_unload_s=0.2, flags=FLAGS))
