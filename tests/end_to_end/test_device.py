@@ -20,9 +20,7 @@ def device(server_binary: Path, home: Home) -> Iterator[str]:
 
 
 def test_the_plan_is_for_the_device_and_the_load_is_compared_with_it(home: Home, device: str) -> None:
-    plan = home.json("plan", "--profile", "demo", "--ctx", "4096")[
-        "data"
-    ]  # a worker has one client at a time
+    plan = home.json("plan", "--profile", "demo", "--ctx", "4096")["data"]  # a worker has one client at a time
     home.up("--ctx", "4096")
     assert plan["devices"] == ["RPC0"]
     assert device in plan["argv"]
