@@ -197,13 +197,9 @@ def test_events_and_logs_are_streamed_and_shown(served: Home) -> None:
         assert client.get("/v1/events?follow=2").json()["error"]["code"] == "usage"
     until(lambda: served.status()["ready"], WITHIN)
     told = served.json("events", "-n", "1000")["data"]["events"]
-    assert [event["event"] for event in told][:5] == [
-        "daemon_started",
-        "planned",
-        "child_started",
-        "loaded",
-        "child_ready",
-    ]
+    names = [event["event"] for event in told]
+    assert names[:3] == ["daemon_started", "planned", "child_started"]
+    assert names.count("child_ready") == 2
     assert "child_ready" in served.run("events").out
 
 

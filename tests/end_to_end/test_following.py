@@ -34,8 +34,10 @@ def test_events_are_followed_as_json_lines(home: Home) -> None:
     with following(home, "events", "-f", "--json", "-n", "1") as lines:
         assert json.loads(next(lines))["event"] == "child_ready"
         home.run("restart")
-        names = [json.loads(next(lines))["event"] for _ in range(3)]
-    assert names == ["stopping", "child_started", "child_ready"]
+        names = [json.loads(next(lines))["event"]]
+        while names[-1] != "child_ready":
+            names.append(json.loads(next(lines))["event"])
+    assert names[:2] == ["stopping", "child_started"]
 
 
 def test_logs_are_followed_into_the_next_server(home: Home) -> None:

@@ -42,7 +42,7 @@ class Bench:
 
     async def measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> Sample:
         traffic = self.traffic
-        return await measure(spec, pid, timeout_s, None if traffic is None else lambda: traffic)
+        return await measure(spec, pid, timeout_s, lambda: traffic)
 
     def publish(self, before: st.State, after: st.State, pid: int | None) -> None:
         del before
