@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from qwenctl.control import folder as files
 from qwenctl.control import prepare as prep
 from qwenctl.control import refusals
+from qwenctl.control.door import drain_timeout_s
 from qwenctl.control.journal import Journal
 from qwenctl.control.protocol import Download, Phase
 from qwenctl.control.published import Known
@@ -54,10 +55,12 @@ class Changes:
         known: Known,
         journal: Journal,
         publish: Callable[[], None],
+        door: Callable[[Settings], Awaitable[None]],
     ) -> None:
         self.start_anyway: LaunchSpec | None = None  # memory is short, and there is nothing smaller
         self._request, self._supervisor, self._known = request, supervisor, known
-        self._journal, self._publish = journal, publish
+        self._journal, self._publish, self._open = journal, publish, door
+        self._back: asyncio.Task[None] | None = None
         self._kept: Choice | None = None
         self._trial: Choice | None = None
         self._seen: prep.Resolved | None = None
@@ -158,6 +161,8 @@ class Changes:
             self._kept, self._trial = trial, None
         elif after.rejected is not None and after.rejected.spec == trial.spec:
             self._trial = None
+            if self._kept is not None:  # the front door goes back with it
+                self._back = asyncio.create_task(self._reopen(self._kept.prepared.resolved.settings))
 
     async def _take(self, request: prep.Request, overrides: Mapping[str, object] | None = None) -> bool:
         """Plan for ``request``, want the result, and return whether that is something else than before."""
@@ -169,6 +174,7 @@ class Changes:
                 self._enter("fetching")
                 model = await prep.obtain(prepared, self._on_progress)
                 spec = prep.spec(prepared, model)
+                await self._open(prepared.resolved.settings)
                 running = lc.live(self._supervisor.state)
                 if running is None or running.spec.address != spec.address:
                     prep.check_address(spec.address)
@@ -183,6 +189,12 @@ class Changes:
         self._supervisor.limits = limits(prepared.resolved.settings)
         self._supervisor.post(st.Want(spec))
         return changed
+
+    async def _reopen(self, settings: Settings) -> None:
+        try:
+            await self._open(settings)
+        except QwenctlError as error:
+            self._known.troubles["gate"] = error.message
 
     async def _settle(self) -> None:
         """Wait until the supervisor has heard it; what runs already needs no proof."""
@@ -235,7 +247,9 @@ class Changes:
 
 def policy(settings: Settings, before: st.Policy) -> st.Policy:
     """Return how eagerly a server is brought back under these settings."""
-    return dataclasses.replace(before, on_oom=settings.supervise.on_oom)
+    return dataclasses.replace(
+        before, on_oom=settings.supervise.on_oom, drain_timeout_s=drain_timeout_s(settings)
+    )
 
 
 def limits(settings: Settings) -> Limits:

@@ -10,14 +10,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from aiohttp import web
+
 from qwenctl import __version__, paths
 from qwenctl.control import folder as files
 from qwenctl.control import prepare as prep
 from qwenctl.control import published, times
 from qwenctl.control.changes import Changes
+from qwenctl.control.door import Door
 from qwenctl.control.endpoint import Listener, serve
 from qwenctl.control.journal import Journal
-from qwenctl.control.notify import Notifier
+from qwenctl.control.notify import Notifier, passed_sockets
 from qwenctl.control.shortage import shortage
 from qwenctl.control.surroundings import attempt, reap_leftover, record_child
 from qwenctl.control.watching import changed, config_changes
@@ -33,7 +36,7 @@ from qwenctl.supervise.health import generates, measure
 from qwenctl.supervise.logfile import LogFile, Throttle
 from qwenctl.supervise.story import tell
 from qwenctl.supervise.supervisor import Effects, NotNowError, Supervisor
-from qwenctl.supervise.wedge import Limits, Sample
+from qwenctl.supervise.wedge import Limits
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,11 @@ class Daemon:
         self._throttle = Throttle(self._log.write)
         self._known = published.Known(request.config or paths.config_dir() / "config.toml")
         self._supervisor = Supervisor(self._effects(), st.Policy(), Limits())
-        self._changes = Changes(request, self._supervisor, self._known, self.journal, self._publish)
+        self._door = Door(self, passed_sockets())
+        self._changes = Changes(
+            request, self._supervisor, self._known, self.journal, self._publish, self._door.open
+        )
+        self._draining: set[asyncio.Task[None]] = set()
         self._process: ChildProcess | None = None
         self._since, self._shown = times.now(), "planning"
         self._reload_wanted, self._parked = asyncio.Event(), asyncio.Event()
@@ -102,7 +109,8 @@ class Daemon:
         if leftover is not None:
             self.journal.note("reaped", pid=leftover.pid, executable=leftover.executable)
         self._publish()
-        await asyncio.to_thread(prep.resolve, self._request)
+        resolved = await asyncio.to_thread(prep.resolve, self._request)
+        await self._door.open(resolved.settings)
         self._notifier.ready()
         feeding = asyncio.create_task(self._feed_watchdog())
         try:
@@ -113,6 +121,7 @@ class Daemon:
                 await self._supervise(listener)
         finally:
             feeding.cancel()
+            await self._door.close()
         self.journal.note("daemon_stopped", pid=os.getpid())
 
     async def _supervise(self, listener: Listener) -> None:
@@ -135,7 +144,8 @@ class Daemon:
         """Return the status as it is published."""
         state = self._supervisor.state
         choice = self._changes.of(lc.aim(state) or state.want)
-        told = published.status(state, self._known, choice.prepared if choice else None, self._since)
+        prepared = choice.prepared if choice else None
+        told = published.status(state, self._known, prepared, self._since, self._door.counts())
         return dataclasses.asdict(told)
 
     async def apply(self, overrides: Mapping[str, object], *, forget: bool) -> bool:
@@ -171,17 +181,45 @@ class Daemon:
             self._first.cancel()
         self._supervisor.close()
 
+    async def owner(self, request: web.Request) -> web.StreamResponse:
+        """Pass a request of the owner on to the server."""
+        return await self._door.owner(request)
+
+    # What the gate asks for (gate.gate.Upstream).
+
+    def wake(self) -> None:
+        """Start the child: a request came while it was idle."""
+        self._supervisor.post(st.Wake())
+
+    def unload(self) -> None:
+        """Stop the child: nobody has used it for long."""
+        self._supervisor.post(st.Sleep())
+
     # What the supervisor does through the daemon.
 
     def _effects(self) -> Effects:
         return Effects(
             spawn=self._spawn,
             probe=self._probe,
-            measure=_measure,
+            measure=lambda spec, pid, timeout_s: measure(spec, pid, timeout_s, self._door.traffic),
             publish=self._on_change,
             degrade=self._degrade,
-            drain=lambda number: self._supervisor.post(st.Drained(number)),
+            drain=self._drain,
         )
+
+    def _drain(self, number: int) -> None:
+        """Let the answers in flight finish; what comes meanwhile is held."""
+
+        async def drain() -> None:
+            phase = self._supervisor.state.phase
+            choice = self._changes.of(phase.child.spec) if isinstance(phase, st.Draining) else None
+            if choice is not None:
+                await self._door.drain(choice.prepared.resolved.settings.gate.drain_timeout_s)
+            self._supervisor.post(st.Drained(number))
+
+        task = asyncio.create_task(drain())
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
 
     async def _degrade(self, spec: LaunchSpec, why: Ending) -> None:
         await self._changes.degrade(spec, why)
@@ -219,6 +257,7 @@ class Daemon:
     def _on_change(self, before: st.State, after: st.State, pid: int | None) -> None:
         self._known.pid = pid
         self._changes.on_change(after)
+        self._door.note_ending(before, after)
         if after.want is not None:
             self._known.refused = None
         for name, fields in tell(before, after, pid, time.monotonic()):
@@ -232,6 +271,7 @@ class Daemon:
         if phase != self._shown:
             self._shown, self._since = phase, times.now()
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+        self._tell_gate(phase)
         status = self.status()
         self._notifier.status(published.line(status))
         path = self._folder / files.STATUS
@@ -239,6 +279,16 @@ class Daemon:
         if failed and failed != self._known.troubles.get("status"):
             log.warning("%s", failed)
         self._known.troubles["status"] = failed
+
+    def _tell_gate(self, phase: str) -> None:
+        state, download = self._supervisor.state, self._known.download
+        choice = self._changes.of(lc.aim(state) or state.want)
+        share = 100 * download.bytes // download.total_bytes if download and download.total_bytes else 0
+        progress = f"{share} % of {download.file}" if download else None
+        refused = self._known.refused if state.last is None else None
+        if choice is not None:
+            self._door.expect(choice.prepared.plan)
+        self._door.tell(phase, state, choice.prepared if choice else None, progress, refused)
 
     # What goes on beside the server.
 
@@ -326,10 +376,6 @@ def start(request: prep.Request) -> None:
     for name in ("httpx", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
     asyncio.run(run(request, Notifier.from_environment()))
-
-
-async def _measure(spec: LaunchSpec, pid: int, timeout_s: float) -> Sample:
-    return await measure(spec, pid, timeout_s, None)
 
 
 def _spilled(loaded: Buffers) -> Ending:

@@ -36,6 +36,9 @@ class Commands(Protocol):
     def down(self) -> None:
         """End the daemon."""
 
+    async def owner(self, request: web.Request) -> web.StreamResponse:
+        """Pass a request of the owner on to the server."""
+
 
 class Listener:
     """The open socket. Its file can be put back if someone removed it."""
@@ -71,6 +74,8 @@ async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
     app.router.add_post("/v1/reload", lambda _: _reload(commands))
     app.router.add_post("/v1/restart", lambda _: _restart(commands))
     app.router.add_post("/v1/down", lambda _: _down(commands))
+    for own in ("/slots{tail:.*}", "/props"):
+        app.router.add_route("*", own, commands.owner)
     socket.unlink(missing_ok=True)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()

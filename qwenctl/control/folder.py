@@ -11,7 +11,12 @@ from typing import IO
 from qwenctl.errors import AlreadyRunningError, ControlError
 
 LOCK, STATUS, OVERRIDES = "lock", "status.json", "overrides.json"
-CONTROL_SOCKET, SERVER_LOG, DAEMON_LOG = "control.sock", "server.log", "daemon.log"
+CONTROL_SOCKET, CHILD_SOCKET, SERVER_LOG, DAEMON_LOG = (
+    "control.sock",
+    "child.sock",
+    "server.log",
+    "daemon.log",
+)
 EVENTS, CHILD = "events.jsonl", "child.json"
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01

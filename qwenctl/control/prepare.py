@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwenctl import paths
-from qwenctl.control.folder import read_overrides
+from qwenctl.control.folder import CHILD_SOCKET, read_overrides
 from qwenctl.control.refusals import key, remembered
 from qwenctl.demo.model import make_model
 from qwenctl.errors import LaunchError, NoFitError, NoServerError
@@ -34,6 +34,9 @@ from qwenctl.plan.wire import no_fit_to_json
 from qwenctl.settings.load import Loaded, load, merge, read_file
 from qwenctl.settings.types import Settings
 from qwenctl.supervise.identity import listener
+
+SHOW_SLOTS = (("LLAMA_SERVER_SLOTS_DEBUG", "1"),)
+"""Lets ``GET /slots`` show the text of a slot, for saving it. Source: llama.cpp, tools/server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +222,12 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
         SettingsError: extra_args override what qwenctl owns.
     """
     settings, server = prepared.resolved.settings, prepared.server
-    where = address(settings)
+    launch = _launch(settings, str(server.path), model, prepared.hardware, prepared.plan)
     return LaunchSpec(
-        argv=argv(
-            Launch(str(server.path), str(model), where, _devices(settings, prepared.hardware, prepared.plan)),
-            prepared.plan,
-            settings,
-            server.known,
-        ),
-        address=where,
-        key_file=settings.server.api_key_file,
+        argv=argv(launch, prepared.plan, settings, server.known),
+        address=launch.address,
+        environment=SHOW_SLOTS if launch.slots else (),
+        key_file=launch.key_file,
         ready_timeout_s=settings.supervise.ready_timeout_s,
         stop_timeout_s=settings.supervise.stop_timeout_s,
     )
@@ -241,18 +240,28 @@ def command_line(resolved: Resolved, surveyed: Surveyed, chosen: Plan) -> tuple[
         LaunchError, SettingsError: as ``spec``.
     """
     settings, server = resolved.settings, surveyed.server
-    launch = Launch(
-        str(server.path) if server else "llama-server",
-        str(model_path(resolved, chosen)),
-        address(settings),
-        _devices(settings, surveyed.hardware, chosen),
-    )
+    binary = str(server.path) if server else "llama-server"
+    launch = _launch(settings, binary, model_path(resolved, chosen), surveyed.hardware, chosen)
     return argv(launch, chosen, settings, server.known if server else None)
+
+
+def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, chosen: Plan) -> Launch:
+    """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own."""
+    gate, devices = settings.gate, _devices(settings, hardware, chosen)
+    if not gate.enabled:
+        return Launch(binary, str(model), address(settings), devices, settings.server.api_key_file)
+    where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
+    return Launch(binary, str(model), where, devices, slots=str(slots_dir()) if gate.warm else None)
 
 
 def address(settings: Settings) -> Address:
     """Return where the endpoint listens."""
     return Address(settings.server.host, settings.server.port)
+
+
+def slots_dir() -> Path:
+    """Return the folder of the slots that outlive a restart."""
+    return paths.state_dir() / "warm"
 
 
 def _devices(settings: Settings, hardware: Hardware, chosen: Plan) -> tuple[str, ...] | None:
@@ -277,10 +286,14 @@ def check_address(where: Address) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((where.host, where.port))
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        if error.errno == errno.EADDRINUSE and (holder := listener(where.host, where.port)):
-            reason = f"{reason}, by {holder}"
-        raise LaunchError(
-            f"cannot listen on {where.host}:{where.port}: {reason}",
-            hint="qwenctl up --port N uses another port",
-        ) from error
+        raise cannot_listen(where, error) from error
+
+
+def cannot_listen(where: Address, error: OSError) -> LaunchError:
+    """Return the error for an address that cannot be had, with the name of who has it."""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE and where.port and (holder := listener(where.host, where.port)):
+        reason = f"{reason}, by {holder}"
+    return LaunchError(
+        f"cannot listen on {where.host}:{where.port}: {reason}", hint="qwenctl up --port N uses another port"
+    )

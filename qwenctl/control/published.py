@@ -6,7 +6,8 @@ from pathlib import Path
 
 from qwenctl import __version__
 from qwenctl.control import times
-from qwenctl.control.prepare import Prepared
+from qwenctl.control.door import Counts
+from qwenctl.control.prepare import Prepared, address
 from qwenctl.control.protocol import (
     ConfigStatus,
     Download,
@@ -44,7 +45,7 @@ class Known:
         return [trouble for trouble in self.troubles.values() if trouble]
 
 
-def status(state: st.State, known: Known, prepared: Prepared | None, since: str) -> Status:
+def status(state: st.State, known: Known, prepared: Prepared | None, since: str, counts: Counts) -> Status:
     """Return the status of now."""
     phase = phase_now(state, known)
     spec = lc.aim(state) or state.want
@@ -52,7 +53,7 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str)
     return Status(
         phase=phase,
         ready=phase == "ready",
-        endpoint=f"{spec.address.url}/v1" if spec else None,
+        endpoint=f"{address(prepared.resolved.settings).url}/v1" if spec and prepared else None,
         pid=known.pid if lc.live(state) else None,
         daemon_pid=os.getpid(),
         since=since,
@@ -68,6 +69,8 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str)
         degraded=known.degraded,
         troubles=known.wrong(),
         download=known.download,
+        held=counts.held,
+        in_flight=counts.in_flight,
         version=__version__,
     )
 

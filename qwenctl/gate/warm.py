@@ -47,6 +47,10 @@ class Warm:
         self._seen: dict[int, rules.Seen] = {}
         self._slots: tuple[Standing, Slots] | None = None
 
+    def limit(self, *, bytes_per_token: int, bytes_fixed: int) -> None:
+        """Take what a slot needs by the plan that is served from now on."""
+        self._limits = replace(self._limits, bytes_per_token=bytes_per_token, bytes_fixed=bytes_fixed)
+
     async def close(self) -> None:
         """Close what talks to the child."""
         if self._slots is not None:

@@ -19,13 +19,16 @@ from qwenctl.settings.types import Settings
 class Launch:
     """What the plan does not know: the binary, the file, the address.
 
-    ``devices`` are the accelerators to use, by id; None lets llama.cpp take all it knows.
+    ``devices`` are the accelerators to use, by id; None lets llama.cpp take all it knows. ``key_file`` has
+    keys the server itself asks for, ``slots`` is the folder it saves slots to.
     """
 
     binary: str
     model: str
     address: Address
     devices: tuple[str, ...] | None = None
+    key_file: str | None = None
+    slots: str | None = None
 
 
 OWNED = {
@@ -94,7 +97,8 @@ def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...
         Option("--chat-template-kwargs", json.dumps({"preserve_thinking": reasoning.preserve})),
         Option("--host", address.host),
         Option("--port", str(address.port)) if address.port is not None else None,
-        Option("--api-key-file", settings.server.api_key_file) if settings.server.api_key_file else None,
+        Option("--api-key-file", launch.key_file) if launch.key_file else None,
+        Option("--slot-save-path", launch.slots) if launch.slots else None,
         Option("-lv", "4"),
     ]
     return tuple(option for option in wanted if option is not None)

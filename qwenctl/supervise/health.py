@@ -33,10 +33,10 @@ async def generates(spec: LaunchSpec, timeout_s: float) -> bool:
 
 
 async def measure(
-    spec: LaunchSpec, pid: int, timeout_s: float, traffic: Callable[[], Traffic] | None
+    spec: LaunchSpec, pid: int, timeout_s: float, traffic: Callable[[], Traffic | None]
 ) -> Sample:
     """Return what the server does now. An idle one is not asked, where a gate knows that it is idle."""
-    seen = traffic() if traffic is not None else None
+    seen = traffic()
     if seen is not None and seen.in_flight == 0:
         return Sample(time.monotonic(), seen)
     slots = await _slots(spec, min(timeout_s, SLOTS_TIMEOUT_S))

@@ -1,0 +1,195 @@
+"""The daemon's side of the gate: opens it where the settings say, tells it how things are, drains it.
+
+With ``[gate] enabled = false`` there is no gate: the server listens on the public port itself.
+"""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from qwenctl import paths
+from qwenctl.control import prepare as prep
+from qwenctl.errors import LaunchError, QwenctlError
+from qwenctl.gate import guard, warm_rules
+from qwenctl.gate.gate import Gate, Options, Upstream
+from qwenctl.gate.keys import KeyRing
+from qwenctl.gate.limits import Limits
+from qwenctl.gate.standing import Standing
+from qwenctl.gate.warm import Warm, WarmLimits
+from qwenctl.launch.spec import LaunchSpec
+from qwenctl.plan.outcome import Plan
+from qwenctl.settings.types import Settings
+from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
+from qwenctl.supervise.wedge import Traffic
+
+OURS_OR_OUTSIDE = ("killed", "wedged", "not_ready")
+"""Endings that say nothing against the request that was in flight: killed from outside, or by us."""
+SAVING_S = 60.0
+"""What saving the slots may take after the drain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What waits at the gate, and what is on its way."""
+
+    held: int = 0
+    in_flight: int = 0
+
+
+class Door:
+    """The gate of one daemon, made anew when the settings that shape it change."""
+
+    def __init__(self, upstream: Upstream, passed: tuple[socket.socket, ...] = ()) -> None:
+        self._upstream, self._passed = upstream, passed
+        self._gate: Gate | None = None
+        self._warm: Warm | None = None
+        self._shape: tuple[object, ...] = ()
+        self._crashed: int | None = None
+        self._told = Standing("planning")
+
+    async def open(self, settings: Settings) -> None:
+        """Listen where the settings say. What already listens there, and like that, is left alone.
+
+        Raises:
+            LaunchError: the address is taken, or not this machine's; the old gate goes on.
+            SettingsError: it would be open to the network without a key, or the keys cannot be read.
+        """
+        shape = _shape(settings)
+        if shape == self._shape:
+            return
+        gate = self._make(settings) if settings.gate.enabled else None
+        elsewhere = self._shape[:2] != shape[:2]
+        old = self._gate
+        if not elsewhere or gate is None:
+            await self.close()
+        if gate is not None:
+            await self._start(gate, settings)
+        self._gate, self._shape = gate, shape
+        if elsewhere and gate is not None and old is not None:
+            await old.stop()
+
+    async def _start(self, gate: Gate, settings: Settings) -> None:
+        where = prep.address(settings)
+        try:
+            await gate.start(settings.server.port, self._passed[0].dup() if self._passed else None)
+        except OSError as error:
+            raise prep.cannot_listen(where, error) from error
+        gate.tell(self._told)
+
+    def expect(self, plan: Plan) -> None:
+        """Say what a slot of this plan takes on disk."""
+        if self._warm is not None:
+            self._warm.limit(
+                bytes_per_token=plan.memory.kv_bytes // (plan.context_tokens * plan.parallel),
+                bytes_fixed=plan.memory.recurrent_bytes // plan.parallel,
+            )
+
+    async def close(self) -> None:
+        """Close the port."""
+        gate, self._gate, self._shape = self._gate, None, ()
+        if gate is not None:
+            await gate.stop()
+
+    def tell(
+        self,
+        phase: str,
+        state: st.State,
+        prepared: prep.Prepared | None,
+        progress: str | None,
+        refused: QwenctlError | None,
+    ) -> None:
+        """Pass on how things are."""
+        child = lc.live(state)
+        last = state.last
+        why = (last.summary, last.hint) if last and phase == "failed" else (None, None)
+        if refused is not None:
+            why = (refused.message, refused.hint)
+        self._told = Standing(
+            phase=phase,
+            child=child.number if child else 0,
+            address=child.spec.address if child and phase == "ready" else None,
+            progress=progress,
+            cause=why[0],
+            hint=why[1],
+            crashed=self._crashed,
+            alias=prepared.resolved.profile.name if prepared else "model",
+            shape=_slots_shape(child.spec) if child else "",
+        )
+        if self._gate is not None:
+            self._gate.tell(self._told)
+
+    def note_ending(self, before: st.State, after: st.State) -> None:
+        """Remember which child crashed by a fault of its own."""
+        gone = lc.live(before)
+        if gone is None or after.last is before.last or after.last is None:
+            return
+        if after.last.cause not in OURS_OR_OUTSIDE:
+            self._crashed = gone.number
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let what is in flight finish, and hold what comes."""
+        if self._gate is not None:
+            await self._gate.drain(timeout_s)
+
+    def traffic(self) -> Traffic | None:
+        """Return what moves through the gate; None without one."""
+        if self._gate is None:
+            return None
+        stats = self._gate.stats()
+        return Traffic(stats.in_flight, stats.bytes_through, stats.reader_blocked)
+
+    def counts(self) -> Counts:
+        """Return what the status shows."""
+        if self._gate is None:
+            return Counts()
+        stats = self._gate.stats()
+        return Counts(stats.held, stats.in_flight)
+
+    async def owner(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request of the control socket that is meant for the server."""
+        if self._gate is None:
+            raise LaunchError("cannot reach the server's own routes: there is no gate", hint="[gate] enabled")
+        return await self._gate.owner(request)
+
+    def _make(self, settings: Settings) -> Gate:
+        gate, server = settings.gate, settings.server
+        keys = KeyRing(Path(server.api_key_file).expanduser() if server.api_key_file else None)
+        options = Options(
+            host=server.host,
+            rules=guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins),
+            limits=Limits(gate.hold_timeout_s, gate.max_held, gate.max_held_bytes),
+            allow_open=gate.allow_open,
+            idle_unload_s=gate.idle_unload_s,
+            warm_after_s=gate.warm_after_s,
+        )
+        limits = WarmLimits(gate.warm_min_tokens, gate.warm_max_bytes)
+        self._warm = Warm(paths.private_dir(prep.slots_dir()), limits) if gate.warm else None
+        return Gate(options, keys, self._upstream, self._warm)
+
+
+def drain_timeout_s(settings: Settings) -> float:
+    """Return how long a wanted stop may wait for the gate: the answers in flight, then the saving."""
+    gate = settings.gate
+    if not gate.enabled:
+        return 0.0
+    return gate.drain_timeout_s + (SAVING_S if gate.warm else 5.0)
+
+
+def _shape(settings: Settings) -> tuple[object, ...]:
+    """Return what a gate is made from, the address first; keys are read again by the gate itself."""
+    if not settings.gate.enabled:
+        return ("", 0)
+    server = settings.server
+    return (server.host, server.port, server.api_key_file, settings.gate)
+
+
+def _slots_shape(spec: LaunchSpec) -> str:
+    model = spec.argv[spec.argv.index("-m") + 1] if "-m" in spec.argv else ""
+    try:
+        stat = Path(model).stat()
+    except OSError:
+        return ""
+    return warm_rules.shape_of(spec.argv, (model, stat.st_size, stat.st_mtime_ns))
