@@ -79,7 +79,7 @@ def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bo
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         talk = Talk(driver.url, session, faithful, anthropic, tools=True)
         await talk.say(STORY)
-        await talk.say("and then?")
+        await talk.say("and then?", 300)
         first = talk.cached + talk.processed
         draining = asyncio.create_task(driver.gate.drain(5.0))
         driver.tell("draining")  # as the daemon does: no address any more
