@@ -36,6 +36,7 @@ from qwenctl.launch.spec import Address
 from qwenctl.plan.load import load_profile
 
 RATE = 100
+WARM_UP_S = 1.0
 EVENT = (
     b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"word"}}],"created":1795460297,'
     b'"id":"chatcmpl-hbnRbX4kycQH1EEDrgN6DaWfMqgVDO3G","model":"demo","system_fingerprint":"b0-unknown",'
@@ -120,10 +121,11 @@ async def measure(address: str, clients: int, seconds: float) -> tuple[float, fl
                         firsts.append((time.perf_counter() - since) * 1000)
                         since = 0.0
 
-    started = time.perf_counter()
     reading = [asyncio.create_task(one()) for _ in range(clients)]
+    await asyncio.wait(reading, timeout=WARM_UP_S)  # the time to the first event is a column of its own
+    started, before = time.perf_counter(), counted[0]
     await asyncio.wait(reading, timeout=seconds)
-    took, seen = time.perf_counter() - started, counted[0]
+    took, seen = time.perf_counter() - started, counted[0] - before
     for task in reading:
         task.cancel()
     ended = await asyncio.gather(*reading, return_exceptions=True)
@@ -190,7 +192,9 @@ def compare(
             rate, first = asyncio.run(measure(address, clients, seconds))
             used = cpu_s(child) - before if child else 0.0
             rss = sum(each.memory_info().rss for each in family(child)) / 1e6 if child else 0.0
-            seen[kind].append((rate, first, used / (rate * seconds) * 1e6 if rate else 0.0, rss))
+            seen[kind].append(
+                (rate, first, used / (rate * (seconds + WARM_UP_S)) * 1e6 if rate else 0.0, rss)
+            )
     direct = statistics.median(row[0] for row in seen["direct"])
     for kind, rows in seen.items():
         rate, first, cpu, rss = (statistics.median(column) for column in zip(*rows, strict=True))

@@ -17,9 +17,10 @@ class Cutter:
         if not self.rest and data.endswith(b"\n\n"):
             return data
         data = self.rest + data
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
-        if end < 4:  # neither was found
-            end = len(data) if len(data) > MAX_EVENT_BYTES else 0
+        plain, carriage = data.rfind(b"\n\n"), data.rfind(b"\r\n\r\n")
+        end = max(plain + 2 if plain >= 0 else 0, carriage + 4 if carriage >= 0 else 0)
+        if not end and len(data) > MAX_EVENT_BYTES:
+            end = len(data)
         self.rest = data[end:]
         return data[:end]
 

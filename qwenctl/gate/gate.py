@@ -97,6 +97,7 @@ class Gate:
         guard.check_exposure(options.host, has_keys=keys.asked, allow_open=options.allow_open)
         self._options, self._keys, self._upstream, self._warmth = options, keys, upstream, warmth
         self._room = Room(Standing("down"))
+        self._ready = Standing("down")  # as the last child was that got ready: where it listens
         self._chores = Chores(options.idle_unload_s, options.warm_after_s, options.limits.stall_s)
         self._proxy = Proxy(self._room, options.limits, upstream.wake, self._chores.nudge, self._busy)
         self._runner: web.ServerRunner | None = None
@@ -155,6 +156,8 @@ class Gate:
     def tell(self, standing: Standing) -> None:
         """Take the news. A child that is ready gets its slots back before anything flows."""
         room, before = self._room, self._room.standing
+        if standing.phase == "ready":
+            self._ready = standing
         fresh = standing.phase == "ready" and standing.child != room.opened
         if fresh and (before.phase != "ready" or before.child != standing.child or self._opening is None):
             room.draining = False
@@ -176,8 +179,10 @@ class Gate:
         done = await self._proxy.empty(timeout_s)
         if not done:
             await self._proxy.let_go()
-        if self._warmth is not None and self._room.standing.phase in ("ready", "draining"):
-            await self._warmth.save(self._room.standing, stopping=True)
+        standing = self._room.standing
+        alive = standing.phase in ("ready", "draining") and standing.child == self._ready.child
+        if self._warmth is not None and alive:
+            await self._warmth.save(self._ready, stopping=True)
         return done
 
     def resume(self) -> None:

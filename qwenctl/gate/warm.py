@@ -1,6 +1,5 @@
 """Keep prompts over a restart: save slots to the disk, bring them back. Its failures cost nothing else."""
 
-import contextlib
 import json
 import logging
 import shutil
@@ -13,6 +12,8 @@ from qwenctl.gate.standing import Standing
 
 log = logging.getLogger(__name__)
 MANIFEST = "warm.json"
+LOSSES = 2
+"""So often may a child go away while a file is brought back, before the file is blamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Warm:
     def __init__(self, folder: Path, limits: WarmLimits) -> None:
         self._folder, self._limits = folder, limits
         self._seen: dict[int, rules.Seen] = {}
+        self._lost: dict[str, int] = {}
         self._slots: tuple[Standing, Slots] | None = None
 
     def limit(self, *, bytes_per_token: int, bytes_fixed: int) -> None:
@@ -62,17 +64,17 @@ class Warm:
         kept = self._read(standing.shape)
         if not kept:
             return
-        with contextlib.suppress(OSError):
-            slots = await self._of(standing)
-            for each in kept:
-                try:
-                    tokens = await slots.restore(each.slot, each.file)
-                    log.info("slot=%d tokens=%d restored", each.slot, tokens)
-                except ERRORS as error:
-                    log.warning("cannot restore slot %d: %s", each.slot, error)
-                    self._write(
-                        standing.shape, [other for other in self._read(standing.shape) if other != each]
-                    )
+        slots = await self._of(standing)
+        for each in kept:
+            try:
+                tokens = await slots.restore(each.slot, each.file)
+                log.info("slot=%d tokens=%d restored", each.slot, tokens)
+            except ERRORS as error:
+                log.warning("cannot restore slot %d: %s", each.slot, error)
+                self._lost[each.file] = self._lost.get(each.file, 0) + 1
+                refused = isinstance(error, ValueError)  # else the child went away under it
+                if refused or self._lost[each.file] >= LOSSES:
+                    self._drop(standing.shape, each)
 
     async def look(self, standing: Standing) -> None:
         """See what the slots hold after an answer, and so which kind of client they serve."""
@@ -102,6 +104,9 @@ class Warm:
             except ERRORS as error:
                 log.warning("cannot save slot %d: %s", slot.number, error)
 
+    def _drop(self, shape: str, lost: Kept) -> None:
+        self._write(shape, [each for each in self._read(shape) if each != lost])
+
     def _see(self, slot: Slot) -> rules.Seen | None:
         if slot.busy or not slot.text:
             return None
@@ -123,6 +128,7 @@ class Warm:
         if (text := rules.cut(slot.text, seen)) is not None:
             await slots.roll(slot.number, text)
             seen = self._seen[slot.number] = replace(seen, rolled=rules.mark(text))
+        self._lost.clear()  # a new file has a new chance
         name = f"slot-{slot.number}-{'b' if old is not None and old.file.endswith('a.bin') else 'a'}.bin"
         tokens, size = await slots.save(slot.number, name)
         if size > room or tokens == 0:

@@ -113,6 +113,19 @@ def test_a_client_that_leaves_stops_the_generation(playing: Play) -> None:
     playing(scenario, lambda: Setup(context=131072))
 
 
+def test_a_client_that_leaves_before_its_answer_is_noticed_too(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        asked = CHAT | {"max_tokens": 100_000, "ignore_eos": True}
+        asking = asyncio.create_task(
+            session.post(driver.url + "/v1/chat/completions", json=asked).__aenter__()
+        )
+        await until(lambda: driver.gate.stats().in_flight == 1)
+        asking.cancel()
+        await until(lambda: driver.gate.stats().in_flight == 0, within=5)
+
+    playing(scenario, lambda: Setup(context=131072))
+
+
 def test_a_reader_that_does_not_read_makes_the_server_wait(playing: Play) -> None:
     """Memory stays bounded: the bytes taken from the child stop growing."""
 

@@ -79,9 +79,11 @@ def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bo
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         talk = Talk(driver.url, session, faithful, anthropic, tools=True)
         await talk.say(STORY)
-        await talk.say("and then?")
+        await talk.say("and then?", 300)
         first = talk.cached + talk.processed
-        assert await driver.gate.drain(5.0)
+        draining = asyncio.create_task(driver.gate.drain(5.0))
+        driver.tell("draining")  # as the daemon does: no address any more
+        assert await draining
         files = list(driver.kept.glob("slot-*.bin"))
         assert len(files) == 1
         assert files[0].stat().st_mode & 0o777 == 0o600
@@ -124,6 +126,22 @@ def test_another_shape_starts_cold_and_leaves_nothing(playing: Play) -> None:
         await talk.say("and then?")
         assert talk.cached == 0
         assert list(driver.kept.glob("slot-*.bin")) == []
+
+    playing(scenario, warm_setup)
+
+
+def test_a_child_that_dies_while_it_is_warmed_keeps_its_file_once(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        await driver.down(signal.SIGTERM, "stopping")
+        for expected in (1, 0):
+            driver.number += 1
+            driver.tell("ready")  # nobody listens there
+            await until(lambda: driver.gate._room.opened == driver.number)
+            assert len(list(driver.kept.glob("slot-*.bin"))) == expected
+            driver.tell("backoff")
 
     playing(scenario, warm_setup)
 
