@@ -49,10 +49,10 @@ def test_speeds_come_from_the_servers_timings() -> None:
 
 
 def test_an_error_event_ends_a_stream_and_keeps_what_came() -> None:
-    with serving([Break("half an ans")]) as server, Api(server.url) as api, api.stream(HI) as stream:
+    with serving([Break("half of it")]) as server, Api(server.url) as api, api.stream(HI) as stream:
         with pytest.raises(BrokenOffError, match="the server ended while it answered"):
             list(stream)
-        assert stream.answer.text == "half an ans"
+        assert stream.answer.text == "half of it"
 
 
 def test_a_stream_without_an_end_is_an_error() -> None:

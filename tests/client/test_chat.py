@@ -39,13 +39,13 @@ def test_a_conversation_is_sent_back_word_for_word_with_its_thinking() -> None:
 
 
 def test_an_answer_that_broke_off_is_kept_and_goes_on() -> None:
-    with serving([Break("half an ans"), Say("wer")]) as server, Api(server.url) as api:
+    with serving([Break("half of it"), Say("wer")]) as server, Api(server.url) as api:
         conversation = Conversation("hide")
         first = conversation.ask(api, "one?", nothing)
         assert first.broken is not None
         second = conversation.go_on(api, nothing)
     assert second.answer.text == "wer"
-    assert [message["content"] for message in server.asked[1]["messages"]] == ["one?", "half an ans", GO_ON]
+    assert [message["content"] for message in server.asked[1]["messages"]] == ["one?", "half of it", GO_ON]
 
 
 def test_a_question_without_an_answer_is_taken_back() -> None:
