@@ -230,6 +230,8 @@ class Daemon:
             short = shortage(choice.prepared.plan, choice.prepared.hardware)
             if short is not None:
                 raise NotNowError(short)
+        if child.spec.address.socket is not None:
+            self._known.troubles["folder"] = attempt(_make_folders, "the state folder")
         self._process = spawn(child.spec, self._throttle)
         self._known.troubles["child"] = record_child(self._folder, self._process.pid)
         return self._process
@@ -376,6 +378,12 @@ def start(request: prep.Request) -> None:
     for name in ("httpx", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
     asyncio.run(run(request, Notifier.from_environment()))
+
+
+def _make_folders() -> None:
+    """Make what the child needs and somebody may have removed: the folders of its socket and of its slots."""
+    for folder in (paths.state_dir(), prep.slots_dir()):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _spilled(loaded: Buffers) -> Ending:

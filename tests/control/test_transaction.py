@@ -191,7 +191,7 @@ def test_events_and_logs_are_streamed_and_shown(served: Home) -> None:
                 "child_ready",
             ]
             post(served, "/v1/restart")
-            assert json.loads(next(lines))["event"] == "stopping"
+            assert json.loads(next(lines))["event"] == "draining"
         assert client.get("/v1/logs?n=3&follow=0").text.count("\n") == 3
         assert client.get("/v1/logs?n=x").status_code == 400
         assert client.get("/v1/events?follow=2").json()["error"]["code"] == "usage"

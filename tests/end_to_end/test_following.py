@@ -37,7 +37,7 @@ def test_events_are_followed_as_json_lines(home: Home) -> None:
         names = [json.loads(next(lines))["event"]]
         while names[-1] != "child_ready":
             names.append(json.loads(next(lines))["event"])
-    assert names[:2] == ["stopping", "child_started"]
+    assert names[:3] == ["draining", "stopping", "child_started"]
 
 
 def test_logs_are_followed_into_the_next_server(home: Home) -> None:

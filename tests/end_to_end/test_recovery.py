@@ -53,7 +53,7 @@ def test_killed_daemons_under_load_leave_no_orphan_and_nothing_in_the_way(home: 
 
 def _is_ours(process: psutil.Process, home: Home) -> bool:
     try:
-        return process.name() == "llama-server" and str(home.port) in process.cmdline()
+        return process.name() == "llama-server" and str(home.path) in " ".join(process.cmdline())
     except psutil.Error:
         return False
 

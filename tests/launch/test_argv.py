@@ -54,7 +54,8 @@ def command_line(
 ) -> list[str]:
     tables["sampling"] = CODING | tables.get("sampling", {})
     settings = Settings.model_validate(tables)
-    launch = Launch("llama-server", "FILE", HERE, devices)
+    keys = settings.server.api_key_file
+    launch = Launch("llama-server", "FILE", HERE, devices, keys)
     return lines(argv(launch, planned(machine, settings), settings, KNOWN))
 
 
