@@ -32,6 +32,8 @@ def _lines(status: dict[str, object]) -> list[str]:
     if isinstance(restarts, dict) and restarts["total"]:
         causes = ", ".join(f"{cause} {count}" for cause, count in restarts["by_cause"].items())
         lines.append(f"restarts  {restarts['total']} ({causes})")
+    if status.get("newer_commit"):
+        lines.append(f"newer     {status['newer_commit']} (qwenctl fetch --update moves to it)")
     if status["next_try_at"]:
         lines.append(f"next try  {status['next_try_at']}")
     if isinstance(ending, dict):

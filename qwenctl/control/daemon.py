@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 LOOK_AFTER_S = 10.0
 PARKED_POLL_S = 2.0
 REFUSED_RETRY_S = 60.0
+NEWER_AFTER_S, NEWER_EVERY_S = 60.0, 86400.0
 CLOSING_S = 15.0
 """What closing takes beside the stop of the server."""
 
@@ -132,6 +133,7 @@ class Daemon:
                 self._watch_parked(),
                 self._look_after(listener),
                 self._retry_first(),
+                self._look_for_newer(),
             )
             running = [tasks.create_task(helper) for helper in helpers]
             await self._supervisor.run()
@@ -313,6 +315,15 @@ class Daemon:
             await asyncio.sleep(REFUSED_RETRY_S)
             if self._known.refused is not None:
                 await self._reload_quietly(if_changed=False)
+
+    async def _look_for_newer(self) -> None:
+        """Ask the hub once a day whether there is something newer. The status says so; nothing moves."""
+        await asyncio.sleep(NEWER_AFTER_S)
+        while True:
+            choice = self._changes.of(self._supervisor.state.want)
+            self._known.newer_commit = await prep.newer(choice.prepared) if choice is not None else None
+            self._publish()
+            await asyncio.sleep(NEWER_EVERY_S)
 
     async def _feed_watchdog(self) -> None:
         """Say that we live as often as all events so far were handled, which is the progress we make."""

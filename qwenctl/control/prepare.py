@@ -15,10 +15,12 @@ from qwenctl import paths
 from qwenctl.control.folder import CHILD_SOCKET, read_overrides
 from qwenctl.control.refusals import key, remembered
 from qwenctl.demo.model import make_model
-from qwenctl.errors import LaunchError, NoFitError, NoServerError
+from qwenctl.errors import FetchError, LaunchError, NoFitError, NoServerError
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.expected import expected_path
 from qwenctl.fetch.local import local_artifact
+from qwenctl.fetch.preview import newer_commit
+from qwenctl.fetch.record import read_records
 from qwenctl.fetch.request import Progress, request_for
 from qwenctl.hardware.detect import Probe, detect
 from qwenctl.hardware.devices import parse_devices, reserve, usable
@@ -208,6 +210,19 @@ async def obtain(prepared: Prepared, on_progress: Callable[[Progress], None]) ->
     if wanted is None:
         return await asyncio.to_thread(obtain_local, prepared)
     return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
+
+
+async def newer(prepared: Prepared) -> str | None:
+    """Return the commit that ``fetch --update`` would move to; None if there is none, or nobody to ask."""
+    resolved = prepared.resolved
+    wanted = request_for(resolved.profile, _quant(resolved, prepared.plan), resolved.settings)
+    if wanted is None or is_local(resolved):
+        return None
+    used = read_records(paths.state_dir()).find(wanted)
+    try:
+        return await newer_commit(wanted, used.commit) if used is not None else None
+    except FetchError:
+        return None  # asked again tomorrow
 
 
 def _quant(resolved: Resolved, chosen: Plan) -> Quant:

@@ -108,6 +108,7 @@ class Status:
     download: Download | None = None
     memory: MemoryStatus = MemoryStatus()
     rolled_back: RolledBack | None = None
+    newer_commit: str | None = None
     degraded: str | None = None
     troubles: list[str] = field(default_factory=list)
     held: int = 0

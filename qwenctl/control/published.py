@@ -37,6 +37,7 @@ class Known:
     download: Download | None = None
     pid: int | None = None
     loaded: Loaded | None = None  # the prediction beside what the last load took
+    newer_commit: str | None = None
     degraded: str | None = None
     troubles: dict[str, str | None] = field(default_factory=dict)
 
@@ -66,6 +67,7 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str,
         config=ConfigStatus(str(known.config), known.config_error is None, known.config_error),
         memory=_memory(known.loaded if isinstance(state.phase, st.Ready) else None, prepared),
         rolled_back=RolledBack(rejected.why.summary, times.wall(rejected.at)) if rejected else None,
+        newer_commit=known.newer_commit,
         degraded=known.degraded,
         troubles=known.wrong(),
         download=known.download,
