@@ -122,6 +122,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def interrupt(self, words: str) -> None:
+        """Press Ctrl-C until it shows: a signal just before readline waits is noticed with the next one."""
+        for _ in range(40):
+            self.process.send_signal(signal.SIGINT)
+            if select.select([self._master], [], [], 0.5)[0]:
+                break
+        self.wait_for(words)
+
     def wait_for(self, words: str) -> None:
         give_up_at = time.monotonic() + WITHIN_S
         while words not in self._seen:
@@ -181,8 +189,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(home: Home) -> None:
         terminal(home, "chat", "--url", server.url) as person,
     ):
         person.wait_for("> ")
-        person.process.send_signal(signal.SIGINT)  # at the prompt: drops the line
-        person.wait_for("> ")
+        person.interrupt("> ")  # at the prompt: drops the line
         person.type("tell\n")
         person.wait_for("a long story")
         person.process.send_signal(signal.SIGINT)
