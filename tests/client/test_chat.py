@@ -143,6 +143,7 @@ class Terminal:
 def terminal(home: Home, *arguments: str) -> Iterator[Terminal]:
     """Run a command on a terminal of its own; end it by its id if it is still there."""
     master, slave = pty.openpty()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that is ignored is inherited
     process = subprocess.Popen(
         [sys.executable, "-m", "qwenctl", *arguments],
         stdin=slave,
@@ -152,6 +153,7 @@ def terminal(home: Home, *arguments: str) -> Iterator[Terminal]:
         cwd=home.path,
         start_new_session=True,
     )
+    signal.signal(signal.SIGINT, before)
     os.close(slave)
     try:
         yield Terminal(master, process)

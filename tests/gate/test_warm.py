@@ -96,24 +96,6 @@ def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bo
     playing(scenario, warm_setup)
 
 
-def test_an_idle_server_has_saved_what_a_crash_would_cost(playing: Play) -> None:
-    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
-        talk = Talk(driver.url, session, faithful=True)
-        await talk.say(STORY)
-        await until(lambda: list(driver.kept.glob("slot-*.bin")))
-        await talk.say("go on " * 80)
-        first = talk.cached + talk.processed
-        assert talk.processed < first / 2
-        await until(lambda: len(list(driver.kept.glob("slot-*b.bin"))) == 1)
-        await until(lambda: driver.kept.joinpath("warm.json").read_text().count("b.bin") == 1)
-        await driver.down()
-        await driver.up()
-        await talk.say("and at last?")
-        assert talk.cached >= 0.97 * first
-
-    playing(scenario, lambda: warm_setup(after_s=0.05))
-
-
 def test_another_shape_starts_cold_and_leaves_nothing(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         talk = Talk(driver.url, session, faithful=True)
