@@ -120,11 +120,7 @@ def survey(resolved: Resolved, machine: Path | None = None) -> Surveyed:
         server = None
     if machine is not None:
         return Surveyed(usable(read_machine(machine), None, settings.hardware), server)
-    facts = None
-    if server is not None:
-        devices = parse_devices(list_devices(server.path, settings.server.rpc))
-        facts = ServerFacts(str(server.path), server.version, devices)
-    return Surveyed(usable(detect(Probe.real()), facts, settings.hardware), server)
+    return Surveyed(_this_machine(settings, server), server)
 
 
 def prepare(request: Request) -> Prepared:
@@ -137,9 +133,18 @@ def prepare(request: Request) -> Prepared:
     """
     resolved = resolve(request)
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
-    hardware = survey(resolved).hardware
+    hardware = _this_machine(resolved.settings, server)
     known = remembered(request.folder, key(hardware, resolved.profile.name, server))
     return Prepared(resolved, hardware, server, choose(resolved, hardware, request.refused | known))
+
+
+def _this_machine(settings: Settings, server: Server | None) -> Hardware:
+    """Return this machine, as far as the binary can use it and the settings allow."""
+    facts = None
+    if server is not None:
+        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+        facts = ServerFacts(str(server.path), server.version, devices)
+    return usable(detect(Probe.real()), facts, settings.hardware)
 
 
 def choose(resolved: Resolved, hardware: Hardware, refused: frozenset[Refused] = frozenset()) -> Plan:
