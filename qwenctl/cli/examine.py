@@ -130,7 +130,7 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
 def _port(settings: Settings, *, ours: bool) -> Check:
     where = prepare.address(settings)
     looked = f"{where.host}:{where.port}"
-    if ours or serviced.holds_port():
+    if ours or serviced.holds_port(where):
         return Check("port", looked, "held by our daemon or its service")
     try:
         prepare.check_address(where)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
+from qwenctl.cli import serviced
 from qwenctl.cli.asked import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
@@ -36,14 +37,31 @@ def command() -> None:
 @SCOPE
 @click.option("--start/--no-start", default=True, help="Start it now, too.")
 @click.option("--wait", is_flag=True, help="Wait for the first token.")
+@click.option(
+    "--socket/--no-socket",
+    "socket",
+    default=None,
+    help="systemd: a socket unit holds the port while the daemon restarts. Default: where one can.",
+)
 @click.option("--linger", "lingering", is_flag=True, help="Run from boot on, not only while logged in.")
 @click.option("--keep-awake", is_flag=True, help="macOS: do not sleep while the daemon runs.")
 @click.pass_obj
-def install(session: Session, /, user: bool | None, **switches: bool) -> Result:  # noqa: FBT001 - click's name
+def install(
+    session: Session,
+    /,
+    user: bool | None,  # noqa: FBT001 - click's name
+    socket: bool | None,  # noqa: FBT001 - click's name
+    **switches: bool,
+) -> Result:
     """Install the service, or bring it up to date. A second run changes nothing."""
     where = places(_scope(user))
     resolved = _resolve(session, where)
-    rendered = _render(session, where, resolved, keep_awake=switches["keep_awake"])
+    wanted = socket is not False
+    rendered = _render(session, where, resolved, socket=wanted, keep_awake=switches["keep_awake"])
+    if socket and rendered.socket is None:
+        raise _no_socket("install")
+    if switches["start"]:
+        serviced.check_free(where, prepare.address(resolved.settings))
     changes = service_of(where).install(rendered.service, rendered.socket, start=switches["start"])
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
@@ -104,13 +122,10 @@ def status(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - cli
 def show(session: Session, user: bool | None, socket: bool) -> Result:  # noqa: FBT001 - click's name
     """Print the file that install would write. Changes nothing."""
     where = places(_scope(user))
-    rendered = _render(session, where, _resolve(session, where), socket=socket or None)
+    rendered = _render(session, where, _resolve(session, where))
     text = rendered.socket if socket else rendered.service
     if text is None:
-        raise SettingsError(
-            "cannot show a socket unit: none for this service manager and [server] host",
-            hint="a socket unit needs systemd and a numeric address",
-        )
+        raise _no_socket("show")
     return Result({"text": text, "path": str(where.socket if socket else where.service)}, text.rstrip("\n"))
 
 
@@ -133,23 +148,23 @@ def _render(
     where: Places,
     resolved: prepare.Resolved,
     *,
-    socket: bool | None = None,
+    socket: bool = True,
     keep_awake: bool = False,
 ) -> Rendered:
     named = config(session)
     arguments = (*(("--config", str(named)) if named else ()), *_profile(session))
-    wanted = _gate_listens(resolved) if socket is None else socket
-    return render(where, resolved.settings, arguments, socket=wanted, keep_awake=keep_awake)
+    return render(where, resolved.settings, arguments, socket=socket, keep_awake=keep_awake)
 
 
 def _profile(session: Session) -> tuple[str, ...]:
     return ("--profile", session.profile) if session.profile else ()
 
 
-def _gate_listens(resolved: prepare.Resolved) -> bool:
-    """Return whether the daemon takes a passed socket: its gate does."""
-    del resolved
-    return False
+def _no_socket(verb: str) -> SettingsError:
+    return SettingsError(
+        f"cannot {verb} a socket unit: none for this service manager, [server] host and [gate]",
+        hint="a socket unit needs systemd, a numeric address, and [gate] enabled",
+    )
 
 
 def _linger(session: Session, where: Places, *, wanted: bool) -> list[str]:

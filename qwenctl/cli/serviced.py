@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 from qwenctl.cli.output import Session
-from qwenctl.control.folder import OVERRIDES
-from qwenctl.errors import ControlError, SettingsError
+from qwenctl.control import prepare
+from qwenctl.control.folder import OVERRIDES, running
+from qwenctl.errors import AlreadyRunningError, ControlError, SettingsError
+from qwenctl.launch.spec import Address
 from qwenctl.service.install import Service, service_of
-from qwenctl.service.places import installed
+from qwenctl.service.places import Places, installed
 
 
 def service() -> Service | None:
@@ -48,10 +50,30 @@ def stop(session: Session) -> bool:
         return False
 
 
-def holds_port() -> bool:
-    """Return whether the service manager itself listens on the port."""
-    where = installed()
-    return where is not None and where.socket is not None and where.socket.exists()
+def holds_port(where: Address) -> bool:
+    """Return whether the service manager itself listens there, for the daemon that it starts."""
+    found = service()
+    return found is not None and where.port is not None and found.holds(where.host, where.port)
+
+
+def check_free(where: Places, address: Address) -> None:
+    """Check, before a service is installed there, that nothing but itself is in its way.
+
+    Raises:
+        AlreadyRunningError: a daemon that is not the service's holds the folder.
+        LaunchError: something else listens on the address.
+    """
+    found, pid = service_of(where), running(where.state)
+    if pid is None:
+        if not found.holds(address.host, address.port or 0):
+            prepare.check_address(address)
+        return
+    known = found.look()
+    if known.get("MainPID", known.get("pid")) != str(pid):
+        raise AlreadyRunningError(
+            f"cannot install: a daemon that is no service already runs in {where.state} (pid {pid})",
+            hint="qwenctl down ends it; then install again",
+        )
 
 
 def _give_to_owner(session: Session) -> None:

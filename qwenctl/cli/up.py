@@ -64,6 +64,9 @@ def command(
         with Watch(session) as watch:
             status = until_ready(folder, limit, watch, fresh=changed)
         endpoint = str(status["endpoint"])
+        troubles = status.get("troubles")
+        for trouble in troubles if isinstance(troubles, list) else ():
+            session.say(f"warning: {trouble}")
     data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
     return Result(data, endpoint)
 
@@ -79,8 +82,9 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
     if forget:
         refusals.forget(wanted.folder)
     prepared = prepare.prepare(wanted)
-    if not serviced.holds_port():
-        prepare.check_address(prepare.address(prepared.resolved.settings))
+    where = prepare.address(prepared.resolved.settings)
+    if not serviced.holds_port(where):
+        prepare.check_address(where)
     if prepare.is_local(prepared.resolved):
         prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})

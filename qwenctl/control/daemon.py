@@ -181,6 +181,7 @@ class Daemon:
         self._closing = True
         if self._first is not None:
             self._first.cancel()
+        self._door.leave()
         self._supervisor.close()
 
     async def owner(self, request: web.Request) -> web.StreamResponse:
@@ -275,6 +276,7 @@ class Daemon:
         if phase != self._shown:
             self._shown, self._since = phase, times.now()
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+        self._known.troubles["port"] = self._door.trouble
         self._tell_gate(phase)
         status = self.status()
         self._notifier.status(published.line(status))

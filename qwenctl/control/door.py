@@ -11,6 +11,7 @@ from aiohttp import web
 
 from qwenctl import paths
 from qwenctl.control import prepare as prep
+from qwenctl.control.passed import Passed
 from qwenctl.errors import LaunchError, QwenctlError
 from qwenctl.gate import guard, warm_rules
 from qwenctl.gate.gate import Gate, Options, Upstream
@@ -18,7 +19,7 @@ from qwenctl.gate.keys import KeyRing
 from qwenctl.gate.limits import Limits
 from qwenctl.gate.standing import Standing
 from qwenctl.gate.warm import Warm, WarmLimits
-from qwenctl.launch.spec import LaunchSpec
+from qwenctl.launch.spec import Address, LaunchSpec
 from qwenctl.plan.outcome import Plan
 from qwenctl.settings.types import Settings
 from qwenctl.supervise import lifecycle as lc
@@ -43,7 +44,7 @@ class Door:
     """The gate of one daemon, made anew when the settings that shape it change."""
 
     def __init__(self, upstream: Upstream, passed: tuple[socket.socket, ...] = ()) -> None:
-        self._upstream, self._passed = upstream, passed
+        self._upstream, self._passed = upstream, Passed(passed)
         self._gate: Gate | None = None
         self._warm: Warm | None = None
         self._shape: tuple[object, ...] = ()
@@ -54,7 +55,8 @@ class Door:
         """Listen where the settings say. What already listens there, and like that, is left alone.
 
         Raises:
-            LaunchError: the address is taken, or not this machine's; the old gate goes on.
+            LaunchError: the address is taken, or not this machine's, or the server itself is to have one
+                that the service manager holds; the old gate goes on.
             SettingsError: it would be open to the network without a key, or the keys cannot be read.
         """
         shape = _shape(settings)
@@ -63,21 +65,38 @@ class Door:
         gate = self._make(settings) if settings.gate.enabled else None
         elsewhere = self._shape[:2] != shape[:2]
         old = self._gate
+        where = prep.address(settings)
+        if gate is None and old is not None and self._passed.for_address(where):
+            raise LaunchError(
+                f"cannot give {where.host}:{where.port} to the server: the socket unit holds it",
+                hint="qwenctl service install removes the socket unit",
+            )
         if not elsewhere or gate is None:
             await self.close()
         if gate is not None:
-            await self._start(gate, settings)
+            await self._start(gate, where)
         self._gate, self._shape = gate, shape
+        self._passed.use(where if gate is not None else None)
         if elsewhere and gate is not None and old is not None:
             await old.stop()
 
-    async def _start(self, gate: Gate, settings: Settings) -> None:
-        where = prep.address(settings)
+    @property
+    def trouble(self) -> str | None:
+        """Where the passed sockets and the settings differ."""
+        return self._passed.trouble
+
+    async def _start(self, gate: Gate, where: Address) -> None:
+        passed = self._passed.for_address(where)
         try:
-            await gate.start(settings.server.port, self._passed[0].dup() if self._passed else None)
+            await gate.start(where.port or 0, passed.dup() if passed is not None else None)
         except OSError as error:
             raise prep.cannot_listen(where, error) from error
         gate.tell(self._told)
+
+    def leave(self) -> None:
+        """Take no more connections where they can wait for the next daemon: in a passed socket's queue."""
+        if self._gate is not None:
+            self._gate.leave()
 
     def expect(self, plan: Plan) -> None:
         """Say what a slot of this plan takes on disk."""

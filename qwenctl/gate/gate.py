@@ -24,6 +24,11 @@ from qwenctl.gate.standing import Standing
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted, as in systemd/qwenctl.socket."""
+PARTING_S = 0.25
+"""How long those that connected before the gate left may take to say what they want."""
+
 
 class Upstream(Protocol):
     """What the gate asks of the daemon. Both return at once; the answer comes through ``Gate.tell``."""
@@ -101,6 +106,8 @@ class Gate:
         self._chores = Chores(options.idle_unload_s, options.warm_after_s, options.limits.stall_s)
         self._proxy = Proxy(self._room, options.limits, upstream.wake, self._chores.nudge, self._busy)
         self._runner: web.ServerRunner | None = None
+        self._sock: socket.socket | None = None
+        self._leaving = False
         self._opening: asyncio.Task[None] | None = None
         self._minding: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
@@ -126,16 +133,27 @@ class Gate:
         await self._runner.setup()
         site: web.BaseSite
         if sock is not None:
-            site = web.SockSite(self._runner, sock)
+            site = web.SockSite(self._runner, sock, backlog=BACKLOG)
         else:
-            site = web.TCPSite(self._runner, self._options.host, port, reuse_address=True)
+            host = self._options.host
+            site = web.TCPSite(self._runner, host, port, reuse_address=True, backlog=BACKLOG)
         try:
             await site.start()
         except OSError:
             await self._runner.cleanup()
             self._runner = None
             raise
+        self._sock = sock
         self._minding = asyncio.create_task(self._mind())
+
+    def leave(self) -> None:
+        """Accept no more from a socket that outlives us: who comes waits in its queue for the next gate.
+
+        Those that came before are served until ``drain``, each connection once.
+        """
+        if self._sock is not None:
+            self._leaving = True
+            asyncio.get_running_loop().remove_reader(self._sock)
 
     async def stop(self) -> None:
         """Refuse what is held, end what is in flight, close the port."""
@@ -156,6 +174,8 @@ class Gate:
     def tell(self, standing: Standing) -> None:
         """Take the news. A child that is ready gets its slots back before anything flows."""
         room, before = self._room, self._room.standing
+        if self._leaving and not room.draining and standing.phase == "draining":
+            return  # those that came before we left still reach the child, until ``drain`` says otherwise
         if standing.phase == "ready":
             self._ready = standing
         fresh = standing.phase == "ready" and standing.child != room.opened
@@ -175,7 +195,11 @@ class Gate:
 
         What has not finished by then is broken off, so that the child can stop at once.
         """
+        if self._leaving:
+            await asyncio.sleep(PARTING_S)
         self._room.draining = True
+        if self._leaving and self._runner is not None and self._runner.server is not None:
+            self._runner.server.pre_shutdown()  # closes those that ask for nothing
         done = await self._proxy.empty(timeout_s)
         if not done:
             await self._proxy.let_go()
@@ -227,7 +251,10 @@ class Gate:
         )
         match guard.judge(ask, self._options.rules):
             case guard.Enter(path=path, origin=origin):
-                return await self._proxy.serve(request, path, origin, keep_keys=not self._keys.asked)
+                response = await self._proxy.serve(request, path, origin, keep_keys=not self._keys.asked)
+                if self._leaving:
+                    response.force_close()  # its next request is for the next gate
+                return response
             case guard.Preflight(origin=origin):
                 private = get("Access-Control-Request-Private-Network") == "true"
                 asked = get("Access-Control-Request-Headers")

@@ -58,6 +58,9 @@ class Service(Protocol):
     def look(self) -> dict[str, str]:
         """Return what the manager knows of the service."""
 
+    def holds(self, host: str, port: int) -> bool:
+        """Return whether the manager itself listens there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -77,6 +80,8 @@ def render(
 ) -> Rendered:
     """Return what the files of this service are to hold. ``arguments`` are global options of the daemon.
 
+    A ``socket`` unit is for a gate: without one, the server itself listens.
+
     Raises:
         ControlError: the service manager is not there.
     """
@@ -86,6 +91,10 @@ def render(
     running = Systemd(places, command.run).version()
     if running == 0:
         raise ControlError("cannot render units: no systemd here", hint="qwenctl up works without a service")
+    server = settings.server
+    wanted = socket and settings.gate.enabled
+    text = _template("systemd/qwenctl.socket")
+    listening = units.socket(text, server.host, server.port) if wanted else None
     unit = units.Unit(
         command=words,
         systemd=running,
@@ -94,13 +103,9 @@ def render(
         folders=_folders(settings) if places.scope == "system" else (),
         writable=_writable() if places.scope == "system" else (),
         groups=tuple(name for name in GPU_GROUPS if _has_group(name)),
+        socket=listening is not None,
     )
-    text = units.service(_template(f"systemd/qwenctl-{places.scope}.service"), unit)
-    server = settings.server
-    listening = (
-        units.socket(_template("systemd/qwenctl.socket"), server.host, server.port) if socket else None
-    )
-    return Rendered(text, listening)
+    return Rendered(units.service(_template(f"systemd/qwenctl-{places.scope}.service"), unit), listening)
 
 
 def is_current(places: Places, settings: Settings) -> bool:

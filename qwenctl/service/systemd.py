@@ -20,6 +20,7 @@ SHOWN = (
     "ExecMainStatus",
     "ActiveEnterTimestamp",
 )
+SHOWN_OF_SOCKET = ("ActiveState", "SubState", "Listen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Systemd:
             return []
         changes = [change for path in both for change in self._drop(path)]
         self._systemctl("daemon-reload")
-        self._systemctl("reset-failed", self._service, ok=(0, 1, 5))
+        self._systemctl("reset-failed", *(path.name for path in both), ok=(0, 1, 5))
         return changes
 
     def start(self) -> None:
@@ -114,9 +115,18 @@ class Systemd:
         self._start(self._service, verb="restart")
 
     def look(self) -> dict[str, str]:
-        """Return what systemd knows of the service."""
-        shown = self._systemctl("show", "--property", ",".join(SHOWN), self._service)
-        return dict(line.partition("=")[::2] for line in shown.splitlines() if "=" in line)
+        """Return what systemd knows of the service, and in one line of its socket."""
+        known = self._show(self._service, SHOWN)
+        if self.places.socket is not None and self.places.socket.exists():
+            socket = self._show(self._socket, SHOWN_OF_SOCKET)
+            known["Socket"] = ", ".join(socket[name] for name in SHOWN_OF_SOCKET if socket.get(name))
+        return known
+
+    def holds(self, host: str, port: int) -> bool:
+        """Return whether the socket unit listens there."""
+        text = files.current(self.places.socket) if self.places.socket is not None else None
+        same = text is not None and units.listens_on(text) == units.listening(host, port)
+        return same and self._active(self._socket) == "active"
 
     # How it is done.
 
@@ -152,13 +162,19 @@ class Systemd:
         done = self.run(self._words(verb, unit))
         if done.code == 0:
             return
-        seen = self.look()
+        seen = self._show(unit, SHOWN)
         if seen.get("ExecMainStatus") == str(int(ExitCode.USAGE)):
             error = QwenctlError(f"cannot {verb} {unit}: a setting is wrong", hint=self._journal_hint())
             error.exit_code = ExitCode.USAGE
             raise error
-        why = f"{seen.get('Result', 'unknown')}, exit code {seen.get('ExecMainStatus', 'unknown')}"
+        why = seen.get("Result", "unknown")
+        if "ExecMainStatus" in seen:
+            why += f", exit code {seen['ExecMainStatus']}"
         raise ControlError(f"cannot {verb} {unit}: {why}", hint=self._journal_hint())
+
+    def _show(self, unit: str, names: tuple[str, ...]) -> dict[str, str]:
+        shown = self._systemctl("show", "--property", ",".join(names), unit)
+        return dict(line.partition("=")[::2] for line in shown.splitlines() if "=" in line)
 
     def _journal_hint(self) -> str:
         mine = "--user " if self.places.scope == "user" else ""

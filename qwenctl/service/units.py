@@ -37,7 +37,8 @@ class Unit:
     """What a service unit is rendered for.
 
     ``folders`` are read by the service and may lie where the sandbox hides them. ``credentials`` pairs a
-    setting's environment variable with a file that only root need be able to read.
+    setting's environment variable with a file that only root need be able to read. ``socket``: there is a
+    socket unit, which starts with the service and passes it its port.
     """
 
     command: tuple[str, ...]
@@ -47,6 +48,7 @@ class Unit:
     folders: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    socket: bool = False
 
 
 def service(template: str, unit: Unit) -> str:
@@ -65,18 +67,23 @@ def service(template: str, unit: Unit) -> str:
         "folders": "\n".join(f"BindReadOnlyPaths={_word(folder)}" for folder in hidden),
         "writable": "\n".join(f"ReadWritePaths={_word(folder)}" for folder in unit.writable),
         "groups": " ".join(unit.groups),
+        "sockets": "Sockets=qwenctl.socket" if unit.socket else "",
     }
     return _known(_filled(template, values), unit.systemd)
 
 
 def socket(template: str, host: str, port: int) -> str | None:
     """Return the text of ``qwenctl.socket``, or None for a host that systemd cannot listen on by name."""
+    address = listening(host, port)
+    return _filled(template, {"listen": address}) if address is not None else None
+
+
+def listening(host: str, port: int) -> str | None:
+    """Return what a socket unit calls that address, or None for a host by name."""
     address = NUMERIC.get(host, host)
     if ":" in address and not address.startswith("["):
         address = f"[{address}]"
-    if not re.fullmatch(r"[0-9.]+|\[[0-9a-fA-F:.]+\]", address):
-        return None
-    return _filled(template, {"listen": f"{address}:{port}"})
+    return f"{address}:{port}" if re.fullmatch(r"[0-9.]+|\[[0-9a-fA-F:.]+\]", address) else None
 
 
 def listens_on(text: str) -> str | None:

@@ -25,7 +25,10 @@ UNIT = units.Unit(
 RENDERED = {
     "user-252.service": ("user", UNIT),
     "system-252.service": ("system", UNIT),
-    "system-256.service": ("system", replace(UNIT, systemd=256, folders=("/opt/qwenctl",), groups=())),
+    "system-256.service": (
+        "system",
+        replace(UNIT, systemd=256, folders=("/opt/qwenctl",), groups=(), socket=True),
+    ),
     "system-245.service": ("system", replace(UNIT, systemd=245)),
 }
 SECURITY_GOAL = 30
@@ -94,7 +97,7 @@ def test_a_permanent_fault_is_never_restarted_by_systemd() -> None:
 @pytest.mark.parametrize("scope", ["user", "system"])
 def test_systemd_verifies_both_units(scope: str, tmp_path: Path) -> None:
     known = units.version(analyzed("--version").stdout)
-    here = replace(UNIT, command=("/bin/true", "run"), systemd=known)
+    here = replace(UNIT, command=("/bin/true", "run"), systemd=known, socket=True)
     (tmp_path / "qwenctl.service").write_text(rendered(scope, here))
     (tmp_path / "qwenctl.socket").write_text(socket_unit() or "")
     done = analyzed("verify", "--man=no", *sorted(str(path) for path in tmp_path.iterdir()))

@@ -3,53 +3,11 @@
 Each test is a story with one manager, since the manager and the server cost more than what is asked of them.
 """
 
-import json
 import signal
 
-import httpx
-
 from tests.fakes.home import until
+from tests.fakes.installed import PATIENCE_S, answers, drop_in, install, qwenctl, until_ready, write_config
 from tests.fakes.manager import Manager
-
-PATIENCE_S = 60
-QUESTION = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
-
-
-def write_config(manager: Manager, text: str = "", server: str = "") -> None:
-    config = manager.home.path / ".config/qwenctl/config.toml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(f'profile = "demo"\n{text}\n[server]\nport = {manager.home.port}\n{server}\n')
-
-
-def drop_in(manager: Manager, text: str) -> None:
-    path = manager.home.path / ".config/systemd/user/qwenctl.service.d/test.conf"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"[Service]\n{text}\n")
-
-
-def qwenctl(manager: Manager, *words: str) -> dict[str, object]:
-    ran = manager.qwenctl("--json", *words)
-    assert ran.code == 0, ran
-    data: dict[str, object] = json.loads(ran.out)["data"]
-    return data
-
-
-def install(manager: Manager) -> dict[str, object]:
-    return qwenctl(manager, "service", "install", "--user", "--wait")
-
-
-def answers(manager: Manager) -> bool:
-    url = f"http://127.0.0.1:{manager.home.port}/v1/chat/completions"
-    return httpx.post(url, json=QUESTION, timeout=60).status_code == 200
-
-
-def until_ready(manager: Manager, *, not_daemon: object = None, not_child: object = None) -> None:
-    def ready() -> bool:
-        status = manager.status()
-        fresh = status.get("daemon_pid") != not_daemon and status.get("pid") != not_child
-        return bool(status.get("ready")) and fresh
-
-    until(ready, within=PATIENCE_S)
 
 
 def test_it_is_installed_once_survives_kills_and_goes_without_a_trace(manager: Manager) -> None:
