@@ -10,10 +10,11 @@ import click
 from qwenctl.cli.asked import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control.daemon import start
+from qwenctl.control.daemon import LOG_LINE, LOG_TIME, start
 from qwenctl.service import command as programs
 
 LOG_BYTES = 10 << 20
+STDERR = 2
 KEEP_AWAKE = ("caffeinate", "-i", "-w")
 """Source: caffeinate(8): no idle sleep until the process that -w names ends."""
 
@@ -26,18 +27,32 @@ KEEP_AWAKE = ("caffeinate", "-i", "-w")
 def command(session: Session, log: Path | None, keep_awake: bool) -> Result:  # noqa: FBT001 - click's name
     """Run the daemon in the foreground: what services execute. Ctrl-C ends it."""
     if log is not None:
-        _log_to(log)
+        log_to(log)
     if keep_awake:
         programs.start((*KEEP_AWAKE, str(os.getpid())))
     start(request(session, {}))
     return Result({"ended": True})
 
 
-def _log_to(path: Path) -> None:
-    """Rotate ourselves: launchd never does."""
+def log_to(path: Path, max_bytes: int = LOG_BYTES) -> None:
+    """Rotate ourselves: launchd never does, and a detached daemon has nobody else."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler = RotatingLog(path, maxBytes=max_bytes, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_LINE, LOG_TIME))
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.addHandler(handler)
+
+
+class RotatingLog(RotatingFileHandler):
+    """A log whose file may be this process's stderr too: then stderr goes on in the new file.
+
+    Else a traceback would go to an old one, and be lost with it.
+    """
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        """Begin a new file."""
+        shared = os.path.samestat(os.fstat(STDERR), Path(self.baseFilename).stat())
+        super().doRollover()
+        if shared and self.stream is not None:
+            os.dup2(self.stream.fileno(), STDERR)

@@ -40,6 +40,7 @@ from qwenctl.supervise.wedge import Limits
 
 log = logging.getLogger(__name__)
 
+LOG_LINE, LOG_TIME = "%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
 LOOK_AFTER_S = 10.0
 PARKED_POLL_S = 2.0
 REFUSED_RETRY_S = 60.0
@@ -385,8 +386,8 @@ def start(request: prep.Request) -> None:
     """Run the daemon in this process until it is told to stop."""
     logging.basicConfig(
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
+        format=LOG_LINE,
+        datefmt=LOG_TIME,
     )
     for name in ("httpx", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)

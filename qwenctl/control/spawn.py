@@ -21,12 +21,13 @@ def start_daemon(folder: Path, arguments: Sequence[str]) -> int:
     Raises:
         QwenctlError: it refused to start; carries its own message, hint and exit code.
     """
-    with (folder / DAEMON_LOG).open("ab") as log:
+    path = folder / DAEMON_LOG
+    with path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "qwenctl", "--json", "run", *arguments],
+            [sys.executable, "-m", "qwenctl", "--json", "run", "--log", str(path), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # its JSON envelope, should it refuse
-            stderr=log,
+            stderr=log,  # a traceback; --log rotates the file with it
             cwd="/",
             start_new_session=True,
         )
