@@ -198,8 +198,8 @@ class Gate:
         if self._leaving:
             await asyncio.sleep(PARTING_S)
         self._room.draining = True
-        if self._leaving and self._runner is not None and self._runner.server is not None:
-            self._runner.server.pre_shutdown()  # closes those that ask for nothing
+        if self._leaving:
+            self._close_unused()
         done = await self._proxy.empty(timeout_s)
         if not done:
             await self._proxy.let_go()
@@ -270,6 +270,14 @@ class Gate:
                 response = _plain(request, deny.status, pairs, body, f"denied_{deny.code}")
                 response.force_close()  # whatever else it meant to send
                 return response
+
+    def _close_unused(self) -> None:
+        """Close the connections that ask for nothing: what they ask next is for the next gate."""
+        used = {exchange.request.protocol for exchange in self._proxy.exchanges}
+        server = self._runner.server if self._runner is not None else None
+        for connection in server.connections if server is not None else ():
+            if connection not in used:
+                connection.force_close()
 
     def _busy(self) -> None:
         """A request is about to be sent: it goes before a save."""

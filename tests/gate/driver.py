@@ -70,6 +70,7 @@ class Driver:
         )
         self.gate = Gate(options, setup.keys, self, None if setup.warm is None else self.warmth(setup.warm))
         self.port = 0
+        self.listening = socket.create_server(("127.0.0.1", 0))  # the service manager's end
 
     def spec_of(self, binary: Path, model: Path) -> LaunchSpec:
         setup = self.setup
@@ -165,14 +166,14 @@ async def driving(binary: Path, model: Path, setup: Setup | None = None) -> Asyn
     """A gate that listens, and no child yet."""
     with tempfile.TemporaryDirectory(prefix="qg-", dir="/tmp") as folder:
         driver = Driver(binary, model, Path(folder), setup or Setup())
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.setblocking(False)
-            driver.port = server.getsockname()[1]
-            await driver.gate.start(driver.port, server.dup())
-        try:
-            yield driver
-        finally:
-            await driver.close()
+        with driver.listening as listening:
+            listening.setblocking(False)
+            driver.port = listening.getsockname()[1]
+            await driver.gate.start(driver.port, listening.dup())
+            try:
+                yield driver
+            finally:
+                await driver.close()
 
 
 async def until(condition: Callable[[], object], within: float = 20.0) -> None:
