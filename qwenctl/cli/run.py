@@ -52,7 +52,9 @@ class RotatingLog(RotatingFileHandler):
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
         """Begin a new file."""
-        shared = os.path.samestat(os.fstat(STDERR), Path(self.baseFilename).stat())
+        shared = self.stream is not None and os.path.samestat(
+            os.fstat(STDERR), os.fstat(self.stream.fileno())
+        )
         super().doRollover()
         if shared and self.stream is not None:
             os.dup2(self.stream.fileno(), STDERR)

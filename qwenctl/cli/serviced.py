@@ -8,6 +8,7 @@ from qwenctl.control import prepare
 from qwenctl.control.folder import OVERRIDES, running
 from qwenctl.errors import AlreadyRunningError, ControlError, SettingsError
 from qwenctl.launch.spec import Address
+from qwenctl.service import units
 from qwenctl.service.install import Service, service_of
 from qwenctl.service.places import Places, installed
 
@@ -53,7 +54,8 @@ def stop(session: Session) -> bool:
 def holds_port(where: Address) -> bool:
     """Return whether the service manager itself listens there, for the daemon that it starts."""
     found = service()
-    return found is not None and where.port is not None and found.holds(where.host, where.port)
+    held = found.listening() if found is not None else None
+    return held is not None and held == units.listening(where.host, where.port or 0)
 
 
 def check_free(where: Places, address: Address) -> None:
@@ -65,7 +67,7 @@ def check_free(where: Places, address: Address) -> None:
     """
     found, pid = service_of(where), running(where.state)
     if pid is None:
-        if not found.holds(address.host, address.port or 0):
+        if not (found.listening() or "").endswith(f":{address.port}"):  # a socket unit may move
             prepare.check_address(address)
         return
     known = found.look()

@@ -66,7 +66,7 @@ class Door:
         elsewhere = self._shape[:2] != shape[:2]
         old = self._gate
         where = prep.address(settings)
-        if gate is None and old is not None and self._passed.for_address(where):
+        if gate is None and old is not None and self._passed.on_port(where.port):
             raise LaunchError(
                 f"cannot give {where.host}:{where.port} to the server: the socket unit holds it",
                 hint="qwenctl service install removes the socket unit",
@@ -90,7 +90,10 @@ class Door:
         try:
             await gate.start(where.port or 0, passed.dup() if passed is not None else None)
         except OSError as error:
-            raise prep.cannot_listen(where, error) from error
+            refused = prep.cannot_listen(where, error)
+            if self._passed.on_port(where.port):  # another address of the same port
+                refused.hint = "the socket unit has the port; qwenctl service install brings it in line"
+            raise refused from error
         gate.tell(self._told)
 
     def leave(self) -> None:

@@ -24,6 +24,10 @@ class Passed:
         wanted = (_numeric(where.host), where.port)
         return next((one for one in self._sockets if one.getsockname()[:2] == wanted), None)
 
+    def on_port(self, port: int | None) -> bool:
+        """Return whether one listens on that port, at whatever address."""
+        return any(one.getsockname()[1] == port for one in self._sockets)
+
     def use(self, where: Address | None) -> None:
         """Leave the socket of that address to the gate, and turn away who comes to another."""
         used = self.for_address(where) if where is not None else None

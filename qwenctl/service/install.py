@@ -58,8 +58,8 @@ class Service(Protocol):
     def look(self) -> dict[str, str]:
         """Return what the manager knows of the service."""
 
-    def holds(self, host: str, port: int) -> bool:
-        """Return whether the manager itself listens there."""
+    def listening(self) -> str | None:
+        """Return where the manager itself listens now, in the words of ``units.listening``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,10 +127,8 @@ class Launchd:
         pairs = (line.strip().partition(" = ") for line in done.out.splitlines())
         return {name: value for name, found, value in pairs if found}
 
-    def holds(self, host: str, port: int) -> bool:
-        """Return False: launchd holds no port of ours."""
-        del host, port
-        return False
+    def listening(self) -> None:
+        """Return None: launchd holds no port of ours."""
 
     # How it is done.
 

@@ -122,11 +122,10 @@ class Systemd:
             known["Socket"] = ", ".join(socket[name] for name in SHOWN_OF_SOCKET if socket.get(name))
         return known
 
-    def holds(self, host: str, port: int) -> bool:
-        """Return whether the socket unit listens there."""
+    def listening(self) -> str | None:
+        """Return where the socket unit listens now."""
         text = files.current(self.places.socket) if self.places.socket is not None else None
-        same = text is not None and units.listens_on(text) == units.listening(host, port)
-        return same and self._active(self._socket) == "active"
+        return units.listens_on(text) if text is not None and self._active(self._socket) == "active" else None
 
     # How it is done.
 

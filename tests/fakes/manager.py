@@ -115,6 +115,7 @@ class Manager:
         """End the namespace's first process; the kernel ends all others in it."""
         if self.init:
             os.kill(self.init, signal.SIGKILL)
+            self.init = 0
         self._outer.wait(timeout=20)
 
     def _found(self) -> bool:

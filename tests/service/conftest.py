@@ -17,3 +17,4 @@ def manager(home: Home) -> Iterator[fakes.Manager]:
     made = fakes.Manager(home)
     yield made
     made.close()
+    (home.state / "status.json").unlink(missing_ok=True)  # its pids were those of the namespace

@@ -119,11 +119,23 @@ def test_down_stays_down_and_up_brings_both(manager: Manager) -> None:
     assert manager.systemctl("list-units", "--all", "qwenctl*", "--no-legend").out == ""
 
 
+def test_both_start_by_themselves_after_a_power_cut(manager: Manager) -> None:
+    write_config(manager)
+    install(manager)
+    manager.close()
+    again = Manager(manager.home)
+    try:
+        assert again.systemctl("is-active", "qwenctl.socket", "qwenctl.service").out == "active\nactive"
+        assert answers(again)
+    finally:
+        again.close()
+
+
 def connects(port: int) -> bool:
     """Return whether somebody answers there; whoever waits there in vain is turned away in the end."""
     try:
         httpx.get(f"http://127.0.0.1:{port}/health", timeout=5)
-    except httpx.NetworkError:
+    except httpx.TransportError:
         return False
     return True
 
@@ -148,6 +160,14 @@ def test_the_settings_have_the_last_word_on_the_port(manager: Manager) -> None:
     assert manager.status()["daemon_pid"] != before["daemon_pid"]
     assert troubles(manager) == []
     assert f"127.0.0.1:{manager.home.port}" in socket_of(manager)
+    assert answers(manager)
+
+    write_config(manager, "[gate]\nallow_open = true", server='host = "0.0.0.0"')
+    until(lambda: not valid(manager), within=PATIENCE_S)  # the old address is in the way of the new one
+    assert answers(manager), "the old gate goes on"
+    assert manager.systemctl("stop", "qwenctl.service").code == 0
+    assert install(manager)["changed"] is True
+    assert f"0.0.0.0:{manager.home.port}" in socket_of(manager)
     assert answers(manager)
 
     write_config(manager, "[gate]\nenabled = false")

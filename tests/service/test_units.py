@@ -71,6 +71,7 @@ def test_the_socket_unit_is_the_stored_one() -> None:
         ("localhost", "127.0.0.1:9000"),
         ("::1", "[::1]:9000"),
         ("0.0.0.0", "0.0.0.0:9000"),
+        ("::", "[::]:9000"),
         ("box.lan", None),
     ],
 )
