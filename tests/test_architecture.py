@@ -18,7 +18,7 @@ PURE = set(
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
-    plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
+    plan.wire launch.spec launch.buffers launch.flags launch.argv
     gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
     gate.away gate.access gate.warm_rules
     supervise.states supervise.tally supervise.lifecycle
@@ -51,6 +51,7 @@ ONLY_IN: dict[str, set[str]] = {
         "fetch.remote_header",
         "fetch.world",
         "supervise.child",
+        "supervise.end",
         "supervise.health",
         "supervise.supervisor",
         "gate",

@@ -75,7 +75,7 @@ def _settings(resolved: prepare.Resolved) -> str:
 def _plan(asked: prepare.Request) -> str:
     resolved = prepare.resolve(asked)
     surveyed = prepare.survey(resolved)
-    chosen = prepare.choose(resolved, surveyed.hardware)
+    chosen = prepare.choose(resolved, surveyed)
     return json.dumps(to_json(chosen, prepare.command_line(resolved, surveyed, chosen)), indent=1)
 
 

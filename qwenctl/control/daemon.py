@@ -21,7 +21,7 @@ from qwenctl.control.endpoint import Listener, serve
 from qwenctl.control.journal import Journal
 from qwenctl.control.notify import Notifier, passed_sockets
 from qwenctl.control.shortage import shortage
-from qwenctl.control.surroundings import attempt, reap_leftover, record_child
+from qwenctl.control.surroundings import attempt, raise_descriptor_limit, reap_leftover, record_child
 from qwenctl.control.upkeep import Upkeep
 from qwenctl.errors import ExitCode, FetchError, QwenctlError
 from qwenctl.launch.buffers import Buffers, compare, parse_log
@@ -89,7 +89,7 @@ class Daemon:
             self._known,
             notifier,
             self._publish,
-            self._wrong,
+            self._mend,
         )
         self._first: asyncio.Task[None] | None = None
         self._closing = False
@@ -269,20 +269,35 @@ class Daemon:
         phase = published.phase_now(self._supervisor.state, self._known)
         if phase != self._shown:
             self._shown, self._since = phase, times.now()
-        self._wrong()
-        self._tell_gate(phase)
-        status = self.status()
-        self._notifier.status(published.line(status))
-        path = self._folder / files.STATUS
-        failed = attempt(lambda: files.write_json(path, status), files.STATUS)
-        if failed and failed != self._known.troubles.get("status"):
-            log.warning("%s", failed)
-        self._known.troubles["status"] = failed
-
-    def _wrong(self) -> list[str]:
-        """Return what is wrong around the server, after another look."""
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
-        return self._known.wrong()
+        self._tell_gate(phase)
+        self._notifier.status(published.line(self.status()))
+        before = self._known.troubles.get("status")
+        failed = self._known.troubles["status"] = self._write_status()
+        if failed and failed != before:
+            log.warning("%s", failed)
+        elif before and not failed:
+            self._write_status()  # what was just written still tells of the trouble
+
+    def _write_status(self) -> str | None:
+        """Publish the status and return what went wrong, if anything.
+
+        No file is better than an old one: who finds none asks over the socket.
+        """
+        path, status = self._folder / files.STATUS, self.status()
+        failed = attempt(lambda: files.write_json(path, status), files.STATUS)
+        if failed:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return failed
+
+    def _mend(self) -> None:
+        """Write now what could not be written before."""
+        self._log.mend()
+        self.journal.mend()
+        self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+        if self._known.troubles.get("child") and self._process is not None:
+            self._known.troubles["child"] = record_child(self._folder, self._process.pid)
 
     def _tell_gate(self, phase: str) -> None:
         state, download = self._supervisor.state, self._known.download
@@ -319,6 +334,7 @@ class Daemon:
 
 def start(request: prep.Request) -> None:
     """Run the daemon in this process until it is told to stop."""
+    raise_descriptor_limit()
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",

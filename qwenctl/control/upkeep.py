@@ -13,6 +13,7 @@ from qwenctl.control.changes import Changes
 from qwenctl.control.endpoint import Listener
 from qwenctl.control.notify import Notifier
 from qwenctl.control.published import Known
+from qwenctl.control.surroundings import descriptors_left
 from qwenctl.control.watching import changed, config_changes
 from qwenctl.errors import QwenctlError
 from qwenctl.supervise import states as st
@@ -37,10 +38,10 @@ class Upkeep:
         known: Known,
         notifier: Notifier,
         publish: Callable[[], None],
-        wrong: Callable[[], list[str]],
+        mend: Callable[[], None],
     ) -> None:
         self._folder, self._changes, self._supervisor = folder, changes, supervisor
-        self._known, self._notifier, self._publish, self._wrong = known, notifier, publish, wrong
+        self._known, self._notifier, self._publish, self._mend = known, notifier, publish, mend
         self.reload_wanted, self.parked = asyncio.Event(), asyncio.Event()
 
     def loops(self, listener: Listener) -> tuple[Coroutine[None, None, None], ...]:
@@ -112,5 +113,7 @@ class Upkeep:
                 self._known.troubles["socket"] = None
             except OSError as error:
                 self._known.troubles["socket"] = f"cannot listen on {files.CONTROL_SOCKET}: {error.strerror}"
-            if self._wrong() != before or before or not (self._folder / files.STATUS).exists():
+            self._known.troubles["descriptors"] = descriptors_left()
+            self._mend()
+            if self._known.wrong() != before or before or not (self._folder / files.STATUS).exists():
                 self._publish()

@@ -137,6 +137,7 @@ class Supervisor:
             reason = (error.strerror or str(error)).lower()
             summary = f"cannot start {child.spec.argv[0]}: {reason}"
             permanent = error.errno not in SHORT_OF_SOMETHING
+            log.warning("child=%d %s", child.number, summary)
             self.post(st.Exited(child.number, Ending("spawn_failed", summary, permanent)))
         else:
             log.info("child=%d pid=%d started", child.number, self._process.pid)
