@@ -125,15 +125,23 @@ def _ban(question: _Question, one: Refused) -> tuple[str, int]:
     quant = find_quant(question.profile, one.quant)
     checkpoints = question.settings.context.checkpoints
     candidate = Candidate(quant, one.context_tokens, one.kv_type, one.cache_ram_mib, checkpoints)
-    need = _need(question, candidate, 0)
-    if one.where == "device" and question.ways[0].accelerators:
-        return "device", need.device_bytes
-    return "host", need.total_bytes
+    where = "host" if one.where == "device" and not question.ways[0].accelerators else one.where
+    return where, _needed(_need(question, candidate, 0), where)
+
+
+def _needed(need: Need, where: str) -> int:
+    match where:
+        case "device":
+            return need.device_bytes
+        case "start":
+            return need.start_bytes
+        case _:
+            return need.total_bytes
 
 
 def _unless_banned(judged: Judged, need: Need, bans: tuple[tuple[str, int], ...]) -> Judged:
     for where, limit in bans:
-        needs = need.device_bytes if where == "device" else need.total_bytes
+        needs = _needed(need, where)
         if needs >= limit:
             return Judged("no", "out of memory here before", needs, limit)
     return judged

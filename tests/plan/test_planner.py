@@ -189,6 +189,18 @@ def test_host_out_of_memory_takes_the_cache_first() -> None:
     assert (second.quant, second.kv_type, second.cache_ram_mib) == ("Q4_K_M", "f16", 2048)
 
 
+@pytest.mark.parametrize("name", ["rtx4090-24gb", "m3-max-36gb", "cpu-24gb"])
+def test_memory_that_others_hold_needs_less_at_the_start_not_a_smaller_cache(name: str) -> None:
+    def at_the_start(chosen: Plan) -> int:
+        memory = chosen.memory
+        return memory.device_bytes + memory.host_bytes - memory.cache_bytes - memory.checkpoints_bytes
+
+    first = planned(plan(machine(name), BIG, Settings()))
+    bans = {Refused(first.quant, first.context_tokens, first.kv_type, first.cache_ram_mib, "start")}
+    second = planned(plan(machine(name), BIG, Settings(), refused=frozenset(bans)))
+    assert at_the_start(second) < at_the_start(first)
+
+
 @pytest.mark.parametrize(
     ("prefer", "quant", "tokens"),
     [
