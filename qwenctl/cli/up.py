@@ -23,7 +23,12 @@ from qwenctl.control.folder import (
 )
 from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
-from qwenctl.settings.load import merge
+from qwenctl.settings.load import API_KEY, api_keys, merge
+
+UNASKED = (
+    f"the daemon was started without {API_KEY} and asks for no key: qwenctl down, then up starts it with it; "
+    "a service needs [server] api_key_file"
+)
 
 
 @click.command("up", epilog="Example: qwenctl up --profile demo --port 9000")
@@ -64,6 +69,8 @@ def command(
         with Watch(session) as watch:
             status = until_ready(folder, limit, watch, fresh=changed)
         endpoint = str(status["endpoint"])
+    if api_keys() and (read_status(folder) or {}).get("asks_key") is False:
+        session.say(f"warning: {UNASKED}")
     data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
     return Result(data, endpoint)
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from qwenctl import paths
 from qwenctl.control import prepare as prep
-from qwenctl.errors import LaunchError, QwenctlError
+from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard, warm_rules
 from qwenctl.gate.gate import Gate, Options, Upstream
 from qwenctl.gate.keys import KeyRing
@@ -20,6 +20,7 @@ from qwenctl.gate.standing import Standing
 from qwenctl.gate.warm import Warm, WarmLimits
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Plan
+from qwenctl.settings.load import API_KEY
 from qwenctl.settings.types import Settings
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
@@ -33,17 +34,24 @@ SAVING_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What waits at the gate, and what is on its way."""
+    """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet)."""
 
     held: int = 0
     in_flight: int = 0
+    asks_key: bool | None = None
 
 
 class Door:
-    """The gate of one daemon, made anew when the settings that shape it change."""
+    """The gate of one daemon, made anew when the settings that shape it change.
 
-    def __init__(self, upstream: Upstream, passed: tuple[socket.socket, ...] = ()) -> None:
-        self._upstream, self._passed = upstream, passed
+    ``keys`` are those of the environment; they stay the same for the daemon's life.
+    """
+
+    def __init__(
+        self, upstream: Upstream, passed: tuple[socket.socket, ...] = (), keys: tuple[str, ...] = ()
+    ) -> None:
+        self._upstream, self._passed, self._keys = upstream, passed, keys
+        self._asks_key: bool | None = None
         self._gate: Gate | None = None
         self._warm: Warm | None = None
         self._shape: tuple[object, ...] = ()
@@ -55,8 +63,9 @@ class Door:
 
         Raises:
             LaunchError: the address is taken, or not this machine's; the old gate goes on.
-            SettingsError: it would be open to the network without a key, or the keys cannot be read.
+            SettingsError: it would be open to the network without a key, or the keys cannot be used.
         """
+        self._check_keys(settings)
         shape = _shape(settings)
         if shape == self._shape:
             return
@@ -68,6 +77,7 @@ class Door:
         if gate is not None:
             await self._start(gate, settings)
         self._gate, self._shape = gate, shape
+        self._asks_key = bool(self._keys) or settings.server.api_key_file is not None
         if elsewhere and gate is not None and old is not None:
             await old.stop()
 
@@ -144,9 +154,9 @@ class Door:
     def counts(self) -> Counts:
         """Return what the status shows."""
         if self._gate is None:
-            return Counts()
+            return Counts(asks_key=self._asks_key)
         stats = self._gate.stats()
-        return Counts(stats.held, stats.in_flight)
+        return Counts(stats.held, stats.in_flight, self._asks_key)
 
     async def owner(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request of the control socket that is meant for the server."""
@@ -154,9 +164,17 @@ class Door:
             raise LaunchError("cannot reach the server's own routes: there is no gate", hint="[gate] enabled")
         return await self._gate.owner(request)
 
+    def _check_keys(self, settings: Settings) -> None:
+        if self._keys and not settings.gate.enabled:
+            raise SettingsError(
+                f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
+                hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
+            )
+
     def _make(self, settings: Settings) -> Gate:
         gate, server = settings.gate, settings.server
-        keys = KeyRing(Path(server.api_key_file).expanduser() if server.api_key_file else None)
+        path = Path(server.api_key_file).expanduser() if server.api_key_file else None
+        keys = KeyRing(path, self._keys)
         options = Options(
             host=server.host,
             rules=guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins),
