@@ -165,7 +165,11 @@ class Door:
         return await self._gate.owner(request)
 
     def _check_keys(self, settings: Settings) -> None:
-        if self._keys and not settings.gate.enabled:
+        """Without the gate the server asks for keys, and its file must hold those of the environment."""
+        if settings.gate.enabled or not self._keys:
+            return
+        ring = KeyRing(_key_file(settings))
+        if any(ring.check(f"Bearer {key}", None) is not guard.Key.VALID for key in self._keys):
             raise SettingsError(
                 f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
                 hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
@@ -173,8 +177,7 @@ class Door:
 
     def _make(self, settings: Settings) -> Gate:
         gate, server = settings.gate, settings.server
-        path = Path(server.api_key_file).expanduser() if server.api_key_file else None
-        keys = KeyRing(path, self._keys)
+        keys = KeyRing(_key_file(settings), self._keys)
         options = Options(
             host=server.host,
             rules=guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins),
@@ -186,6 +189,11 @@ class Door:
         limits = WarmLimits(gate.warm_min_tokens, gate.warm_max_bytes)
         self._warm = Warm(paths.private_dir(prep.slots_dir()), limits) if gate.warm else None
         return Gate(options, keys, self._upstream, self._warm)
+
+
+def _key_file(settings: Settings) -> Path | None:
+    named = settings.server.api_key_file
+    return Path(named).expanduser() if named else None
 
 
 def drain_timeout_s(settings: Settings) -> float:
