@@ -46,14 +46,14 @@ def command() -> None:
 @click.pass_obj
 def install(session: Session, /, user: bool | None, **switches: bool) -> Result:  # noqa: FBT001 - click's name
     """Install the service, or bring it up to date. A second run changes nothing."""
-    where = places(_scope(user))
+    where, keys = places(_scope(user)), api_keys()
     resolved = _resolve(session, where)
     rendered = _render(session, where, resolved, keep_awake=switches["keep_awake"])
     changes = service_of(where).install(rendered.service, rendered.socket, start=switches["start"])
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
         session.say(change)
-    if api_keys():
+    if keys:
         session.say(f"warning: {NO_KEYS}")
     endpoint = f"{prepare.address(resolved.settings).url}/v1"
     if switches["wait"] and switches["start"]:

@@ -35,13 +35,25 @@ def update(path: Path, change: Callable[[str], str]) -> Changed:
             return Changed(path, changed=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = NEW_MODE if old is None else path.stat().st_mode & 0o777
-        backup = None if old is None else _back_up(path, old, mode)
-        _replace(path, new.encode(), mode)
+        backup = _replace(path, old, new.encode(), mode)
     except OSError as error:
         raise ClientError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:
         raise ClientError(f"cannot change {path}: {error}") from error
     return Changed(path, changed=True, backup=backup)
+
+
+def _replace(path: Path, old: bytes | None, new: bytes, mode: int) -> Path | None:
+    """Write beside it first: a full disk then leaves no backup of what never changed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _create(part, new, mode)
+        backup = None if old is None else _back_up(path, old, mode)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return backup
 
 
 def _back_up(path: Path, data: bytes, mode: int) -> Path:
@@ -52,16 +64,6 @@ def _back_up(path: Path, data: bytes, mode: int) -> Path:
             _create(path.with_name(name), data, mode)
             return path.with_name(name)
     raise FileExistsError(0, f"{len(names)} backups are there")
-
-
-def _replace(path: Path, data: bytes, mode: int) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _create(part, data, mode)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:

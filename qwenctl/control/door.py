@@ -65,9 +65,12 @@ class Door:
             LaunchError: the address is taken, or not this machine's; the old gate goes on.
             SettingsError: it would be open to the network without a key, or the keys cannot be used.
         """
-        self._check_keys(settings)
         shape = _shape(settings)
+        if shape != self._shape or not settings.gate.enabled:
+            check(settings, self._keys)
+        asks_key = bool(self._keys) or settings.server.api_key_file is not None
         if shape == self._shape:
+            self._asks_key = asks_key  # without a gate the key file is no part of the shape
             return
         gate = self._make(settings) if settings.gate.enabled else None
         elsewhere = self._shape[:2] != shape[:2]
@@ -77,7 +80,7 @@ class Door:
         if gate is not None:
             await self._start(gate, settings)
         self._gate, self._shape = gate, shape
-        self._asks_key = bool(self._keys) or settings.server.api_key_file is not None
+        self._asks_key = asks_key
         if elsewhere and gate is not None and old is not None:
             await old.stop()
 
@@ -164,17 +167,6 @@ class Door:
             raise LaunchError("cannot reach the server's own routes: there is no gate", hint="[gate] enabled")
         return await self._gate.owner(request)
 
-    def _check_keys(self, settings: Settings) -> None:
-        """Without the gate the server asks for keys, and its file must hold those of the environment."""
-        if settings.gate.enabled or not self._keys:
-            return
-        ring = KeyRing(_key_file(settings))
-        if any(ring.check(f"Bearer {key}", None) is not guard.Key.VALID for key in self._keys):
-            raise SettingsError(
-                f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
-                hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
-            )
-
     def _make(self, settings: Settings) -> Gate:
         gate, server = settings.gate, settings.server
         keys = KeyRing(_key_file(settings), self._keys)
@@ -189,6 +181,25 @@ class Door:
         limits = WarmLimits(gate.warm_min_tokens, gate.warm_max_bytes)
         self._warm = Warm(paths.private_dir(prep.slots_dir()), limits) if gate.warm else None
         return Gate(options, keys, self._upstream, self._warm)
+
+
+def check(settings: Settings, keys: tuple[str, ...]) -> None:
+    """Check what can be known of ``open`` before a daemon is started. ``keys``: those of the environment.
+
+    Without the gate the server asks for keys, and its file must hold those of the environment, too.
+
+    Raises:
+        SettingsError: it would be open to the network without a key, or the keys cannot be used.
+    """
+    gate, host = settings.gate, settings.server.host
+    ring = KeyRing(_key_file(settings), keys if gate.enabled else ())
+    if gate.enabled:
+        guard.check_exposure(host, has_keys=ring.asked, allow_open=gate.allow_open)
+    elif any(ring.check(f"Bearer {key}", None) is not guard.Key.VALID for key in keys):
+        raise SettingsError(
+            f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
+            hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
+        )
 
 
 def _key_file(settings: Settings) -> Path | None:

@@ -69,7 +69,7 @@ def test_without_the_gate_a_key_of_the_environment_is_refused_and_a_key_file_goe
     keys = home.path / "keys"
     keys.write_text("filed\n")
     assert home.run("up", QWENCTL_SERVER__API_KEY_FILE=str(keys)).code == 2
-    home.environment["QWENCTL_SERVER__API_KEY_FILE"] = str(keys)
+    home.environment["QWENCTL_SERVER__API_KEY_FILE"] = "~/keys"
     home.environment["QWENCTL_API_KEY"] = "filed"  # as its clients may have it
     endpoint = home.up()
     assert (code(endpoint), code(endpoint, "filed")) == (401, 200)
