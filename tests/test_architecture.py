@@ -24,12 +24,13 @@ PURE = set(
     supervise.states supervise.tally supervise.lifecycle
     supervise.exits supervise.signs supervise.story supervise.wedge
     control.protocol service.units service.plists service.redact service.checks
+    client.advice client.connect client.config_text
     """.split()
 )
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib ipaddress hashlib
+    types typing difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {

@@ -27,6 +27,7 @@ from qwenctl.errors import ExitCode, FetchError, QwenctlError
 from qwenctl.launch.buffers import Buffers, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Plan
+from qwenctl.settings.load import api_keys
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
@@ -75,7 +76,7 @@ class Daemon:
         self._throttle = Throttle(self._log.write)
         self._known = published.Known(request.config or paths.config_dir() / "config.toml")
         self._supervisor = Supervisor(self._effects(), st.Policy(), Limits())
-        self._door = Door(self, passed_sockets())
+        self._door = Door(self, passed_sockets(), api_keys())
         self._changes = Changes(
             request, self._supervisor, self._known, self.journal, self._publish, self._door.open
         )

@@ -281,7 +281,9 @@ def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, ch
     """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own."""
     gate, devices = settings.gate, _devices(settings, hardware, chosen)
     if not gate.enabled:
-        return Launch(binary, str(model), address(settings), devices, settings.server.api_key_file)
+        keys = settings.server.api_key_file
+        key_file = str(Path(keys).expanduser()) if keys is not None else None
+        return Launch(binary, str(model), address(settings), devices, key_file)
     where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
     return Launch(binary, str(model), where, devices, slots=str(slots_dir()) if gate.warm else None)
 
