@@ -69,7 +69,7 @@ ENVIRONMENT = {
     "settings.load",
     "paths",
     "hardware.detect",
-    "supervise.child",
+    "launch.environment",
     "control.notify",
     "cli.output",
     "service.install",

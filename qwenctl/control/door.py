@@ -193,9 +193,9 @@ def check(settings: Settings, keys: tuple[str, ...]) -> None:
     """
     gate, host = settings.gate, settings.server.host
     ring = KeyRing(_key_file(settings), keys if gate.enabled else ())
-    if gate.enabled:
-        guard.check_exposure(host, has_keys=ring.asked, allow_open=gate.allow_open)
-    elif any(ring.check(f"Bearer {key}", None) is not guard.Key.VALID for key in keys):
+    guard.check_exposure(host, has_keys=ring.asked, allow_open=gate.allow_open)
+    beyond = (key for key in keys if ring.check(f"Bearer {key}", None) is not guard.Key.VALID)
+    if not gate.enabled and any(beyond):
         raise SettingsError(
             f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
             hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",

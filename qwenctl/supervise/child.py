@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from qwenctl.launch.environment import environment
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.end import End
 from qwenctl.supervise.exits import Ending, classify
@@ -95,7 +96,7 @@ def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         bufsize=0,
-        env=clean_environment(dict(os.environ)) | dict(spec.environment),
+        env=environment() | dict(spec.environment),
         process_group=0,
         umask=0o077,
         preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread forks
@@ -106,20 +107,6 @@ def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
-
-
-def clean_environment(environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment without what would change the server unseen, or tell it a secret.
-
-    ``GGML_NO_BACKTRACE`` keeps a crashing server from starting a debugger on itself, which takes seconds.
-    Source: ggml/src/ggml.c, ggml_print_backtrace.
-    """
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("LLAMA_", "QWENCTL_")) and name not in ("HF_TOKEN", "NOTIFY_SOCKET")
-    }
-    return kept | {"GGML_NO_BACKTRACE": "1"}
 
 
 def _die_with_parent() -> Callable[[], None]:

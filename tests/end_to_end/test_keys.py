@@ -4,7 +4,11 @@ import tarfile
 
 import httpx
 import psutil
+import pytest
 
+from qwenctl.control.door import check
+from qwenctl.errors import SettingsError
+from qwenctl.settings.types import Gate, Server, Settings
 from tests.fakes.home import Home
 
 ASK = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
@@ -101,3 +105,10 @@ def test_another_server_is_not_sent_the_key(home: Home) -> None:
     ran = home.run("chat", "--url", endpoint, "hi")
     assert ran.code == 1
     assert "HTTP 401" in ran.err
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_network_needs_a_key_with_the_gate_and_without(gate: bool) -> None:  # noqa: FBT001 - a case
+    settings = Settings(server=Server(host="0.0.0.0"), gate=Gate(enabled=gate))
+    with pytest.raises(SettingsError, match="anyone on the network"):
+        check(settings, ())
