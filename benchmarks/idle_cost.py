@@ -1,6 +1,6 @@
 """What keeping costs while nothing happens: memory, CPU, wake-ups, beside other keepers.
 
-    KEEPERS=FOLDER_OF_SUPERVISORD_AND_CIRCUSD python benchmarks/idle_cost.py [--seconds 60]
+    KEEPERS=FOLDER_OF_SUPERVISORD_AND_CIRCUSD python -m benchmarks.idle_cost [--seconds 60]
 
 Wake-ups are voluntary context switches of all threads. The server's own are not counted.
 """

@@ -1,5 +1,6 @@
 """Programs that keep a llama-server running, each started as its documentation says. For benchmarks."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -16,7 +17,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 READY_TIMEOUT_S = 60.0
-POLL_S = 0.001
+POLL_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Kept:
 
     def keeper(self) -> psutil.Process:
         """Return the process that does the keeping: the parent of the server."""
-        parent = psutil.Process(server_pid(self.port)).parent()
+        parent = psutil.Process(server_pid(self.process)).parent()
         assert parent is not None
         return parent
 
@@ -44,7 +45,7 @@ def healthy(port: int) -> bool:
     """Return whether /health answers 200. A bare socket: a client library would cost more than the answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return b" 200 " in connection.recv(64)
     except OSError:
         return False
@@ -59,12 +60,13 @@ def until_healthy(port: int) -> float:
     return time.perf_counter()
 
 
-def server_pid(port: int) -> int:
-    """Return the pid of the server on that port."""
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "llama-server" and str(port) in (process.info["cmdline"] or ()):
-            return process.pid
-    raise LookupError(port)
+def server_pid(keeper: subprocess.Popen[bytes]) -> int:
+    """Return the pid of the server that this keeper keeps."""
+    for process in psutil.Process(keeper.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == "llama-server":
+                return process.pid
+    raise LookupError("llama-server")
 
 
 Keeper = Callable[[list[str], Path], list[str]]
@@ -126,7 +128,7 @@ def systemd(restart: str) -> Keeper:
 
 
 def qwenctl(argv: list[str], folder: Path) -> list[str]:
-    """This program, in the foreground, as a unit would run it."""
+    """This program, in the foreground, as a unit would run it: its gate listens, the server behind it."""
     port = argv[argv.index("--port") + 1]
     config = folder / "config.toml"
     config.write_text(f'profile = "demo"\n[server]\nport = {port}\n')

@@ -37,7 +37,7 @@ def main() -> None:
         times = []
         for _ in range(RUNS):
             started = time.perf_counter()
-            outcome = plan(hardware, profile, settings, None, siblings=profiles)
+            outcome = plan(hardware, profile, settings, siblings=profiles)
             times.append((time.perf_counter() - started) * 1000)
         chosen = f"{outcome.quant} {outcome.context_tokens}" if isinstance(outcome, Plan) else "no fit"
         print(

@@ -1,6 +1,6 @@
 """How long a killed server is away: from SIGKILL to the first 200 from /health, beside other keepers.
 
-    KEEPERS=FOLDER_OF_SUPERVISORD_AND_CIRCUSD python benchmarks/recovery.py [--kills 20] [--only NAME]
+    KEEPERS=FOLDER_OF_SUPERVISORD_AND_CIRCUSD python -m benchmarks.recovery [--kills 20] [--only NAME]
 
 All keep the same command line on the demo model, taking turns, so that the machine is the same for all.
 systemd needs root and util-linux' unshare.
@@ -32,9 +32,9 @@ KEEPERS: dict[str, keepers.Keeper] = {
 
 
 def command_line(folder: Path) -> list[str]:
-    """Return the command line that all keep; the demo model is made on the way."""
+    """Return the command line that all keep, without our gate; the demo model is made on the way."""
     environment = os.environ | {"HOME": str(folder), "PYTHONPATH": str(keepers.ROOT)}
-    environment |= {"QWENCTL_SERVER__PORT": str(keepers.free_port())}
+    environment |= {"QWENCTL_SERVER__PORT": str(keepers.free_port()), "QWENCTL_GATE__ENABLED": "false"}
     base = [sys.executable, "-m", "qwenctl", "--profile", "demo"]
     subprocess.run([*base, "up"], env=environment, check=True, capture_output=True, cwd=folder)
     subprocess.run([*base, "down"], env=environment, check=True, capture_output=True, cwd=folder)
@@ -69,7 +69,7 @@ def kept(keeper: keepers.Keeper, argv: list[str], folder: Path, kills: int) -> l
         for _ in range(kills):
             keepers.until_healthy(running.port)
             time.sleep(CALM_S)
-            pid = keepers.server_pid(running.port)
+            pid = keepers.server_pid(running.process)
             begun = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
             times.append(keepers.until_healthy(running.port) - begun)

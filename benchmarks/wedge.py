@@ -1,6 +1,6 @@
 """Wedged or busy? How long each wedge takes to be found, and whether long work is ever mistaken for one.
 
-    python benchmarks/wedge.py --server LLAMA_SERVER --model GGUF [--rounds 5] [--minutes 0]
+    python -m benchmarks.wedge --server LLAMA_SERVER --model GGUF [--rounds 5] [--minutes 0]
 
 Limits are scaled down: a wedge after 1 s without progress, where the product waits 120 s. The busy run
 asks for prompts whose batches take longer than that limit, one after another, and counts restarts.

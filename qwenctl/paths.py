@@ -46,6 +46,11 @@ def user_units() -> Path:
     return Path(platformdirs.user_config_dir()) / "systemd/user"
 
 
+def client_file(variable: str, folder: str, name: str) -> Path:
+    """Return another program's settings file: in the folder that ``variable`` names, else in ``folder``."""
+    return Path(os.environ.get(variable) or folder).expanduser() / name
+
+
 def system_wide() -> bool:
     """Whether root asks, on a machine where the system service is installed: then its folders are meant.
 

@@ -18,18 +18,19 @@ PURE = set(
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
     plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
-    plan.usable plan.wire launch.spec launch.buffers launch.flags launch.argv
+    plan.wire launch.spec launch.buffers launch.flags launch.argv
     gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
     gate.away gate.access gate.warm_rules
     supervise.states supervise.tally supervise.lifecycle
     supervise.exits supervise.signs supervise.story supervise.wedge
     control.protocol service.units service.plists service.redact service.checks
+    client.advice client.connect client.config_text
     """.split()
 )
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib ipaddress hashlib
+    types typing difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {
@@ -51,6 +52,7 @@ ONLY_IN: dict[str, set[str]] = {
         "fetch.remote_header",
         "fetch.world",
         "supervise.child",
+        "supervise.end",
         "supervise.health",
         "supervise.supervisor",
         "gate",
@@ -67,7 +69,7 @@ ENVIRONMENT = {
     "settings.load",
     "paths",
     "hardware.detect",
-    "supervise.child",
+    "launch.environment",
     "control.notify",
     "cli.output",
     "service.install",

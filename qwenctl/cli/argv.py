@@ -25,6 +25,6 @@ def command(
     """Print llama-server's command line, one option a line. Changes nothing."""
     resolved = prepare.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
     surveyed = prepare.survey(resolved, hardware)
-    chosen = prepare.choose(resolved, surveyed.hardware)
+    chosen = prepare.choose(resolved, surveyed)
     words = prepare.command_line(resolved, surveyed, chosen)
     return Result({"argv": list(words)}, shlex.join(words) if shell else "\n".join(lines(words)))

@@ -112,6 +112,6 @@ def _speed(where: Target) -> "Speed | None":
     if where.resolved is None:
         return None
     try:
-        return prepare.choose(where.resolved, prepare.survey(where.resolved).hardware).speed
+        return prepare.choose(where.resolved, prepare.survey(where.resolved)).speed
     except NoFitError:
         return None  # it runs all the same: settings changed since

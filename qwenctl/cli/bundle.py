@@ -1,5 +1,6 @@
 """Put together what a bug report needs. Reads; every text goes through ``redact`` before it is kept."""
 
+import contextlib
 import getpass
 import json
 import platform
@@ -17,7 +18,7 @@ from qwenctl.plan.wire import to_json
 from qwenctl.service import files, places
 from qwenctl.service.checks import Check
 from qwenctl.service.redact import Private, keys, redact
-from qwenctl.settings.load import known_keys, value_of
+from qwenctl.settings.load import api_keys, known_keys, value_of
 
 TAIL_BYTES = 512 << 10
 STATE = (
@@ -75,7 +76,7 @@ def _settings(resolved: prepare.Resolved) -> str:
 def _plan(asked: prepare.Request) -> str:
     resolved = prepare.resolve(asked)
     surveyed = prepare.survey(resolved)
-    chosen = prepare.choose(resolved, surveyed.hardware)
+    chosen = prepare.choose(resolved, surveyed)
     return json.dumps(to_json(chosen, prepare.command_line(resolved, surveyed, chosen)), indent=1)
 
 
@@ -89,6 +90,8 @@ def _private(asked: prepare.Request) -> Private:
     if key_file is not None:
         named.append(Path(key_file).expanduser())
     secrets = [key for path in named for key in keys(files.current(path) or "")]
+    with contextlib.suppress(QwenctlError):
+        secrets += api_keys()
     return Private(tuple(secrets), getpass.getuser(), str(Path.home()))
 
 

@@ -52,7 +52,7 @@ def _machine(resolved: prepare.Resolved) -> Iterator[Check]:
     yield checks.driver(hardware.warnings)
     yield _visible()
     try:
-        chosen = prepare.choose(resolved, prepare.survey(resolved).hardware)
+        chosen = prepare.choose(resolved, prepare.survey(resolved))
     except QwenctlError as error:
         yield checks.failed("plan", resolved.profile.name, error.message, error.hint)
         return

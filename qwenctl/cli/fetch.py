@@ -68,7 +68,7 @@ def _wanted(resolved: prepare.Resolved, *, update: bool) -> FetchRequest | None:
         return None
     name = resolved.settings.model.quant
     if name == "auto":
-        name = prepare.choose(resolved, prepare.survey(resolved).hardware).quant
+        name = prepare.choose(resolved, prepare.survey(resolved)).quant
     return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
 
 

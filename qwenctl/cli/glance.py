@@ -1,4 +1,9 @@
-"""What the daemon is doing, at a glance: one file is read, so it works when the daemon hangs."""
+"""What the daemon is doing, at a glance: one file is read, so it works when the daemon hangs.
+
+Only where that file could not be written (a full disk), the daemon is asked over its socket.
+"""
+
+from pathlib import Path
 
 from qwenctl import __version__, paths
 from qwenctl.cli.output import Result, Session
@@ -13,13 +18,20 @@ def look(session: Session) -> Result:
         NotRunningError: no daemon runs in the state folder.
     """
     folder = paths.state_dir()
-    status = read_status(folder) if running(folder) is not None else None
+    status = (read_status(folder) or _told(folder)) if running(folder) is not None else None
     if status is None:
         raise NotRunningError("cannot show status: the daemon is not running", hint="qwenctl up starts it")
     if status.get("version") != __version__:
         session.say(f"note: the daemon is version {status.get('version')}, this is {__version__}")
     good = status.get("phase") in ("ready", "idle")
     return Result(status, "\n".join(_lines(status)), ExitCode.OK if good else ExitCode.NOT_READY)
+
+
+def _told(folder: Path) -> dict[str, object] | None:
+    from qwenctl.control.call import call
+
+    told = call(folder, "GET", "/v1/status")
+    return told if isinstance(told, dict) else None
 
 
 def _lines(status: dict[str, object]) -> list[str]:

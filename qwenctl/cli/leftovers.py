@@ -20,7 +20,7 @@ def prune(session: Session, resolved: prepare.Resolved, *, yes: bool) -> Result:
     Raises:
         SettingsError: nobody can be asked, and ``--yes`` was not given.
     """
-    chosen = prepare.choose(resolved, prepare.survey(resolved).hardware)
+    chosen = prepare.choose(resolved, prepare.survey(resolved))
     used = frozenset({prepare.model_path(resolved, chosen)})
     found = leftovers(default_hub(offline=True).cache_dir, paths.state_dir(), used)
     lines = [f"{one.kind:8} {one.bytes / GB:7.2f} GB  {one.repo} {one.name}" for one in found]

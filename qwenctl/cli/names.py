@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "Check that the server does its job.",
     "bench": "Measure how fast it is, compare, and tune.",
     "solve": "Let the model write code until its tests pass.",
+    "connect": "Print what a client has to be told, or write it into its settings.",
     "settings": "Show every setting and where its value comes from.",
     "service": "Install, look at or remove the service.",
     "doctor": "Say what is wrong here, and what to do.",

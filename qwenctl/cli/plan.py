@@ -29,7 +29,7 @@ def command(
     surveyed = prepare.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
         session.say(f"warning: {warning}")
-    chosen = prepare.choose(resolved, surveyed.hardware)
+    chosen = prepare.choose(resolved, surveyed)
     checked = verified(resolved, surveyed, chosen) if verify else None
     data = to_json(chosen, prepare.command_line(resolved, surveyed, chosen))
     if checked is not None:

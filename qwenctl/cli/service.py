@@ -17,7 +17,12 @@ from qwenctl.service import command as programs
 from qwenctl.service import leftovers, linger
 from qwenctl.service.install import Rendered, is_current, render, service_of
 from qwenctl.service.places import Places, Scope, places, usual_scope
+from qwenctl.settings.load import API_KEY, api_keys
 
+NO_KEYS = (
+    f"the service does not get {API_KEY}: its unit can be read by others; "
+    "put the keys into a file, name it in [server] api_key_file, and install again"
+)
 SCOPE = click.option(
     "--user/--system",
     "user",
@@ -54,7 +59,7 @@ def install(
     **switches: bool,
 ) -> Result:
     """Install the service, or bring it up to date. A second run changes nothing."""
-    where = places(_scope(user))
+    where, keys = places(_scope(user)), api_keys()
     resolved = _resolve(session, where)
     wanted = socket is not False
     rendered = _render(session, where, resolved, socket=wanted, keep_awake=switches["keep_awake"])
@@ -66,6 +71,8 @@ def install(
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
         session.say(change)
+    if keys:
+        session.say(f"warning: {NO_KEYS}")
     endpoint = f"{prepare.address(resolved.settings).url}/v1"
     if switches["wait"] and switches["start"]:
         with Watch(session) as watch:

@@ -13,6 +13,7 @@ from qwenctl.control import prepare
 from qwenctl.control.folder import read_status, running
 from qwenctl.control.prepare import Resolved
 from qwenctl.errors import NotRunningError, SettingsError
+from qwenctl.settings.load import api_keys
 
 if TYPE_CHECKING:
     from qwenctl.client.api import Api
@@ -46,6 +47,9 @@ def endpoint(function: Function) -> Function:
 def target(session: Session, url: str | None, api_key_file: Path | None) -> Target:
     """Return the server that was named, or the one our daemon keeps.
 
+    The key: of the file that was named; for our own daemon alone also the first of ``QWENCTL_API_KEY``, or of
+    ``[server] api_key_file``.
+
     Raises:
         NotRunningError: none was named and there is no daemon.
         SettingsError: the key file cannot be used.
@@ -61,6 +65,8 @@ def target(session: Session, url: str | None, api_key_file: Path | None) -> Targ
             hint="qwenctl up, or --url names another server",
         )
     resolved = prepare.resolve(request(session, {}))
+    if key is None:
+        key = next(iter(api_keys()), None)
     if key is None and resolved.settings.server.api_key_file is not None:
         key = _key(Path(resolved.settings.server.api_key_file))
     address = prepare.address(resolved.settings).url

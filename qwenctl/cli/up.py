@@ -23,7 +23,12 @@ from qwenctl.control.folder import (
 )
 from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
-from qwenctl.settings.load import merge
+from qwenctl.settings.load import API_KEY, api_keys, merge
+
+UNASKED = (
+    f"the daemon was started without {API_KEY} and asks for no key: qwenctl down, then up starts it with it; "
+    "a service needs [server] api_key_file"
+)
 
 
 @click.command("up", epilog="Example: qwenctl up --profile demo --port 9000")
@@ -49,7 +54,7 @@ def command(
 
     Flags are kept until --reset: the next up, and the service, use them again.
     """
-    folder = paths.state_dir()
+    keys, folder = api_keys(), paths.state_dir()
     paths.socket_path(folder, CONTROL_SOCKET)
     paths.private_dir(folder)
     given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
@@ -67,6 +72,8 @@ def command(
         troubles = status.get("troubles")
         for trouble in troubles if isinstance(troubles, list) else ():
             session.say(f"warning: {trouble}")
+    if keys and (read_status(folder) or {}).get("asks_key") is False:
+        session.say(f"warning: {UNASKED}")
     data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
     return Result(data, endpoint)
 
@@ -85,6 +92,10 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
     where = prepare.address(prepared.resolved.settings)
     if not serviced.holds_port(where):
         prepare.check_address(where)
+    if serviced.service() is None:  # a service has its own keys
+        from qwenctl.control.door import check
+
+        check(prepared.resolved.settings, api_keys())
     if prepare.is_local(prepared.resolved):
         prepare.spec(prepared, prepare.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})

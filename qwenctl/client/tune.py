@@ -1,6 +1,6 @@
 """Find which of a binary's options make this model faster on this machine, within a budget of time.
 
-    base ─> each variant on top of what is kept so far; kept if faster beyond noise ─> base again, kept again
+    base ─> each variant on top of what is kept so far ─> what is kept, again ─> kept if faster beyond noise
 
 Tries options on the server that is already supervised: whoever calls passes ``switch``, which runs it with
 other arguments and returns once it generates. Decides what to try and what to keep; starts nothing itself.
@@ -107,27 +107,33 @@ def tune(
     allowed = None if most_bytes is None else max(most_bytes, base.taken_bytes or 0)
     tried: list[Tried] = [Tried(Variant("as it is", "", ()), "base", base.speeds, same=1.0)]
     on_tried(tried[0])
-    best: dict[str, tuple[Variant, Sample]] = {}
+    kept: dict[str, Variant] = {}
+    before = base.speeds
     try:
         for variant in offered:
-            arguments = _arguments({**best, variant.group: (variant, base)})
-            compared = (base, _best_sample(best, base))
-            done, sample = _try(variant, arguments, compared, allowed, (switch, measure, time_left))
-            if done.verdict == "kept" and sample is not None:
-                best.pop(variant.group, None)  # what is kept last stands last
-                best[variant.group] = (variant, sample)
+            if not time_left():
+                tried.append(Tried(variant, "no time"))
+                on_tried(tried[-1])
+                continue
+            beside = _Beside(_arguments(kept.values()), before, switch, measure)
+            done = _try(variant, _arguments({**kept, variant.group: variant}.values()), beside, base, allowed)
+            if done.verdict == "kept":
+                kept[variant.group] = variant
+                switch(_arguments(kept.values()))
+                before = measure().speeds
+            else:
+                before = beside.before
             tried.append(done)
             on_tried(done)
-        arguments = _arguments(best)
+        arguments = _arguments(kept.values())
         if not arguments:
             return Tuned((), base.speeds, base.speeds, None, tuple(tried))
         switch(())
-        before = measure().speeds
-        switch(arguments)
-        after = measure().speeds
-        gain = ratio(before, after)
+        beside = _Beside((), measure().speeds, switch, measure)
+        first = beside.before
+        after, gain = beside.compare(arguments)
         sure = gain is not None and gain.low > 1
-        return Tuned(arguments if sure else (), before, after, gain, tuple(tried))
+        return Tuned(arguments if sure else (), first + beside.before, after.speeds, gain, tuple(tried))
     finally:
         switch(())
 
@@ -157,35 +163,48 @@ def _inexact(known: set[str]) -> tuple[Variant, ...]:
     return tuple(found)
 
 
+class _Beside:
+    """Compares options with what is kept, measured before and after them: a machine drifts.
+
+    ``before`` is the last measurement of what is kept.
+    """
+
+    def __init__(
+        self, kept: tuple[str, ...], before: tuple[float, ...], switch: Switch, measure: Measure
+    ) -> None:
+        self.before = before
+        self._kept, self._switch, self._measure = kept, switch, measure
+
+    def compare(self, arguments: tuple[str, ...]) -> tuple[Sample, Ratio | None]:
+        """Return the sample of ``arguments`` and its gain; what was kept runs again afterwards.
+
+        Raises:
+            QwenctlError: the server does not take them.
+        """
+        first = self.before
+        self._switch(arguments)
+        sample = self._measure()
+        self._switch(self._kept)
+        self.before = self._measure().speeds
+        return sample, ratio(first + self.before, sample.speeds)
+
+
 def _try(
-    variant: Variant,
-    arguments: tuple[str, ...],
-    compared: tuple[Sample, Sample],
-    allowed: int | None,
-    effects: tuple[Switch, Measure, Callable[[], bool]],
-) -> tuple[Tried, Sample | None]:
-    (base, against), (switch, measure, time_left) = compared, effects
-    if not time_left():
-        return Tried(variant, "no time"), None
+    variant: Variant, arguments: tuple[str, ...], beside: _Beside, base: Sample, allowed: int | None
+) -> Tried:
     try:
-        switch(arguments)
-        sample = measure()
+        sample, gain = beside.compare(arguments)
     except QwenctlError as error:
-        return Tried(variant, "refused", why=error.message), None
-    gain, same = ratio(against.speeds, sample.speeds), same_share(base.answers, sample.answers)
+        return Tried(variant, "refused", why=error.message)
+    same = same_share(base.answers, sample.answers)
     if allowed is not None and sample.taken_bytes is not None and sample.taken_bytes > allowed:
-        return Tried(variant, "too much memory", sample.speeds, gain, same), None
+        return Tried(variant, "too much memory", sample.speeds, gain, same)
     faster = gain is not None and gain.low > 1 and gain.ratio >= WORTH
-    return Tried(variant, "kept" if faster else "no faster", sample.speeds, gain, same), sample
+    return Tried(variant, "kept" if faster else "no faster", sample.speeds, gain, same)
 
 
-def _best_sample(best: Mapping[str, tuple[Variant, Sample]], base: Sample) -> Sample:
-    """Return the last sample kept: it was measured with all that was kept before it."""
-    return next((sample for _variant, sample in reversed(tuple(best.values()))), base)
-
-
-def _arguments(best: Mapping[str, tuple[Variant, Sample]]) -> tuple[str, ...]:
-    return tuple(word for variant, _sample in best.values() for word in variant.arguments)
+def _arguments(kept: Iterable[Variant]) -> tuple[str, ...]:
+    return tuple(word for variant in kept for word in variant.arguments)
 
 
 def _common(one: str, other: str) -> int:

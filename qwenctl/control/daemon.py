@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from aiohttp import web
 
@@ -22,12 +21,13 @@ from qwenctl.control.endpoint import Listener, serve
 from qwenctl.control.journal import Journal
 from qwenctl.control.notify import Notifier, passed_sockets
 from qwenctl.control.shortage import shortage
-from qwenctl.control.surroundings import attempt, reap_leftover, record_child
-from qwenctl.control.watching import changed, config_changes
+from qwenctl.control.surroundings import attempt, raise_descriptor_limit, reap_leftover, record_child
+from qwenctl.control.upkeep import Upkeep
 from qwenctl.errors import ExitCode, FetchError, QwenctlError
 from qwenctl.launch.buffers import Buffers, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Plan
+from qwenctl.settings.load import api_keys
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
@@ -41,10 +41,6 @@ from qwenctl.supervise.wedge import Limits
 log = logging.getLogger(__name__)
 
 LOG_LINE, LOG_TIME = "%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
-LOOK_AFTER_S = 10.0
-PARKED_POLL_S = 2.0
-REFUSED_RETRY_S = 60.0
-NEWER_AFTER_S, NEWER_EVERY_S = 60.0, 86400.0
 CLOSING_S = 15.0
 """What closing takes beside the stop of the server."""
 
@@ -81,14 +77,22 @@ class Daemon:
         self._throttle = Throttle(self._log.write)
         self._known = published.Known(request.config or paths.config_dir() / "config.toml")
         self._supervisor = Supervisor(self._effects(), st.Policy(), Limits())
-        self._door = Door(self, passed_sockets())
+        self._door = Door(self, passed_sockets(), api_keys())
         self._changes = Changes(
             request, self._supervisor, self._known, self.journal, self._publish, self._door.open
         )
         self._draining: set[asyncio.Task[None]] = set()
         self._process: ChildProcess | None = None
         self._since, self._shown = times.now(), "planning"
-        self._reload_wanted, self._parked = asyncio.Event(), asyncio.Event()
+        self._upkeep = Upkeep(
+            self._folder,
+            self._changes,
+            self._supervisor,
+            self._known,
+            notifier,
+            self._publish,
+            self._mend,
+        )
         self._first: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -105,7 +109,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.down)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+        loop.add_signal_handler(signal.SIGHUP, self._upkeep.reload_wanted.set)
         self.journal.note("daemon_started", pid=os.getpid(), version=__version__)
         leftover = await asyncio.to_thread(reap_leftover, self._folder)
         if leftover is not None:
@@ -128,15 +132,7 @@ class Daemon:
 
     async def _supervise(self, listener: Listener) -> None:
         async with asyncio.TaskGroup() as tasks:
-            helpers = (
-                self._watch_config(),
-                self._reload_on_signal(),
-                self._watch_parked(),
-                self._look_after(listener),
-                self._retry_first(),
-                self._look_for_newer(),
-            )
-            running = [tasks.create_task(helper) for helper in helpers]
+            running = [tasks.create_task(loop) for loop in self._upkeep.loops(listener)]
             await self._supervisor.run()
             for task in running:
                 task.cancel()
@@ -269,7 +265,7 @@ class Daemon:
         for name, fields in tell(before, after, pid, time.monotonic()):
             self.journal.note(name, **fields)
         if isinstance(after.phase, st.Failed):
-            self._parked.set()
+            self._upkeep.parked.set()
         self._publish()
 
     def _publish(self) -> None:
@@ -279,13 +275,33 @@ class Daemon:
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
         self._known.troubles["port"] = self._door.trouble
         self._tell_gate(phase)
-        status = self.status()
-        self._notifier.status(published.line(status))
-        path = self._folder / files.STATUS
-        failed = attempt(lambda: files.write_json(path, status), files.STATUS)
-        if failed and failed != self._known.troubles.get("status"):
+        self._notifier.status(published.line(self.status()))
+        before = self._known.troubles.get("status")
+        failed = self._known.troubles["status"] = self._write_status()
+        if failed and failed != before:
             log.warning("%s", failed)
-        self._known.troubles["status"] = failed
+        elif before and not failed:
+            self._write_status()  # what was just written still tells of the trouble
+
+    def _write_status(self) -> str | None:
+        """Publish the status and return what went wrong, if anything.
+
+        No file is better than an old one: who finds none asks over the socket.
+        """
+        path, status = self._folder / files.STATUS, self.status()
+        failed = attempt(lambda: files.write_json(path, status), files.STATUS)
+        if failed:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return failed
+
+    def _mend(self) -> None:
+        """Write now what could not be written before."""
+        self._log.mend()
+        self.journal.mend()
+        self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
+        if self._known.troubles.get("child") and self._process is not None:
+            self._known.troubles["child"] = record_child(self._folder, self._process.pid)
 
     def _tell_gate(self, phase: str) -> None:
         state, download = self._supervisor.state, self._known.download
@@ -312,22 +328,6 @@ class Daemon:
             self.journal.note("refused", error=error.message, hint=error.hint)
             self._publish()
 
-    async def _retry_first(self) -> None:
-        """Try again what was refused: the network may be back, a binary installed."""
-        while True:
-            await asyncio.sleep(REFUSED_RETRY_S)
-            if self._known.refused is not None:
-                await self._reload_quietly(if_changed=False)
-
-    async def _look_for_newer(self) -> None:
-        """Ask the hub once a day whether there is something newer. The status says so; nothing moves."""
-        await asyncio.sleep(NEWER_AFTER_S)
-        while True:
-            choice = self._changes.of(self._supervisor.state.want)
-            self._known.newer_commit = await prep.newer(choice.prepared) if choice is not None else None
-            self._publish()
-            await asyncio.sleep(NEWER_EVERY_S)
-
     async def _feed_watchdog(self) -> None:
         """Say that we live as often as all events so far were handled, which is the progress we make."""
         while self._notifier.ping_every_s is not None:
@@ -335,55 +335,10 @@ class Daemon:
             self._notifier.alive()
             await asyncio.sleep(self._notifier.ping_every_s)
 
-    async def _watch_config(self) -> None:
-        async for _ in config_changes(self._known.config, paths.config_dir() / "profiles"):
-            await self._reload_quietly(if_changed=True)
-
-    async def _reload_on_signal(self) -> None:
-        while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            self._notifier.reloading()
-            await self._reload_quietly(if_changed=False)
-            self._notifier.ready()
-
-    async def _reload_quietly(self, *, if_changed: bool) -> None:
-        try:
-            await self._changes.reload(if_changed=if_changed)
-        except QwenctlError as error:
-            log.warning("%s", error.message)
-
-    async def _watch_parked(self) -> None:
-        """A parked server is tried again when one of its files was replaced."""
-        while True:
-            await self._parked.wait()
-            self._parked.clear()
-            phase = self._supervisor.state.phase
-            if isinstance(phase, st.Failed):
-                named = tuple(Path(word) for word in phase.spec.argv if word.startswith("/"))
-                await changed(named, PARKED_POLL_S)
-                if isinstance(self._supervisor.state.phase, st.Failed):
-                    self._supervisor.post(st.Restart())
-
-    async def _look_after(self, listener: Listener) -> None:
-        """Put back what others removed from the folder, and keep the troubles in the status true."""
-        while True:
-            await asyncio.sleep(LOOK_AFTER_S)
-            with contextlib.suppress(OSError):
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                await listener.listen()
-                self._known.troubles["socket"] = None
-            except OSError as error:
-                self._known.troubles["socket"] = f"cannot listen on {files.CONTROL_SOCKET}: {error.strerror}"
-            before = self._known.wrong()
-            self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
-            if self._known.wrong() != before or before or not (self._folder / files.STATUS).exists():
-                self._publish()
-
 
 def start(request: prep.Request) -> None:
     """Run the daemon in this process until it is told to stop."""
+    raise_descriptor_limit()
     logging.basicConfig(
         level=logging.INFO,
         format=LOG_LINE,

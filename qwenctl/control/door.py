@@ -12,7 +12,7 @@ from aiohttp import web
 from qwenctl import paths
 from qwenctl.control import prepare as prep
 from qwenctl.control.passed import Passed
-from qwenctl.errors import LaunchError, QwenctlError
+from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard, warm_rules
 from qwenctl.gate.gate import Gate, Options, Upstream
 from qwenctl.gate.keys import KeyRing
@@ -21,6 +21,7 @@ from qwenctl.gate.standing import Standing
 from qwenctl.gate.warm import Warm, WarmLimits
 from qwenctl.launch.spec import Address, LaunchSpec
 from qwenctl.plan.outcome import Plan
+from qwenctl.settings.load import API_KEY
 from qwenctl.settings.types import Settings
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
@@ -34,17 +35,24 @@ SAVING_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What waits at the gate, and what is on its way."""
+    """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet)."""
 
     held: int = 0
     in_flight: int = 0
+    asks_key: bool | None = None
 
 
 class Door:
-    """The gate of one daemon, made anew when the settings that shape it change."""
+    """The gate of one daemon, made anew when the settings that shape it change.
 
-    def __init__(self, upstream: Upstream, passed: tuple[socket.socket, ...] = ()) -> None:
-        self._upstream, self._passed = upstream, Passed(passed)
+    ``keys`` are those of the environment; they stay the same for the daemon's life.
+    """
+
+    def __init__(
+        self, upstream: Upstream, passed: tuple[socket.socket, ...] = (), keys: tuple[str, ...] = ()
+    ) -> None:
+        self._upstream, self._passed, self._keys = upstream, Passed(passed), keys
+        self._asks_key: bool | None = None
         self._gate: Gate | None = None
         self._warm: Warm | None = None
         self._shape: tuple[object, ...] = ()
@@ -57,10 +65,14 @@ class Door:
         Raises:
             LaunchError: the address is taken, or not this machine's, or the server itself is to have one
                 that the service manager holds; the old gate goes on.
-            SettingsError: it would be open to the network without a key, or the keys cannot be read.
+            SettingsError: it would be open to the network without a key, or the keys cannot be used.
         """
         shape = _shape(settings)
+        if shape != self._shape or not settings.gate.enabled:
+            check(settings, self._keys)
+        asks_key = bool(self._keys) or settings.server.api_key_file is not None
         if shape == self._shape:
+            self._asks_key = asks_key  # without a gate the key file is no part of the shape
             return
         gate = self._make(settings) if settings.gate.enabled else None
         elsewhere = self._shape[:2] != shape[:2]
@@ -77,6 +89,7 @@ class Door:
             await self._start(gate, where)
         self._gate, self._shape = gate, shape
         self._passed.use(where if gate is not None else None)
+        self._asks_key = asks_key
         if elsewhere and gate is not None and old is not None:
             await old.stop()
 
@@ -166,9 +179,9 @@ class Door:
     def counts(self) -> Counts:
         """Return what the status shows."""
         if self._gate is None:
-            return Counts()
+            return Counts(asks_key=self._asks_key)
         stats = self._gate.stats()
-        return Counts(stats.held, stats.in_flight)
+        return Counts(stats.held, stats.in_flight, self._asks_key)
 
     async def owner(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request of the control socket that is meant for the server."""
@@ -178,7 +191,7 @@ class Door:
 
     def _make(self, settings: Settings) -> Gate:
         gate, server = settings.gate, settings.server
-        keys = KeyRing(Path(server.api_key_file).expanduser() if server.api_key_file else None)
+        keys = KeyRing(_key_file(settings), self._keys)
         options = Options(
             host=server.host,
             rules=guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins),
@@ -190,6 +203,30 @@ class Door:
         limits = WarmLimits(gate.warm_min_tokens, gate.warm_max_bytes)
         self._warm = Warm(paths.private_dir(prep.slots_dir()), limits) if gate.warm else None
         return Gate(options, keys, self._upstream, self._warm)
+
+
+def check(settings: Settings, keys: tuple[str, ...]) -> None:
+    """Check what can be known of ``open`` before a daemon is started. ``keys``: those of the environment.
+
+    Without the gate the server asks for keys, and its file must hold those of the environment, too.
+
+    Raises:
+        SettingsError: it would be open to the network without a key, or the keys cannot be used.
+    """
+    gate, host = settings.gate, settings.server.host
+    ring = KeyRing(_key_file(settings), keys if gate.enabled else ())
+    guard.check_exposure(host, has_keys=ring.asked, allow_open=gate.allow_open)
+    beyond = (key for key in keys if ring.check(f"Bearer {key}", None) is not guard.Key.VALID)
+    if not gate.enabled and any(beyond):
+        raise SettingsError(
+            f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
+            hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
+        )
+
+
+def _key_file(settings: Settings) -> Path | None:
+    named = settings.server.api_key_file
+    return Path(named).expanduser() if named else None
 
 
 def drain_timeout_s(settings: Settings) -> float:

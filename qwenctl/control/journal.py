@@ -18,7 +18,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file = LogFile(path, FILE_BYTES, FILES_KEPT)
         self._lines: deque[str] = deque(maxlen=REMEMBERED)
-        self._bytes = 0
+        self._bytes = self._missing = 0
         self.written = 0
 
     @property
@@ -34,7 +34,15 @@ class Journal:
         while self._bytes > REMEMBERED_BYTES and len(self._lines) > 1:
             self._bytes -= len(self._lines.popleft())
         self.written += 1
-        self._file.write(line.encode() + b"\n")
+        self._missing += 1
+        self.mend()
+
+    def mend(self) -> None:
+        """Write what the file does not have yet, as far as it is remembered."""
+        lines = self.since(self.written - self._missing)
+        if lines:
+            self._file.write("".join(f"{line}\n" for line in lines).encode())
+            self._missing = self._missing if self.error else 0
 
     def since(self, number: int) -> list[str]:
         """Return the lines after the first ``number``, as far as they are remembered."""

@@ -60,14 +60,16 @@ class Resolved:
     origins: dict[str, str]
     profile: Profile
     config: Path
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """The machine as far as it may be planned for, and the binary, if there is one."""
+    """The machine as far as it may be planned for, the binary, if there is one, and what memory refused."""
 
     hardware: Hardware
     server: Server | None
+    refused: frozenset[Refused] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def resolve(request: Request) -> Resolved:
     loaded = layered(merge(profile.settings, {"sampling": drawn}))
     if loaded.settings.model.quant != "auto":
         find_quant(profile, loaded.settings.model.quant)
-    return Resolved(loaded.settings, loaded.origins, profile, config)
+    return Resolved(loaded.settings, loaded.origins, profile, config, request.folder)
 
 
 def survey(resolved: Resolved, machine: Path | None = None) -> Surveyed:
@@ -119,8 +121,8 @@ def survey(resolved: Resolved, machine: Path | None = None) -> Surveyed:
             raise
         server = None
     if machine is not None:
-        return Surveyed(usable(read_machine(machine), None, settings.hardware), server)
-    return Surveyed(_this_machine(settings, server), server)
+        return _surveyed(resolved, usable(read_machine(machine), None, settings.hardware), server)
+    return _surveyed(resolved, _this_machine(settings, server), server)
 
 
 def prepare(request: Request) -> Prepared:
@@ -134,8 +136,18 @@ def prepare(request: Request) -> Prepared:
     resolved = resolve(request)
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
     hardware = _this_machine(resolved.settings, server)
-    known = remembered(request.folder, key(hardware, resolved.profile.name, server))
-    return Prepared(resolved, hardware, server, choose(resolved, hardware, request.refused | known))
+    surveyed = _surveyed(resolved, hardware, server, request.refused)
+    return Prepared(resolved, hardware, server, choose(resolved, surveyed))
+
+
+def _surveyed(
+    resolved: Resolved,
+    hardware: Hardware,
+    server: Server | None,
+    refused: frozenset[Refused] = frozenset(),
+) -> Surveyed:
+    kept = remembered(resolved.folder, key(hardware, resolved.profile.name, server))
+    return Surveyed(hardware, server, refused | kept)
 
 
 def _this_machine(settings: Settings, server: Server | None) -> Hardware:
@@ -147,18 +159,18 @@ def _this_machine(settings: Settings, server: Server | None) -> Hardware:
     return usable(detect(Probe.real()), facts, settings.hardware)
 
 
-def choose(resolved: Resolved, hardware: Hardware, refused: frozenset[Refused] = frozenset()) -> Plan:
-    """Return the plan, none of the ``refused``.
+def choose(resolved: Resolved, surveyed: Surveyed) -> Plan:
+    """Return the plan, none of what memory ran out for before.
 
     Raises:
         NoFitError: nothing fits.
     """
     profile, settings = resolved.profile, resolved.settings
-    hardware = reserve(hardware, settings.hardware.reserve_mib)
-    chosen = plan(hardware, profile, settings, None, refused=refused)
+    hardware, refused = reserve(surveyed.hardware, settings.hardware.reserve_mib), surveyed.refused
+    chosen = plan(hardware, profile, settings, refused=refused)
     if isinstance(chosen, NoFit):
         siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
-        chosen = plan(hardware, profile, settings, None, siblings=siblings, refused=refused)
+        chosen = plan(hardware, profile, settings, siblings=siblings, refused=refused)
     if isinstance(chosen, NoFit):
         error = NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
         error.data = no_fit_to_json(chosen)
@@ -269,7 +281,9 @@ def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, ch
     """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own."""
     gate, devices = settings.gate, _devices(settings, hardware, chosen)
     if not gate.enabled:
-        return Launch(binary, str(model), address(settings), devices, settings.server.api_key_file)
+        keys = settings.server.api_key_file
+        key_file = str(Path(keys).expanduser()) if keys is not None else None
+        return Launch(binary, str(model), address(settings), devices, key_file)
     where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
     return Launch(binary, str(model), where, devices, slots=str(slots_dir()) if gate.warm else None)
 

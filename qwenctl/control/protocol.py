@@ -90,7 +90,8 @@ class Status:
     """``status.json``, and the answer to ``GET /v1/status``. Times are RFC 3339 UTC, sizes bytes.
 
     ``degraded``: what was given up because memory ran out. ``troubles``: what is wrong around a server
-    that goes on serving, such as a full disk.
+    that goes on serving, such as a full disk. ``asks_key``: whether clients must send a key;
+    None until the endpoint is open.
     """
 
     phase: Phase
@@ -113,3 +114,4 @@ class Status:
     troubles: list[str] = field(default_factory=list)
     held: int = 0
     in_flight: int = 0
+    asks_key: bool | None = None

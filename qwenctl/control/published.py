@@ -73,6 +73,7 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str,
         download=known.download,
         held=counts.held,
         in_flight=counts.in_flight,
+        asks_key=counts.asks_key,
         version=__version__,
     )
 

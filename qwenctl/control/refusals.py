@@ -31,8 +31,8 @@ def key(hardware: Hardware, profile: str, server: Server | None) -> str:
 
 def refusal(plan: Plan, cause: str) -> Refused:
     """Return what is not to be tried again after ``plan`` ended by ``cause``."""
-    on_host = cause in (HOST_OUT_OF_MEMORY, MEMORY_BUSY)
-    where: Literal["host", "device"] = "host" if on_host else "device"
+    places: dict[str, Literal["device", "host", "start"]] = {HOST_OUT_OF_MEMORY: "host", MEMORY_BUSY: "start"}
+    where = places.get(cause, "device")
     return Refused(plan.quant, plan.context_tokens, plan.kv_type, plan.cache_ram_mib, where)
 
 

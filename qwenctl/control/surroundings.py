@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import logging
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,10 @@ from qwenctl.control import folder as files
 from qwenctl.supervise.identity import Identity, identify, reap
 
 log = logging.getLogger(__name__)
+
+DESCRIPTORS = 65_536
+"""Enough for every client that may be held, twice: macOS starts with 256."""
+NEARLY = 0.9
 
 
 def attempt(action: Callable[[], None], what: str) -> str | None:
@@ -19,6 +25,25 @@ def attempt(action: Callable[[], None], what: str) -> str | None:
     except OSError as error:
         return f"cannot write {what}: {(error.strerror or str(error)).lower()}"
     return None
+
+
+def raise_descriptor_limit() -> None:
+    """Take the descriptors that are ours for the asking: each client needs one, and its answer another."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a second limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def descriptors_left() -> str | None:
+    """Return what is wrong if hardly a file descriptor is left."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        used = len(os.listdir("/dev/fd"))  # noqa: PTH208 - one call, one descriptor
+    except OSError:
+        return f"no file descriptor is left of {limit}"
+    return f"{used} of {limit} file descriptors are in use" if used > NEARLY * limit else None
 
 
 def record_child(folder: Path, pid: int) -> str | None:

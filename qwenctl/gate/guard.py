@@ -115,7 +115,7 @@ def check_exposure(host: str, *, has_keys: bool, allow_open: bool) -> None:
         return
     raise SettingsError(
         f"cannot listen on {host}: anyone on the network could use the model without a key",
-        hint="set [server] api_key_file, or [gate] allow_open = true if that is what you want",
+        hint="set [server] api_key_file or QWENCTL_API_KEY, or [gate] allow_open = true if you want that",
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenctl.errors import NoServerError
+from qwenctl.launch.environment import environment
 from qwenctl.launch.flags import Known, parse_help
 
 ANSWER_TIMEOUT_S = 30.0
@@ -98,6 +99,7 @@ def _ask(path: Path, *arguments: str) -> str:
             text=True,
             errors="replace",
             timeout=ANSWER_TIMEOUT_S,
+            env=environment(),
             check=False,
         )
     except OSError as error:

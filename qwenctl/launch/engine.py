@@ -12,6 +12,7 @@ from pathlib import Path
 from qwenctl.errors import LaunchError
 from qwenctl.hardware.facts import Accelerator
 from qwenctl.launch.buffers import FitRow, error_percent, parse_fit
+from qwenctl.launch.environment import environment
 from qwenctl.plan.budget import CONTEXT_BYTES
 from qwenctl.plan.memory import (
     MIB,
@@ -107,7 +108,9 @@ def ask(
         *(("--rpc", ",".join(rpc)) if rpc else ()),
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, env=environment(), check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LaunchError(f"cannot ask {tool}: {error}") from error
     rows = parse_fit(done.stdout)

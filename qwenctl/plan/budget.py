@@ -64,6 +64,11 @@ class Need:
         return self.host.total + self.cache_bytes + self.checkpoints_bytes
 
     @property
+    def start_bytes(self) -> int:
+        """What it takes before it is used: everything but what grows."""
+        return self.device_bytes + self.host.total
+
+    @property
     def total_bytes(self) -> int:
         """Everything, wherever it lies."""
         return self.device_bytes + self.host_bytes

@@ -25,13 +25,16 @@ class Considered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A plan that ran out of memory here. What needs as much in that place is not tried again."""
+    """A plan that ran out of memory here. What needs as much in that place is not tried again.
+
+    ``start``: what must be there when the server starts, on device and host. Its caches grow with use.
+    """
 
     quant: str
     context_tokens: int
     kv_type: str
     cache_ram_mib: int
-    where: Literal["device", "host"] = "device"
+    where: Literal["device", "host", "start"] = "device"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 Memory decides, the profile's rows recommend: order.py lists what could be run, budget.py judges each
 candidate, the first that fits is the plan. Without one, the first that fits with a named fix; else
+``NoFit``, which says what would fit.
 """
 
 import difflib
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qwenctl.errors import SettingsError
-from qwenctl.hardware.facts import Hardware, ServerFacts
+from qwenctl.hardware.facts import Hardware
 from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
 from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
 from qwenctl.plan.order import Candidate, candidates, recommended
@@ -17,7 +18,6 @@ from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, Tried
 from qwenctl.plan.profile import File, Hub, Profile, Quant
 from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
 from qwenctl.plan.speed import speed
-from qwenctl.plan.usable import usable_by
 from qwenctl.settings.types import Settings
 
 __all__ = ["Considered", "Extras", "NoFit", "Plan", "Refused", "Verdict", "find_quant", "plan"]
@@ -44,15 +44,16 @@ def plan(
     hardware: Hardware,
     profile: Profile,
     settings: Settings,
-    server: ServerFacts | None,
     *,
     siblings: tuple[Profile, ...] = (),
     refused: frozenset[Refused] = frozenset(),
     extras: Extras = Extras(),  # noqa: B008  frozen, and nothing extra is the plain case
 ) -> Plan | NoFit:
-    """Return the best choice for this machine, or why there is none. ``server`` is None when unknown."""
-    usable, said = usable_by(server, hardware)
-    question = _Question(machines(usable), profile, settings, extras)
+    """Return the best choice for this machine, or why there is none.
+
+    ``hardware`` is what the server can use of the machine (``hardware.devices.usable``).
+    """
+    question = _Question(machines(hardware), profile, settings, extras)
     bans = tuple(_ban(question, one) for one in sorted(refused, key=repr) if profile.quant(one.quant))
     tried: list[Tried] = []
     tight = chosen = None
@@ -66,12 +67,12 @@ def plan(
             tight = best
     chosen = chosen or tight
     if chosen is None:
-        return _no_fit(usable, question, tried, siblings)
+        return _no_fit(hardware, question, tried, siblings)
     shown = (
         *(considered(one, reason_of(one, chosen, settings)) for one in _distinct(tried, chosen)),
         *_others(question, tried),
     )
-    return _plan(usable, profile, settings, chosen, shown, said, drafting=extras.draft_tokens > 0)
+    return _plan(hardware, profile, settings, chosen, shown, drafting=extras.draft_tokens > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +125,23 @@ def _ban(question: _Question, one: Refused) -> tuple[str, int]:
     quant = find_quant(question.profile, one.quant)
     checkpoints = question.settings.context.checkpoints
     candidate = Candidate(quant, one.context_tokens, one.kv_type, one.cache_ram_mib, checkpoints)
-    need = _need(question, candidate, 0)
-    if one.where == "device" and question.ways[0].accelerators:
-        return "device", need.device_bytes
-    return "host", need.total_bytes
+    where = "host" if one.where == "device" and not question.ways[0].accelerators else one.where
+    return where, _needed(_need(question, candidate, 0), where)
+
+
+def _needed(need: Need, where: str) -> int:
+    match where:
+        case "device":
+            return need.device_bytes
+        case "start":
+            return need.start_bytes
+        case _:
+            return need.total_bytes
 
 
 def _unless_banned(judged: Judged, need: Need, bans: tuple[tuple[str, int], ...]) -> Judged:
     for where, limit in bans:
-        needs = need.device_bytes if where == "device" else need.total_bytes
+        needs = _needed(need, where)
         if needs >= limit:
             return Judged("no", "out of memory here before", needs, limit)
     return judged
@@ -169,7 +178,6 @@ def _plan(
     settings: Settings,
     chosen: Tried,
     shown: tuple[Considered, ...],
-    said: tuple[str, ...],
     *,
     drafting: bool,
 ) -> Plan:
@@ -197,7 +205,7 @@ def _plan(
         verdict=chosen.judged.verdict,
         memory=memory(machine, chosen.need, chosen.judged),
         considered=shown,
-        warnings=(*said, *warnings(hardware, profile, settings, chosen, fix, pace)),
+        warnings=tuple(warnings(hardware, profile, settings, chosen, fix, pace)),
         devices=machine.ids,
         fix=fix,
         speed=pace,
@@ -252,7 +260,7 @@ def _sibling(
     for other in sorted(siblings, key=lambda one: -max(quant.bytes for quant in one.quants)):
         if other.name == profile.name or other.generated:
             continue
-        outcome = plan(hardware, other, plain, None)
+        outcome = plan(hardware, other, plain)
         if isinstance(outcome, Plan) and outcome.verdict == "fits":
             return other.name
         if isinstance(outcome, Plan) and tight is None:

@@ -5,6 +5,7 @@ The only reader of config.toml and of ``QWENCTL_*``. Decides nothing about the m
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from qwenctl.settings.types import Settings
 
 Layer = Mapping[str, object]
 PREFIX = "QWENCTL_"
+API_KEY = "QWENCTL_API_KEY"
+"""API keys of the environment. No setting: what shows, keeps or passes on settings never has them."""
 ORIGINS = ("flag", "up", "environment", "file", "profile", "default")
 """Where a value can come from, the strongest first. ``up``: a flag of an earlier ``qwenctl up``."""
 
@@ -93,6 +96,24 @@ def read_file(path: Path, *, required: bool) -> dict[str, object]:
         ) from error
 
 
+def api_keys(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the keys of ``QWENCTL_API_KEY``, separated by commas or white space; none where it is not set.
+
+    Raises:
+        SettingsError: it is set and holds none: whoever set it meant to ask for a key.
+    """
+    given = (os.environ if environment is None else environment).get(API_KEY)
+    if given is None:
+        return ()
+    keys = tuple(key for key in re.split(r"[,\s]+", given) if key)
+    if not keys:
+        raise SettingsError(
+            f"cannot use environment variable {API_KEY}: it holds no key",
+            hint=f"give it one, or unset {API_KEY}",
+        )
+    return keys
+
+
 def known_keys() -> tuple[str, ...]:
     """Return every dotted key, in the order of the documentation."""
     return tuple(_leaves(Settings, ""))
@@ -133,7 +154,7 @@ def _leaves(model: type[BaseModel], prefix: str) -> list[str]:
 def _read_environment() -> Layer:
     known = {PREFIX + key.upper().replace(".", "__"): key for key in known_keys()}
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and name != API_KEY:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "qwenctl settings lists every key"
             raise SettingsError(f"cannot use environment variable {name}: no such setting", hint=hint)

@@ -8,13 +8,14 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
+from qwenctl.launch.environment import environment
 from qwenctl.launch.spec import LaunchSpec
+from qwenctl.supervise.end import End
 from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
@@ -35,6 +36,7 @@ class ChildProcess:
         self._tail = Tail()
         self._oom_kills = oom_kills()
         self._pipe = process.stdout.fileno() if process.stdout else -1
+        self._end = End(process.pid)
         os.set_blocking(self._pipe, False)
         if sys.platform == "linux":
             with contextlib.suppress(OSError):  # the user's share of pipe memory is used up
@@ -47,11 +49,12 @@ class ChildProcess:
         The group is ended while the dead leader still holds its id: no stranger can have it.
         """
         try:
-            await _exited(self._process)
+            await self._end.wait()
             self.signal(signal.SIGKILL)  # stragglers hold the log and the port
             code = self._process.wait()
             self._read()
         finally:
+            self._end.close()
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
@@ -93,46 +96,17 @@ def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         bufsize=0,
-        env=clean_environment(dict(os.environ)) | dict(spec.environment),
+        env=environment() | dict(spec.environment),
         process_group=0,
         umask=0o077,
         preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread forks
     )
-    return ChildProcess(process, on_output)
-
-
-def clean_environment(environment: dict[str, str]) -> dict[str, str]:
-    """Return the environment without what would change the server unseen, or tell it a secret.
-
-    ``GGML_NO_BACKTRACE`` keeps a crashing server from starting a debugger on itself, which takes seconds.
-    Source: ggml/src/ggml.c, ggml_print_backtrace.
-    """
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("LLAMA_", "QWENCTL_")) and name not in ("HF_TOKEN", "NOTIFY_SOCKET")
-    }
-    return kept | {"GGML_NO_BACKTRACE": "1"}
-
-
-async def _exited(process: subprocess.Popen[bytes]) -> None:
-    """Return when it has ended, without waiting for it: its id stays taken until then."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    with contextlib.ExitStack() as stack:
-        if sys.platform == "linux":
-            descriptor = os.pidfd_open(process.pid)
-            stack.callback(os.close, descriptor)
-        else:
-            queue = stack.enter_context(contextlib.closing(select.kqueue()))
-            exit_of = select.kevent(process.pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
-            try:
-                queue.control([exit_of], 0)
-            except ProcessLookupError:
-                return  # gone already
-            descriptor = queue.fileno()
-        loop.add_reader(descriptor, ended.set)
-        stack.callback(loop.remove_reader, descriptor)
-        await ended.wait()
+    try:
+        return ChildProcess(process, on_output)
+    except OSError:  # no descriptor is left to watch it by
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _die_with_parent() -> Callable[[], None]:

@@ -22,9 +22,6 @@ async def generates(spec: LaunchSpec, timeout_s: float) -> bool:
     """Return whether the server generated a token. A server that is still loading says no at once."""
     async with _client(spec, timeout_s) as client:
         try:
-            health = await client.get("/health", timeout=CONNECT_TIMEOUT_S)
-            if not health.is_success:
-                return False
             answer = await client.post("/completion", json={"prompt": "Hi", "n_predict": 1})
             said = answer.json()
             return answer.is_success and isinstance(said, dict) and "content" in said

@@ -1,6 +1,7 @@
 """Keep what the server prints in a few files of bounded size. A full disk loses lines, nothing else."""
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,7 +31,14 @@ class LogFile:
             self._size += len(data)
             self.error = None
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, self._size)  # no half lines
             self.error = f"cannot write {self._path}: {(error.strerror or str(error)).lower()}"
+
+    def mend(self) -> None:
+        """After a failure, see whether there is room again, and say in the file that something is missing."""
+        if self.error is not None:
+            self.write(f"[qwenctl: lines are missing here: {self.error}]\n".encode())
 
     def _rotate(self) -> None:
         for number in range(self._keep - 1, 0, -1):

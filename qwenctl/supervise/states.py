@@ -25,7 +25,7 @@ class Policy:
     quick_window_s: float = 60.0
     first_delay_s: float = 1.0
     max_delay_s: float = 60.0
-    first_probe_s: float = 0.02
+    first_probe_s: float = 0.005
     max_probe_s: float = 1.0
     drain_timeout_s: float = 0.0
     on_oom: Literal["degrade", "stop"] = "degrade"

@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
@@ -96,7 +96,7 @@ class Supervisor:
                 self._asking = tasks.create_task(self._watch(child, self._process.pid))
             case _:
                 pass
-        if self.state != before:
+        if _is_news(before, self.state):
             self._effects.publish(before, self.state, self._process.pid if self._process else None)
 
     async def _next_event(self) -> st.Event:
@@ -137,6 +137,7 @@ class Supervisor:
             reason = (error.strerror or str(error)).lower()
             summary = f"cannot start {child.spec.argv[0]}: {reason}"
             permanent = error.errno not in SHORT_OF_SOMETHING
+            log.warning("child=%d %s", child.number, summary)
             self.post(st.Exited(child.number, Ending("spawn_failed", summary, permanent)))
         else:
             log.info("child=%d pid=%d started", child.number, self._process.pid)
@@ -180,6 +181,16 @@ class Supervisor:
             summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {patience_s:g} s"
             self.post(st.Faulty(child.number, Ending("wedged", summary)))
             return
+
+
+def _is_news(before: st.State, after: st.State) -> bool:
+    """Return whether more than the time of the next probe differs: a quick loader is probed often."""
+    match before.phase, after.phase:
+        case st.Starting(probe_at=probe_at), st.Starting() as phase:
+            after = replace(after, phase=replace(phase, probe_at=probe_at))
+        case _:
+            pass
+    return after != before
 
 
 async def _awaited(work: Awaitable[None]) -> None:

@@ -41,6 +41,7 @@ def test_bash_completes_commands_and_options(home: Home) -> None:
     assert completed(home, "ser") == {"service"}
     assert completed(home, "service", "un") == {"uninstall"}
     assert completed(home, "up", "--ti") == {"--timeout"}
+    assert completed(home, "connect", "op") == {"openai", "opencode", "open-webui"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

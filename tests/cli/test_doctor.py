@@ -33,9 +33,11 @@ def test_the_bundle_is_listed_first_and_holds_no_secret(home: Home) -> None:
     home.state.mkdir(parents=True)
     keys = home.path / "keys"
     keys.write_text("sesame-open\n")
-    (home.state / "server.log").write_text('key sesame-open\nrequest: {"prompt": "Dear diary"}\nloaded\n')
+    (home.state / "server.log").write_text(
+        'key sesame-open or given-open\nrequest: {"prompt": "Dear diary"}\nloaded\n'
+    )
     (home.state / "events.jsonl").write_text('{"event": "spawned"}\n')
-    private = {"QWENCTL_SERVER__API_KEY_FILE": str(keys)}
+    private = {"QWENCTL_SERVER__API_KEY_FILE": str(keys), "QWENCTL_API_KEY": "given-open"}
     unasked = home.run("support-bundle", "--profile", "demo", **private)
     assert unasked.code == 2
     assert "server.log" in unasked.err
@@ -54,6 +56,7 @@ def test_the_bundle_is_listed_first_and_holds_no_secret(home: Home) -> None:
     assert all(f" {name}\n" in ran.err + "\n" for name in texts)
     for text in texts.values():
         assert "sesame-open" not in text
+        assert "given-open" not in text
         assert "diary" not in text
         assert str(home.path) not in text
     assert "loaded" in texts["state/server.log"]

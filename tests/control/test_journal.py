@@ -36,6 +36,21 @@ def test_events_are_remembered_when_the_disk_is_full() -> None:
     assert journal.since(2) == []
 
 
+def test_what_a_full_disk_kept_out_is_written_once_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.symlink_to("/dev/full")
+    journal = Journal(path)
+    journal.note("daemon_started")
+    journal.note("child_ready")
+    path.unlink()
+    journal.mend()
+    journal.mend()
+    journal.note("draining")
+    told = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    assert told == ["daemon_started", "child_ready", "draining"]
+    assert journal.error is None
+
+
 def test_only_so_many_events_are_remembered(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "events.jsonl")
     for number in range(REMEMBERED + 5):

@@ -25,7 +25,7 @@ GIB = 1024**3
 def machine(name: str) -> tuple[Hardware, Plan]:
     hardware = read_machine(MACHINES / f"{name}.json")
     profile = load_profile("qwen3.6-27b", data_root() / "profiles", data_root() / "profiles")
-    chosen = plan(hardware, profile, Settings(), None)
+    chosen = plan(hardware, profile, Settings())
     assert isinstance(chosen, Plan)
     return hardware, chosen
 
@@ -117,6 +117,11 @@ def test_out_of_memory_takes_something_smaller_and_remembers_it(home: Home) -> N
     assert status["restarts"]["by_cause"]["host_out_of_memory"] >= 1
     told = home.json("events", "-n", "100")["data"]["events"]
     assert "degraded" in [event["event"] for event in told]
+    planned = home.json("plan", "--profile", "demo")["data"]
+    assert planned["context_tokens"] == status["plan"]["context_tokens"]
+    before = [one for one in planned["considered"] if one["context_tokens"] == 65536]
+    assert "out of memory here before" in before[0]["reason"]
+    assert f"-c {planned['context_tokens']}" in home.run("argv", "--shell", "--profile", "demo").out
     home.run("down")
     assert up(home, binary) == 0
     assert home.status()["restarts"]["total"] == 0

@@ -1,5 +1,6 @@
 """The daemon itself is killed, hangs, or loses the ground under it."""
 
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.fakes.disk import fill, small_disk
 from tests.fakes.home import Home, kill, until
 
 LOAD = {"prompt": "once upon a time", "n_predict": 200}
@@ -47,15 +49,7 @@ def test_killed_daemons_under_load_leave_no_orphan_and_nothing_in_the_way(home: 
             until(lambda: not server.is_running(), within=5)  # noqa: B023 - called in this turn only
             home.up()
             assert home.status()["ready"]
-    servers = [p for p in psutil.process_iter() if _is_ours(p, home)]
-    assert len(servers) == 1
-
-
-def _is_ours(process: psutil.Process, home: Home) -> bool:
-    try:
-        return process.name() == "llama-server" and str(home.path) in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
+    assert len(home.servers()) == 1
 
 
 def test_a_leftover_server_of_a_dead_daemon_is_ended_before_a_new_one_starts(home: Home) -> None:
@@ -106,3 +100,46 @@ def _healthy(endpoint: str) -> bool:
         return httpx.get(f"{endpoint.removesuffix('/v1')}/health", timeout=1).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def test_without_a_file_descriptor_nothing_starts_until_there_are_some_again(home: Home) -> None:
+    endpoint = home.up()
+    status = home.status()
+    daemon = psutil.Process(status["daemon_pid"])
+    soft, hard = daemon.rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == min(hard, 65_536)  # all that is ours for the asking
+    daemon.rlimit(psutil.RLIMIT_NOFILE, (daemon.num_fds(), hard))
+    kill(status["pid"])
+    until(lambda: not psutil.pid_exists(status["pid"]), within=5)
+    until(lambda: home.status()["phase"] == "backoff", within=20)
+    assert "too many open files" in home.status()["last_ending"]["summary"]
+    daemon.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+    until(lambda: home.status().get("ready"), within=30)
+    assert _healthy(endpoint)
+    assert home.status()["daemon_pid"] == status["daemon_pid"]
+    assert "spawn_failed" in home.status()["restarts"]["by_cause"]
+
+
+def test_a_full_disk_is_a_trouble_that_status_tells_and_no_more(home: Home) -> None:
+    home.state.parent.mkdir(parents=True)
+    with small_disk(home.state, "8m"):
+        endpoint = home.up()
+        status = home.status()
+        fill(home.state / "rest")
+        kill(status["pid"])
+        until(lambda: _healthy(endpoint) and not psutil.pid_exists(status["pid"]), within=20)
+        ran = home.run("status")
+        assert ran.code == 0, ran.err
+        assert "trouble" in ran.out
+        assert "no space left" in ran.out
+        (home.state / "rest").unlink()
+        until(lambda: home.status().get("ready") and not home.status()["troubles"], within=30)
+        assert json.loads((home.state / "child.json").read_text())["pid"] == home.status()["pid"]
+        told = [json.loads(line) for line in (home.state / "events.jsonl").read_text().splitlines()]
+        assert [one["event"] for one in told][-4:] == [
+            "child_ended",
+            "child_started",
+            "loaded",
+            "child_ready",
+        ]
+        assert home.run("down").code == 0

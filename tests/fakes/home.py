@@ -72,6 +72,16 @@ class Home:
             return {}
         return status
 
+    def servers(self) -> list[int]:
+        """The pids of the llama-servers that run for this home."""
+        return [process.pid for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.name() == "llama-server" and str(self.path) in " ".join(process.cmdline())
+        except psutil.Error:
+            return False
+
     def close(self) -> None:
         """End the daemon if it still runs."""
         pid = self.status().get("daemon_pid")

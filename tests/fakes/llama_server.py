@@ -6,7 +6,7 @@ request, and in the argument after ``--behave``. Keys (all optional):
 
     exit        {"code": 1, "say": "text"}     print and end at once
     oom_above   tokens                         end as if memory ran out where -c is larger
-    ready_after_s                              /health answers 503 until then
+    ready_after_s                              everything answers 503 until then
     ignore_term                                SIGTERM is not heard
     hang        "all" | "but_health"           requests are never answered
     spin        seconds                        a completion burns CPU for so long; nothing else is answered
@@ -43,6 +43,11 @@ def behaviour() -> Mapping[str, object]:
         return dict(given)
 
 
+def loading() -> bool:
+    """Whether the model is still on its way."""
+    return time.monotonic() - STARTED < float(str(behaviour().get("ready_after_s", 0)))
+
+
 def value(flag: str) -> str | None:
     """The argument after ``flag``."""
     return sys.argv[sys.argv.index(flag) + 1] if flag in sys.argv else None
@@ -60,8 +65,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.obey()
         if self.path == "/health":
-            loading = time.monotonic() - STARTED < float(str(behaviour().get("ready_after_s", 0)))
-            self.answer({"status": "loading" if loading else "ok"}, 503 if loading else 200)
+            self.answer({"status": "loading" if loading() else "ok"}, 503 if loading() else 200)
         elif self.path == "/slots":
             self.answer(behaviour().get("busy", [{"id": 0, "is_processing": False}]))
         else:
@@ -70,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.obey()
+        if loading():
+            self.answer({"error": {"message": "Loading model", "code": 503}}, 503)
+            return
         spin_s = float(str(behaviour().get("spin", 0)))
         with alone:
             until = time.monotonic() + spin_s

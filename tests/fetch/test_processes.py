@@ -17,6 +17,7 @@ import pytest
 from qwenctl.errors import ExitCode, FetchError
 from qwenctl.fetch.cache import JOURNAL, PARTIAL
 from qwenctl.fetch.disk import allocated_bytes
+from tests.fakes import disk
 from tests.fakes.desk import REQUEST, Desk
 from tests.fakes.gguf_file import write_gguf
 from tests.fakes.hub import REPO, Asked, FakeHub, Fault
@@ -91,18 +92,8 @@ def remount(folder: Path, option: str) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("needs the right to mount a tmpfs")
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.decode()}")
-    yield folder
-    subprocess.run([mount.replace("mount", "umount"), folder], check=True)
+    with disk.small_disk(tmp_path / "disk", "4m") as folder:
+        yield folder
 
 
 def test_no_space_in_the_middle_is_one_clear_error_and_keeps_what_came(

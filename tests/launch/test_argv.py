@@ -44,7 +44,7 @@ llama-server
 
 
 def planned(machine: str, settings: Settings) -> Plan:
-    made = plan(read_machine(ROOT / f"tests/machines/{machine}.json"), PROFILE, settings, None)
+    made = plan(read_machine(ROOT / f"tests/machines/{machine}.json"), PROFILE, settings)
     assert isinstance(made, Plan)
     return made
 

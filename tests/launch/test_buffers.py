@@ -82,7 +82,7 @@ def test_repacked_weights_are_counted_once() -> None:
     assert said.host_mib == pytest.approx(2572.86 + 0.95 + 256.0 + 50.25 + 87.02)
     anonymous = 1571.48 + 0.95 + 256.0 + 50.25 + 87.02
     assert anonymous == pytest.approx(1963108 / 1024, rel=0.03)
-    chosen = plan(made_up(ram_bytes=24 * GIB), profile("qwen3.5-4b"), FOUR_BITS, None)
+    chosen = plan(made_up(ram_bytes=24 * GIB), profile("qwen3.5-4b"), FOUR_BITS)
     assert isinstance(chosen, Plan)
     assert abs(compare(chosen.memory, said).error_percent) < 1.5, "the published file is 1.2 % larger"
 
@@ -103,7 +103,7 @@ def test_a_silent_server_says_nothing() -> None:
 def test_a_load_is_compared_with_its_plan(where: str) -> None:
     cards = (24 * GIB,) if where == "rpc" else ()
     hardware = made_up(ram_bytes=16 * GIB, cards=cards, backend="rpc")
-    chosen = plan(hardware, profile("demo"), Settings(context=Context(tokens=8192)), None)
+    chosen = plan(hardware, profile("demo"), Settings(context=Context(tokens=8192)))
     assert isinstance(chosen, Plan)
     loaded = compare(chosen.memory, parse_log(captured(f"server-{where}-b11434.log")))
     assert abs(loaded.error_percent) < 0.3

@@ -111,7 +111,7 @@ def test_a_plan_is_verified_before_any_download(big: Shaped, devices: tuple[str,
         hardware, accelerators=(replace(rpc(1)[0], memory_bytes=24 * GIB, usable_bytes=24 * GIB),)
     )
     rows = tuple(row.model_copy(update={"quant": "Q4_K_M"}) for row in big.profile.rows)
-    chosen = plan(hardware, big.profile.model_copy(update={"rows": rows}), Settings(), None)
+    chosen = plan(hardware, big.profile.model_copy(update={"rows": rows}), Settings())
     assert isinstance(chosen, Plan)
     load = Load(chosen.context_tokens, chosen.kv_type)
     answer = ask(TOOLS / "llama-fit-params", big.path, load, rpc=devices[:1])
@@ -158,7 +158,7 @@ def test_the_tool_lies_beside_the_server(tmp_path: Path) -> None:
 def test_the_demo_plans_to_what_its_file_takes() -> None:
     """Captured: the demo-shaped file on a CPU, 8,192 tokens: 5.30 model, 4 KV, 0.21 state, 13.52 compute."""
     demo = profile("demo")
-    chosen = plan(made_up(ram_bytes=8 * GIB), demo, Settings(context=Context(tokens=8192)), None)
+    chosen = plan(made_up(ram_bytes=8 * GIB), demo, Settings(context=Context(tokens=8192)))
     assert isinstance(chosen, Plan)
     memory = chosen.memory
     assert memory.weights_bytes / MIB == pytest.approx(5.30, abs=0.02)

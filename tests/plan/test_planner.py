@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 
 from qwenctl.errors import SettingsError
-from qwenctl.hardware.facts import Device, ServerFacts
 from qwenctl.plan.load import load_profiles
 from qwenctl.plan.planner import Extras, NoFit, Plan, Refused, find_quant, plan
 from qwenctl.plan.profile import Profile
@@ -42,7 +41,7 @@ def settings(quant: str = "auto", **context: int | str) -> Settings:
     ],
 )
 def test_the_recipes_machines_come_out_as_its_table_wants(name: str, expected: tuple[object, ...]) -> None:
-    chosen = planned(plan(machine(name), BIG, Settings(), None, siblings=ALL))
+    chosen = planned(plan(machine(name), BIG, Settings(), siblings=ALL))
     assert (
         chosen.quant,
         chosen.context_tokens,
@@ -54,22 +53,22 @@ def test_the_recipes_machines_come_out_as_its_table_wants(name: str, expected: t
 
 
 def test_a_mac_of_8_gb_is_sent_to_the_sibling_that_fits() -> None:
-    outcome = refused(plan(machine("m1-8gb"), BIG, Settings(), None, siblings=ALL))
+    outcome = refused(plan(machine("m1-8gb"), BIG, Settings(), siblings=ALL))
     assert outcome.sibling == "qwen3.5-4b"
     assert outcome.hint == "qwenctl up --profile qwen3.5-4b"
     assert outcome.reason == "Qwen3.6 27B needs 16 GB of unified memory or more, this machine has 8.6 GB"
     assert {one.quant for one in outcome.considered} == {quant.name for quant in BIG.quants}
     assert all(one.need_bytes > one.have_bytes and "needs" in one.reason for one in outcome.considered)
-    assert isinstance(plan(machine("m1-8gb"), profile("qwen3.5-4b"), Settings(), None), Plan)
+    assert isinstance(plan(machine("m1-8gb"), profile("qwen3.5-4b"), Settings()), Plan)
 
 
 def test_without_siblings_there_is_no_hint() -> None:
-    outcome = refused(plan(machine("m1-8gb"), BIG, Settings(), None))
+    outcome = refused(plan(machine("m1-8gb"), BIG, Settings()))
     assert (outcome.sibling, outcome.hint) == (None, None)
 
 
 def test_a_tight_plan_names_the_metal_limit_that_makes_it_fit() -> None:
-    chosen = planned(plan(machine("m2-16gb"), BIG, Settings(), None))
+    chosen = planned(plan(machine("m2-16gb"), BIG, Settings()))
     assert chosen.fix == "sudo sysctl iogpu.wired_limit_mb=13824"
     assert any(chosen.fix in warning for warning in chosen.warnings)
     assert chosen.memory.device_bytes <= (13824 - 512) * 1024**2 == chosen.memory.budget_bytes
@@ -77,7 +76,7 @@ def test_a_tight_plan_names_the_metal_limit_that_makes_it_fit() -> None:
 
 
 def test_every_quant_has_its_place_in_considered() -> None:
-    chosen = planned(plan(machine("m3-max-36gb"), BIG, Settings(), None))
+    chosen = planned(plan(machine("m3-max-36gb"), BIG, Settings()))
     reasons = {one.quant: (one.verdict, one.reason) for one in chosen.considered}
     assert set(reasons) == {quant.name for quant in BIG.quants}
     assert reasons["Q4_K_M"] == ("fits", "chosen")
@@ -98,7 +97,7 @@ def test_losses_are_taken_cheapest_first() -> None:
             backend="metal",
             memory="unified",
         )
-        outcome = plan(hardware, BIG, Settings(), None)
+        outcome = plan(hardware, BIG, Settings())
         if isinstance(outcome, Plan) and outcome.verdict == "fits":
             state = (outcome.quant, outcome.context_tokens, outcome.kv_type)
             if not seen or seen[-1] != state:
@@ -111,7 +110,7 @@ def test_losses_are_taken_cheapest_first() -> None:
 
 
 def test_what_was_given_up_is_said() -> None:
-    chosen = planned(plan(made_up(ram_bytes=64 * GIB, cards=(16 * GIB,)), BIG, Settings(), None))
+    chosen = planned(plan(made_up(ram_bytes=64 * GIB, cards=(16 * GIB,)), BIG, Settings()))
     assert (chosen.quant, chosen.context_tokens, chosen.kv_type) == ("Q3_K_M", 49152, "q8_0")
     said = "49,152 tokens of context instead of 65,536, q8_0 keys and values"
     assert f"memory is short: {said}" in chosen.warnings
@@ -119,13 +118,13 @@ def test_what_was_given_up_is_said() -> None:
 
 
 def test_little_host_memory_costs_the_host_cache_only() -> None:
-    chosen = planned(plan(made_up(ram_bytes=6 * GIB, cards=(24 * GIB,)), BIG, Settings(), None))
+    chosen = planned(plan(made_up(ram_bytes=6 * GIB, cards=(24 * GIB,)), BIG, Settings()))
     assert (chosen.quant, chosen.context_tokens, chosen.kv_type) == ("Q4_K_M", 65536, "f16")
     assert chosen.cache_ram_mib == 2048
 
 
 def test_a_quant_asked_for_by_name_is_the_only_one_tried() -> None:
-    chosen = planned(plan(machine("rtx4090-24gb"), BIG, settings("q5_k_m"), None))
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, settings("q5_k_m")))
     assert chosen.quant == "Q5_K_M"
     assert {one.reason for one in chosen.considered if one.quant != "Q5_K_M"} == {"not asked for: q5_k_m was"}
     assert any("estimate" in warning for warning in chosen.warnings)
@@ -133,14 +132,14 @@ def test_a_quant_asked_for_by_name_is_the_only_one_tried() -> None:
 
 def test_q2_k_is_never_chosen_but_given_when_asked_for() -> None:
     for name in ("m2-16gb", "m1-8gb", "cpu-24gb", "rtx4090-24gb"):
-        outcome = plan(machine(name), BIG, Settings(), None)
+        outcome = plan(machine(name), BIG, Settings())
         assert not isinstance(outcome, Plan) or outcome.quant != "Q2_K"
-    chosen = planned(plan(machine("rtx4090-24gb"), BIG, settings("Q2_K"), None))
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, settings("Q2_K")))
     assert any("poor for code" in warning for warning in chosen.warnings)
 
 
 def test_a_named_quant_that_does_not_fit_is_refused_with_one_that_does() -> None:
-    outcome = refused(plan(machine("rtx4090-24gb"), BIG, settings("Q8_0"), None, siblings=ALL))
+    outcome = refused(plan(machine("rtx4090-24gb"), BIG, settings("Q8_0"), siblings=ALL))
     assert outcome.considered[0].quant == "Q8_0"
     assert outcome.hint == "qwenctl up --quant Q6_K"
     assert outcome.reason.startswith("Q8_0 needs")
@@ -155,18 +154,18 @@ def test_an_unknown_quant_is_answered_with_the_nearest() -> None:
         find_quant(BIG, "zzz")
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("known: BF16, Q8_0")
-    assert refused(plan(machine("m3-max-36gb"), BIG, settings("zzz"), None)).considered == ()
+    assert refused(plan(machine("m3-max-36gb"), BIG, settings("zzz"))).considered == ()
 
 
 def test_out_of_memory_leads_to_what_needs_less() -> None:
-    first = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None))
+    first = planned(plan(machine("rtx4090-24gb"), BIG, Settings()))
     bans = frozenset({Refused(first.quant, first.context_tokens, first.kv_type, first.cache_ram_mib)})
-    second = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None, refused=bans))
+    second = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), refused=bans))
     assert (second.quant, second.context_tokens, second.kv_type) == ("Q4_K_M", 65536, "q8_0")
     assert second.memory.device_bytes < first.memory.device_bytes
     assert any("ran out of memory here before" in one.reason for one in second.considered)
     bans |= {Refused(second.quant, second.context_tokens, second.kv_type, second.cache_ram_mib)}
-    third = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None, refused=bans))
+    third = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), refused=bans))
     assert third.memory.device_bytes < second.memory.device_bytes
     assert third.quant == "Q4_K_M"
 
@@ -174,7 +173,7 @@ def test_out_of_memory_leads_to_what_needs_less() -> None:
 def test_refusals_end_in_no_fit_not_in_a_loop() -> None:
     bans: frozenset[Refused] = frozenset()
     for _ in range(200):
-        outcome = plan(machine("m3-max-36gb"), BIG, Settings(), None, refused=bans)
+        outcome = plan(machine("m3-max-36gb"), BIG, Settings(), refused=bans)
         if isinstance(outcome, NoFit):
             return
         one = Refused(outcome.quant, outcome.context_tokens, outcome.kv_type, outcome.cache_ram_mib)
@@ -184,10 +183,22 @@ def test_refusals_end_in_no_fit_not_in_a_loop() -> None:
 
 
 def test_host_out_of_memory_takes_the_cache_first() -> None:
-    first = planned(plan(machine("m3-max-36gb"), BIG, Settings(), None))
+    first = planned(plan(machine("m3-max-36gb"), BIG, Settings()))
     bans = frozenset({Refused(first.quant, first.context_tokens, first.kv_type, 4096, "host")})
-    second = planned(plan(machine("m3-max-36gb"), BIG, Settings(), None, refused=bans))
+    second = planned(plan(machine("m3-max-36gb"), BIG, Settings(), refused=bans))
     assert (second.quant, second.kv_type, second.cache_ram_mib) == ("Q4_K_M", "f16", 2048)
+
+
+@pytest.mark.parametrize("name", ["rtx4090-24gb", "m3-max-36gb", "cpu-24gb"])
+def test_memory_that_others_hold_needs_less_at_the_start_not_a_smaller_cache(name: str) -> None:
+    def at_the_start(chosen: Plan) -> int:
+        memory = chosen.memory
+        return memory.device_bytes + memory.host_bytes - memory.cache_bytes - memory.checkpoints_bytes
+
+    first = planned(plan(machine(name), BIG, Settings()))
+    bans = {Refused(first.quant, first.context_tokens, first.kv_type, first.cache_ram_mib, "start")}
+    second = planned(plan(machine(name), BIG, Settings(), refused=frozenset(bans)))
+    assert at_the_start(second) < at_the_start(first)
 
 
 @pytest.mark.parametrize(
@@ -201,55 +212,33 @@ def test_host_out_of_memory_takes_the_cache_first() -> None:
 )
 def test_prefer_changes_the_order(prefer: str, quant: str, tokens: int) -> None:
     wanted = Settings(model=Model.model_validate({"prefer": prefer}))
-    chosen = planned(plan(machine("rtx4090-24gb"), BIG, wanted, None))
+    chosen = planned(plan(machine("rtx4090-24gb"), BIG, wanted))
     assert (chosen.quant, chosen.context_tokens) == (quant, tokens)
 
 
 def test_prefer_context_gives_up_the_quant_before_the_context() -> None:
     wanted = Settings(model=Model(prefer="context"), context=Context(tokens=131072))
     card = made_up(ram_bytes=64 * GIB, cards=(24 * GIB,))
-    balanced = planned(plan(card, BIG, Settings(context=Context(tokens=131072)), None))
-    chosen = planned(plan(card, BIG, wanted, None))
+    balanced = planned(plan(card, BIG, Settings(context=Context(tokens=131072))))
+    chosen = planned(plan(card, BIG, wanted))
     assert chosen.context_tokens == 131072
     assert balanced.quant == "Q4_K_M"
     assert chosen.context_tokens >= balanced.context_tokens
 
 
-def test_a_server_that_can_use_no_gpu_is_reported_and_planned_as_a_cpu() -> None:
-    server = ServerFacts("/usr/bin/llama-server", "b1")
-    chosen = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), server))
-    assert chosen.devices == ()
-    assert chosen.memory.device_bytes == 0
-    assert chosen.warnings[0].startswith("/usr/bin/llama-server can use no GPU: NVIDIA GeForce RTX 4090")
-
-
-def test_devices_the_server_lists_are_used_as_they_are() -> None:
-    server = ServerFacts("x", "b1", (Device("CUDA0", "RTX 4090", 25757220864, 25000000000),))
-    with_server = plan(machine("rtx4090-24gb"), BIG, Settings(), server)
-    assert with_server == plan(machine("rtx4090-24gb"), BIG, Settings(), None)
-
-
-def test_devices_the_server_names_otherwise_are_taken_as_it_names_them() -> None:
-    server = ServerFacts("x", "b1", (Device("Vulkan0", "RTX 4090", 25757220864, 25000000000),))
-    chosen = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), server))
-    assert chosen.devices == ("Vulkan0",)
-    cuda = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), None))
-    assert chosen.memory.compute_bytes == cuda.memory.compute_bytes + 10 * 1024**2
-
-
 def test_random_weights_are_no_sibling() -> None:
-    assert refused(plan(made_up(ram_bytes=3 * GIB), BIG, Settings(), None, siblings=ALL)).sibling is None
+    assert refused(plan(made_up(ram_bytes=3 * GIB), BIG, Settings(), siblings=ALL)).sibling is None
 
 
 def test_a_card_too_small_for_its_share_is_left_out() -> None:
     hardware = made_up(ram_bytes=64 * GIB, cards=(24 * GIB, 2 * GIB))
-    chosen = planned(plan(hardware, BIG, Settings(), None))
+    chosen = planned(plan(hardware, BIG, Settings()))
     assert chosen.devices == ("GPU0",)
     assert any("only GPU0 is used" in warning for warning in chosen.warnings)
 
 
 def test_two_cards_share_the_layers() -> None:
-    chosen = planned(plan(machine("2xa100-80gb"), BIG, Settings(), None))
+    chosen = planned(plan(machine("2xa100-80gb"), BIG, Settings()))
     assert chosen.devices == ("CUDA0", "CUDA1")
     first, second = chosen.memory.devices
     assert first.need_bytes + second.need_bytes == chosen.memory.device_bytes
@@ -257,7 +246,7 @@ def test_two_cards_share_the_layers() -> None:
 
 
 def test_a_cpu_is_told_its_speed_before_the_download() -> None:
-    chosen = planned(plan(machine("cpu-24gb"), BIG, Settings(), None))
+    chosen = planned(plan(machine("cpu-24gb"), BIG, Settings()))
     assert "no GPU: expect 1 to 2 tokens/s (14 GB to download)" in chosen.warnings
     assert chosen.memory.device_bytes == 0
     assert chosen.memory.weights_bytes == BIG.quants[-2].bytes - BIG.architecture.header_bytes
@@ -265,7 +254,7 @@ def test_a_cpu_is_told_its_speed_before_the_download() -> None:
 
 def test_drafts_come_from_the_twin_repository() -> None:
     """Same file names, other bytes: facts on the 27B's Q6_K, 22,884,406,400 bytes with the block."""
-    chosen = planned(plan(machine("m4-max-64gb"), BIG, Settings(), None, extras=Extras(draft_tokens=2)))
+    chosen = planned(plan(machine("m4-max-64gb"), BIG, Settings(), extras=Extras(draft_tokens=2)))
     assert chosen.repo == "unsloth/Qwen3.6-27B-MTP-GGUF"
     assert chosen.files[0].name == "Qwen3.6-27B-Q6_K.gguf"
     assert chosen.files[0].sha256 is None
@@ -273,23 +262,21 @@ def test_drafts_come_from_the_twin_repository() -> None:
 
 
 def test_extras_need_room() -> None:
-    plain = planned(plan(machine("m4-max-64gb"), BIG, Settings(), None))
-    more = planned(
-        plan(machine("m4-max-64gb"), BIG, Settings(), None, extras=Extras(draft_tokens=3, vision=True))
-    )
+    plain = planned(plan(machine("m4-max-64gb"), BIG, Settings()))
+    more = planned(plan(machine("m4-max-64gb"), BIG, Settings(), extras=Extras(draft_tokens=3, vision=True)))
     assert more.memory.extras_bytes > 1158 * 1024**2
     assert more.memory.recurrent_bytes == 4 * plain.memory.recurrent_bytes
     assert more.memory.checkpoints_bytes > plain.memory.checkpoints_bytes
 
 
 def test_context_is_never_more_than_the_model_has() -> None:
-    chosen = planned(plan(machine("2xa100-80gb"), BIG, settings(tokens=1_000_000), None))
+    chosen = planned(plan(machine("2xa100-80gb"), BIG, settings(tokens=1_000_000)))
     assert chosen.context_tokens == 262144
 
 
 def test_slots_multiply_what_each_takes() -> None:
-    one = planned(plan(machine("m4-max-64gb"), BIG, settings(tokens=16384), None))
-    four = planned(plan(machine("m4-max-64gb"), BIG, settings(tokens=16384, parallel=4), None))
+    one = planned(plan(machine("m4-max-64gb"), BIG, settings(tokens=16384)))
+    four = planned(plan(machine("m4-max-64gb"), BIG, settings(tokens=16384, parallel=4)))
     assert four.memory.kv_bytes == 4 * one.memory.kv_bytes
     assert four.memory.recurrent_bytes == 4 * one.memory.recurrent_bytes
     assert four.memory.checkpoints_bytes == 4 * one.memory.checkpoints_bytes
@@ -298,7 +285,7 @@ def test_slots_multiply_what_each_takes() -> None:
 def test_the_demo_fits_everywhere() -> None:
     demo = profile("demo")
     for name in ("m1-8gb", "m2-16gb", "cpu-24gb", "2xa100-80gb"):
-        chosen = planned(plan(machine(name), demo, Settings(), None))
+        chosen = planned(plan(machine(name), demo, Settings()))
         assert chosen.quant == "F16"
         assert chosen.repo is None
         assert any("random" in warning for warning in chosen.warnings)
@@ -307,11 +294,11 @@ def test_the_demo_fits_everywhere() -> None:
 def test_a_machine_of_a_kind_no_row_knows_is_told_so() -> None:
     rows = tuple(row for row in BIG.rows if "cpu" not in row.memory)
     without: Profile = BIG.model_copy(update={"rows": rows})
-    outcome = refused(plan(made_up(ram_bytes=64 * GIB), without, Settings(), None))
+    outcome = refused(plan(made_up(ram_bytes=64 * GIB), without, Settings()))
     assert outcome.reason == "the profile has no row for cpu memory"
 
 
 def test_plans_compare_by_value() -> None:
-    first = plan(machine("m3-max-36gb"), BIG, Settings(), None)
-    assert first == plan(machine("m3-max-36gb"), BIG, Settings(), None)
+    first = plan(machine("m3-max-36gb"), BIG, Settings())
+    assert first == plan(machine("m3-max-36gb"), BIG, Settings())
     assert first != dataclasses.replace(planned(first), quant="Q6_K")

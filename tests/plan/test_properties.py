@@ -79,7 +79,7 @@ def worth(outcome: Plan | NoFit, profile: Profile, prefer: str) -> tuple[int, ..
 @given(st.booleans().flatmap(lambda unequal: machines(unequal=unequal)), profiles, wishes())
 @hypothesis_settings(max_examples=400, deadline=None)
 def test_a_plan_never_exceeds_its_budget(hardware: Hardware, profile: Profile, wanted: Settings) -> None:
-    outcome = plan(hardware, profile, wanted, None, siblings=ALL)
+    outcome = plan(hardware, profile, wanted, siblings=ALL)
     if isinstance(outcome, NoFit):
         assert outcome.reason
         assert outcome.considered
@@ -111,8 +111,8 @@ def test_more_memory_never_gives_a_worse_plan(
 ) -> None:
     prefer = wanted.model.prefer
     assume(prefer != "speed")  # which wants the fewest bytes per token, however much memory there is
-    before = plan(hardware, profile, wanted, None)
-    after = plan(grown(hardware, factor), profile, wanted, None)
+    before = plan(hardware, profile, wanted)
+    after = plan(grown(hardware, factor), profile, wanted)
     assert worth(after, profile, prefer) >= worth(before, profile, prefer)
 
 
@@ -124,7 +124,7 @@ def test_one_more_card_never_gives_a_worse_plan(
     cards = hardware.accelerators
     assume(cards and cards[0].memory == "dedicated" and wanted.model.prefer != "speed")
     more = replace(hardware, accelerators=(*cards, replace(cards[0], id="GPU9")))
-    before, after = plan(hardware, profile, wanted, None), plan(more, profile, wanted, None)
+    before, after = plan(hardware, profile, wanted), plan(more, profile, wanted)
     prefer = wanted.model.prefer
     assert worth(after, profile, prefer) >= worth(before, profile, prefer)
 
@@ -134,5 +134,5 @@ def test_one_more_card_never_gives_a_worse_plan(
 def test_the_same_question_has_the_same_answer(
     hardware: Hardware, profile: Profile, wanted: Settings
 ) -> None:
-    first = plan(hardware, profile, wanted, None, siblings=ALL)
-    assert first == plan(hardware, profile, wanted, None, siblings=ALL)
+    first = plan(hardware, profile, wanted, siblings=ALL)
+    assert first == plan(hardware, profile, wanted, siblings=ALL)

@@ -35,7 +35,6 @@ def written(name: str) -> str:
         machine(name),
         profile("qwen3.6-27b"),
         Settings(),
-        None,
         siblings=load_profiles(PROFILES, PROFILES / "none"),
     )
     if isinstance(outcome, Plan):

@@ -97,7 +97,11 @@ def test_it_reloads_parks_and_refuses_without_restarts(manager: Manager) -> None
 
 def test_up_down_and_restart_go_through_the_unit(manager: Manager) -> None:
     write_config(manager)
-    qwenctl(manager, "service", "install", "--user", "--no-start")
+    manager.home.environment["QWENCTL_API_KEY"] = "sesame"
+    warned = manager.qwenctl("service", "install", "--user", "--no-start")
+    assert "warning: the service does not get QWENCTL_API_KEY" in warned.err
+    assert "sesame" not in (manager.home.path / ".config/systemd/user/qwenctl.service").read_text()
+    del manager.home.environment["QWENCTL_API_KEY"]
     assert manager.show("ActiveState") == "inactive"
     assert qwenctl(manager, "up", "--ctx", "1024")["changed"] is True
     assert manager.show("MainPID") == str(manager.status()["daemon_pid"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qwenctl.errors import SettingsError
-from qwenctl.settings.load import known_keys, load, merge, nest, read_file, value_of
+from qwenctl.settings.load import api_keys, known_keys, load, merge, nest, read_file, value_of
 from qwenctl.settings.types import Settings
 
 
@@ -91,3 +91,19 @@ def test_dotted_keys_nest_and_merge() -> None:
     assert nest("a.b.c", 1) == {"a": {"b": {"c": 1}}}
     assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
     assert value_of(Settings(), "server.port") == 8080
+
+
+@pytest.mark.parametrize(
+    ("said", "keys"),
+    [("one", ("one",)), ("one,two", ("one", "two")), (" one ,\n two\tthree,", ("one", "two", "three"))],
+)
+def test_keys_of_the_environment_stand_between_commas_or_blanks(said: str, keys: tuple[str, ...]) -> None:
+    assert api_keys({"QWENCTL_API_KEY": said}) == keys
+    assert api_keys({}) == ()
+
+
+def test_an_empty_key_variable_is_refused_rather_than_taken_for_none() -> None:
+    with pytest.raises(
+        SettingsError, match="cannot use environment variable QWENCTL_API_KEY: it holds no key"
+    ):
+        api_keys({"QWENCTL_API_KEY": " , "})

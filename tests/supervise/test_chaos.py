@@ -212,8 +212,7 @@ def test_after_two_hundred_faults_it_serves_the_last_good_configuration(
     print(f"daemon before {before}, after {after}")
     assert status["troubles"] == []
     assert answered[0] > 0
-    servers = [p for p in psutil.process_iter(["cmdline"]) if str(home.port) in (p.info["cmdline"] or ())]
-    assert [p.pid for p in servers] == [status["pid"]]
+    assert home.servers() == [status["pid"]]
     assert after.memory_bytes <= before.memory_bytes * GROWTH + PAGES_OF_NOISE
     assert home.run("down").code == 0
     shutil.rmtree(home.state)

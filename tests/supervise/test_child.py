@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qwenctl.launch.environment import cleaned
 from qwenctl.launch.spec import Address, LaunchSpec
-from qwenctl.supervise.child import ChildProcess, clean_environment, spawn
+from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.logfile import LogFile, Tail, Throttle
 from qwenctl.supervise.oomkills import oom_kills
@@ -168,7 +169,7 @@ def test_the_environment_is_cleaned_of_what_would_change_the_server_unseen() -> 
         "QWENCTL_PROFILE": "demo",
         "HF_TOKEN": "t",
     }
-    assert clean_environment(given) == {"PATH": "/bin", "GGML_NO_BACKTRACE": "1"}
+    assert cleaned(given) == {"PATH": "/bin", "GGML_NO_BACKTRACE": "1"}
 
 
 @pytest.mark.parametrize(
