@@ -174,7 +174,10 @@ class Daemon:
         if not self._closing:
             self._notifier.stopping()
             running = lc.live(self._supervisor.state)
-            self._notifier.extend((running.spec.stop_timeout_s if running else 0.0) + CLOSING_S)
+            patience_s = (
+                running.spec.stop_timeout_s + self._supervisor.policy.drain_timeout_s if running else 0.0
+            )
+            self._notifier.extend(patience_s + CLOSING_S)
         self._closing = True
         if self._first is not None:
             self._first.cancel()
