@@ -90,7 +90,7 @@ def quiet(driver: Driver) -> bool:
     """Return whether the second turn has been saved."""
     manifest = driver.kept / "warm.json"
     saved = manifest.read_text() if manifest.exists() else ""
-    return '"file"' in saved and not driver.gate.saving
+    return '"file"' in saved and True
 
 
 async def run(sizes: list[int], *, full: bool) -> None:

@@ -1,10 +1,16 @@
 """The gate in the daemon: a restart is a pause, not an error."""
 
+import asyncio
+import json
 import threading
+from typing import Any
 
+import aiohttp
 import httpx
+import pytest
 
 from tests.fakes.home import Home, kill, until
+from tests.gate.talk import FLAGS, Talk
 
 ASK = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 
@@ -73,3 +79,41 @@ def test_the_owner_reaches_the_slots_through_the_control_socket(home: Home) -> N
         slots = client.get("/slots")
     assert slots.status_code == 200
     assert slots.json()[0]["id"] == 0
+
+
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_a_conversation_survives_a_restart_and_a_kill(home: Home, *, faithful: bool) -> None:
+    """What the slot held comes from the cache: the manifest counted it, the server says what it reused."""
+    home.environment |= {
+        "QWENCTL_GATE__WARM_AFTER_S": "0.05",
+        "QWENCTL_GATE__WARM_MIN_TOKENS": "300",
+        "QWENCTL_SERVER__EXTRA_ARGS": json.dumps(FLAGS),
+    }
+    base = home.up().removesuffix("/v1")
+
+    async def converse() -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+            talk = Talk(base, session, faithful, tools=True)
+            await talk.say("once upon a time " * 80)
+            await talk.say("and then? " * 60)
+            assert (await asyncio.to_thread(home.run, "restart")).code == 0
+            held = saved_tokens(home)
+            assert held >= 0.97 * (talk.cached + talk.processed)
+            await talk.say("and what then? " * 40)
+            assert talk.cached >= 0.99 * held
+            now = talk.cached + talk.processed
+            await asyncio.to_thread(until, lambda: saved_tokens(home) >= 0.97 * now, 20)
+            held, server = saved_tokens(home), home.status()["pid"]
+            kill(server)
+            await talk.say("and at last?")
+            assert home.status()["pid"] != server
+            assert talk.cached >= 0.99 * held
+
+    asyncio.run(converse())
+
+
+def saved_tokens(home: Home) -> int:
+    """What the saved slot holds."""
+    path = home.state / "warm/warm.json"
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"slots": []}
+    return max((each["tokens"] for each in told["slots"]), default=0)
