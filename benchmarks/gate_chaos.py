@@ -116,7 +116,7 @@ async def kill_often(where: Home, kills: int) -> None:
 
 
 async def change_often(where: Home, changes: int) -> None:
-    """Change the context to and fro; each time a new server takes over."""
+    """Change the context back and forth; each time a new server takes over."""
     overrides = json.loads((where.state / OVERRIDES).read_text())
     for number in range(changes):
         tokens, before = CONTEXTS[number % 2], where.status()["pid"]

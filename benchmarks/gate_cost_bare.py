@@ -1,4 +1,4 @@
-"""The least that a proxy on asyncio's event loop does: bytes to and fro, no HTTP. Run by gate_cost."""
+"""The least that a proxy on asyncio's event loop does: bytes both ways, no HTTP. Run by gate_cost."""
 
 import asyncio
 import sys

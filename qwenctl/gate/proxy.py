@@ -54,7 +54,7 @@ class Proxy:
     """All requests under way.
 
     ``wake`` is called when one comes while the child is idle, ``busy`` before one is sent that uses the
-    model, ``quiet`` when the last one is answered.
+    model, ``turned`` when the first one is sent and when the last one is answered.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Proxy:
         room: Room,
         limits: Limits,
         wake: Callable[[], None],
-        quiet: Callable[[], None],
+        turned: Callable[[], None],
         busy: Callable[[], None],
     ) -> None:
         self.exchanges: set[Exchange] = set()
         self.bytes_through = 0
         self.in_flight = 0
         self.used_at = asyncio.get_running_loop().time()
-        self._room, self._limits, self._wake, self._quiet, self._busy = room, limits, wake, quiet, busy
+        self._room, self._limits, self._wake, self._turned, self._busy = room, limits, wake, turned, busy
         self._budget = Budget(limits.max_held_bytes)
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
@@ -179,7 +179,9 @@ class Proxy:
         if exchange.use:
             self._busy()
         self.in_flight += 1
-        self._empty.clear()
+        if self.in_flight == 1:
+            self._empty.clear()
+            self._turned()
         exchange.sent += 1
         try:
             client, base = self._session(standing)
@@ -196,7 +198,7 @@ class Proxy:
                 self.used_at = asyncio.get_running_loop().time()
             if not self.in_flight:
                 self._empty.set()
-                self._quiet()
+                self._turned()
 
     async def _after_loss(
         self, exchange: Exchange, child: int, lost: forward.Lost
