@@ -1,7 +1,7 @@
 """How much of a conversation survives a restart, and what that saves: real daemon, real server, demo model.
 
 Run from the repository's root: python -m benchmarks.warm_restart [--sizes 4096,16384] [--clients word,drops]
-[--routes openai,anthropic] [--tools no,yes]
+[--routes openai,anthropic] [--tools no,yes] [--no-cold]
 For each case a client holds two turns; the server is killed once its slot was saved, and the third turn
 is asked; then it is restarted as wanted, and the fourth asked. Share = tokens from the cache / tokens
 of what the slot held that the new turn still begins with: all of it for a client that sends its answers
@@ -120,13 +120,17 @@ async def _kill_cold(where: Home) -> None:
     kill(where.status()["pid"])
 
 
-async def run(sizes: list[int], clients: list[str], routes: list[str], tools: list[str]) -> None:
+async def run(
+    sizes: list[int], clients: list[str], routes: list[str], tools: list[str], *, cold: bool
+) -> None:
     """Print the table."""
     print("| tokens | client | route | tools | end | usable | cached | share | first answer | cold |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for size in sizes:
         case = partial(converse, size)
-        [(_, _, cold_s)] = await case(faithful=False, anthropic=False, tools=False, warm=False)
+        cold_s = float("nan")
+        if cold:
+            [(_, _, cold_s)] = await case(faithful=False, anthropic=False, tools=False, warm=False)
         for client, route, tooled in itertools.product(clients, routes, tools):
             ends = await case(
                 faithful=client == "word", anthropic=route == "anthropic", tools=tooled == "yes", warm=True
@@ -147,9 +151,18 @@ def main() -> None:
     parser.add_argument("--clients", default="word,drops")
     parser.add_argument("--routes", default="openai,anthropic")
     parser.add_argument("--tools", default="no,yes")
+    parser.add_argument("--no-cold", action="store_true", help="leave out what it takes without warm restart")
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(",")]
-    asyncio.run(run(sizes, asked.clients.split(","), asked.routes.split(","), asked.tools.split(",")))
+    asyncio.run(
+        run(
+            sizes,
+            asked.clients.split(","),
+            asked.routes.split(","),
+            asked.tools.split(","),
+            cold=not asked.no_cold,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ def test_without_the_gate_the_server_has_the_port_itself(home: Home) -> None:
     endpoint = home.up()
     assert httpx.post(f"{endpoint}/chat/completions", json=ASK, timeout=60).status_code == 200
     assert "--port" in home.json("argv")["data"]["argv"]
+    with owner(home) as client:
+        refused = client.get("/slots")
+    assert (refused.status_code, refused.json()["error"]["hint"]) == (400, "[gate] enabled")
 
 
 def test_an_unused_server_is_stopped_and_the_next_request_starts_it(home: Home) -> None:
@@ -72,13 +75,29 @@ def test_a_web_page_may_not_use_the_model(home: Home) -> None:
     assert httpx.get(f"{endpoint.removesuffix('/v1')}/slots").status_code in (403, 404)
 
 
-def test_the_owner_reaches_the_slots_through_the_control_socket(home: Home) -> None:
-    home.up()
+def owner(home: Home) -> httpx.Client:
+    """Whoever may open the control socket."""
     transport = httpx.HTTPTransport(uds=str(home.state / "control.sock"))
-    with httpx.Client(transport=transport, base_url="http://x", timeout=30) as client:
-        slots = client.get("/slots")
-    assert slots.status_code == 200
-    assert slots.json()[0]["id"] == 0
+    return httpx.Client(transport=transport, base_url="http://x", timeout=30)
+
+
+def test_the_owner_reaches_the_slots_through_the_control_socket(home: Home) -> None:
+    """To look, save, erase and restore; without a key, where others need one."""
+    (home.path / "keys").write_text("sesame\n")
+    home.environment["QWENCTL_SERVER__API_KEY_FILE"] = str(home.path / "keys")
+    endpoint = home.up()
+    ask = {"prompt": "once upon a time", "n_predict": 0}
+    right = {"Authorization": "Bearer sesame"}
+    public = endpoint.removesuffix("/v1")
+    assert httpx.post(f"{public}/completion", json=ask, headers=right, timeout=60).status_code == 200
+    with owner(home) as client:
+        [slot] = client.get("/slots").json()
+        assert (slot["id"], slot["n_prompt_tokens"]) == (0, 16)
+        for action, counted in (("save", "n_saved"), ("erase", "n_erased"), ("restore", "n_restored")):
+            done = client.post(f"/slots/0?action={action}", json={"filename": "mine.bin"})
+            assert (done.status_code, done.json()[counted]) == (200, 16)
+    for headers in ({}, right):
+        assert httpx.post(f"{public}/slots/0?action=erase", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
