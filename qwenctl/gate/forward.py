@@ -16,6 +16,8 @@ from qwenctl.launch.spec import Address
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 CONNECT_TIMEOUT_S = 5.0
+AT_ONCE_BYTES = 65_536
+"""What is handed to the client's connection in one go, and needs no watching."""
 UNAVAILABLE = 503
 """What a child answers that is still loading, or already stopping: no answer to wait for."""
 
@@ -144,15 +146,23 @@ async def _plain(
         kept.append(data)
         size += len(data)
         if size > keep_bytes:
-            await answer.begin(upstream.status, upstream.reason, _head(upstream))
-            for piece in kept:
-                await answer.write(piece)
+            await _pass_on(upstream, answer, kept)
             kept.clear()
     if answer.begun:
         return await answer.end()
     if upstream.status == UNAVAILABLE:
         return Lost.WAITING
+    if size > AT_ONCE_BYTES and answer.response is None:
+        await _pass_on(upstream, answer, kept)
+        return await answer.end()
     return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"".join(kept))
+
+
+async def _pass_on(upstream: aiohttp.ClientResponse, answer: Answer, kept: list[bytes]) -> None:
+    """Send what was kept in pieces, so that a client which stops taking them is noticed."""
+    await answer.begin(upstream.status, upstream.reason, _head(upstream))
+    for piece in kept:
+        await answer.write(piece)
 
 
 def _was_over(answer: Answer, last: bytes) -> bool:

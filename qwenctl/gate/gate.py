@@ -184,9 +184,9 @@ class Gate:
             if self._opening is not None:
                 self._opening.cancel()
             if self._warmth is None:
-                room.opened = standing.child
+                self._open(standing.child)
             else:
-                self._opening = asyncio.create_task(self._open(standing, self._warmth))
+                self._opening = asyncio.create_task(self._restore(standing, self._warmth))
         room.update(standing)
         self._chores.nudge()
 
@@ -203,6 +203,8 @@ class Gate:
         done = await self._proxy.empty(timeout_s)
         if not done:
             await self._proxy.let_go()
+        if self._saving is not None:
+            await asyncio.wait({self._saving})  # a server that is told to stop in the middle of it hangs
         standing = self._room.standing
         alive = standing.phase in ("ready", "draining") and standing.child == self._ready.child
         if self._warmth is not None and alive:
@@ -213,11 +215,6 @@ class Gate:
         """Let requests flow again: the stop was called off."""
         self._room.draining = False
         self._room.update()
-
-    @property
-    def saving(self) -> bool:
-        """Whether slots are being saved."""
-        return self._saving is not None and not self._saving.done()
 
     def stats(self) -> Stats:
         """Return how much goes through."""
@@ -284,9 +281,14 @@ class Gate:
         if self._saving is not None and not self._saving.done():
             self._saving.cancel()
 
-    async def _open(self, standing: Standing, warmth: Warmth) -> None:
+    def _open(self, child: int) -> None:
+        """Let requests flow to this child; its idleness begins now, whatever woke it."""
+        self._room.opened = child
+        self._proxy.used_at = asyncio.get_running_loop().time()
+
+    async def _restore(self, standing: Standing, warmth: Warmth) -> None:
         await warmth.restore(standing)
-        self._room.opened = standing.child
+        self._open(standing.child)
         self._room.update()
 
     async def _mind(self) -> None:

@@ -38,6 +38,7 @@ class Exchange:
 
     def __init__(self, request: BaseRequest, path: str, answer: Answer, now: float) -> None:
         self.request, self.path, self.answer, self.arrived = request, path, answer, now
+        self.use = is_use(request.method, path)
         self.body = bytearray()
         self.budgeted = 0
         self.deadline: float | None = None  # set when it first has to wait for a child
@@ -52,8 +53,8 @@ class Exchange:
 class Proxy:
     """All requests under way.
 
-    ``wake`` is called when one comes while the child is idle, ``busy`` before one is sent, ``quiet`` when the
-    last one is answered.
+    ``wake`` is called when one comes while the child is idle, ``busy`` before one is sent that uses the
+    model, ``turned`` when the first one is sent and when the last one is answered.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class Proxy:
         room: Room,
         limits: Limits,
         wake: Callable[[], None],
-        quiet: Callable[[], None],
+        turned: Callable[[], None],
         busy: Callable[[], None],
     ) -> None:
         self.exchanges: set[Exchange] = set()
         self.bytes_through = 0
         self.in_flight = 0
         self.used_at = asyncio.get_running_loop().time()
-        self._room, self._limits, self._wake, self._quiet, self._busy = room, limits, wake, quiet, busy
+        self._room, self._limits, self._wake, self._turned, self._busy = room, limits, wake, turned, busy
         self._budget = Budget(limits.max_held_bytes)
         self._flights: dict[int, Flight] = {}
         self._empty = asyncio.Event()
@@ -83,7 +84,6 @@ class Proxy:
         answer = Answer(request, shape_of(path), list(cors(origin)) if origin else [])
         exchange = Exchange(request, path, answer, loop.time())
         self.exchanges.add(exchange)
-        use = is_use(request.method, path)
         try:
             return await self._run(exchange, keep_keys=keep_keys)
         except WRITE_ERRORS:
@@ -91,7 +91,7 @@ class Proxy:
         finally:
             answer.stop_waiting()
             self.exchanges.discard(exchange)
-            if use:
+            if exchange.use:
                 self.used_at = loop.time()
             self._log(exchange, loop.time())
             self.bytes_through += answer.bytes_out
@@ -176,9 +176,12 @@ class Proxy:
     ) -> web.StreamResponse | forward.Lost:
         flight = self._flights.setdefault(standing.child, Flight())
         flight.aboard += 1
-        self._busy()
+        if exchange.use:
+            self._busy()
         self.in_flight += 1
-        self._empty.clear()
+        if self.in_flight == 1:
+            self._empty.clear()
+            self._turned()
         exchange.sent += 1
         try:
             client, base = self._session(standing)
@@ -191,10 +194,11 @@ class Proxy:
             flight.aboard -= 1
             if not flight.aboard and standing.child != self._room.standing.child:
                 self._flights.pop(standing.child, None)
+            if exchange.use:
+                self.used_at = asyncio.get_running_loop().time()
             if not self.in_flight:
                 self._empty.set()
-                self.used_at = asyncio.get_running_loop().time()
-                self._quiet()
+                self._turned()
 
     async def _after_loss(
         self, exchange: Exchange, child: int, lost: forward.Lost

@@ -1,17 +1,16 @@
 """Keep prompts over a restart: save slots to the disk, bring them back. Its failures cost nothing else."""
 
-import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwenctl.gate import warm_rules as rules
+from qwenctl.gate.shelf import Kept, Shelf
 from qwenctl.gate.slots import ERRORS, Slot, Slots
 from qwenctl.gate.standing import Standing
 
 log = logging.getLogger(__name__)
-MANIFEST = "warm.json"
 LOSSES = 2
 """So often may a child go away while a file is brought back, before the file is blamed."""
 
@@ -26,16 +25,6 @@ class WarmLimits:
     bytes_fixed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One file: a slot as it was saved."""
-
-    slot: int
-    file: str
-    tokens: int
-    bytes: int
-
-
 class Warm:
     """Saved slots in ``folder``, which is ours alone (0700) and the child's ``--slot-save-path``.
 
@@ -44,7 +33,7 @@ class Warm:
     """
 
     def __init__(self, folder: Path, limits: WarmLimits) -> None:
-        self._folder, self._limits = folder, limits
+        self._shelf, self._limits = Shelf(folder), limits
         self._seen: dict[int, rules.Seen] = {}
         self._lost: dict[str, int] = {}
         self._slots: tuple[Standing, Slots] | None = None
@@ -61,13 +50,15 @@ class Warm:
 
     async def restore(self, standing: Standing) -> None:
         """Bring saved slots into a fresh child; remove them if they don't fit it."""
-        kept = self._read(standing.shape)
+        self._seen.clear()  # it holds nothing but what is brought back now
+        kept = self._shelf.read(standing.shape)
         if not kept:
             return
         slots = await self._of(standing)
         for each in kept:
             try:
                 tokens = await slots.restore(each.slot, each.file)
+                self._seen[each.slot] = each.seen
                 log.info("slot=%d tokens=%d restored", each.slot, tokens)
             except ERRORS as error:
                 log.warning("cannot restore slot %d: %s", each.slot, error)
@@ -105,7 +96,7 @@ class Warm:
                 log.warning("cannot save slot %d: %s", slot.number, error)
 
     def _drop(self, shape: str, lost: Kept) -> None:
-        self._write(shape, [each for each in self._read(shape) if each != lost])
+        self._shelf.write(shape, tuple(each for each in self._shelf.read(shape) if each != lost))
 
     def _see(self, slot: Slot) -> rules.Seen | None:
         if slot.busy or not slot.text:
@@ -116,27 +107,29 @@ class Warm:
 
     async def _save(self, slots: Slots, slot: Slot, seen: rules.Seen, shape: str) -> None:
         """Roll the slot back if need be, save it beside the old file, then let go of the old one."""
-        kept = self._read(shape)
-        others = [each for each in kept if each.slot != slot.number]
+        kept = self._shelf.read(shape)
+        others = tuple(each for each in kept if each.slot != slot.number)
         old = next((each for each in kept if each.slot == slot.number), None)
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self._shelf.folder).free
         room = rules.room_bytes(self._limits.max_bytes, free, sum(each.bytes for each in others))
         need = self._limits.bytes_fixed + slot.tokens * self._limits.bytes_per_token
         if need > room:
             log.warning("cannot save slot %d: it takes %d bytes, %d are allowed", slot.number, need, room)
             return
         if (text := rules.cut(slot.text, seen)) is not None:
-            await slots.roll(slot.number, text)
+            # noted before: if a request cuts in, the slot may be found there all the same
             seen = self._seen[slot.number] = replace(seen, rolled=rules.mark(text))
+            await slots.roll(slot.number, text)
         self._lost.clear()  # a new file has a new chance
         name = f"slot-{slot.number}-{'b' if old is not None and old.file.endswith('a.bin') else 'a'}.bin"
         tokens, size = await slots.save(slot.number, name)
         if size > room or tokens == 0:
-            (self._folder / name).unlink(missing_ok=True)
+            (self._shelf.folder / name).unlink(missing_ok=True)
             log.warning("cannot keep slot %d: it took %d bytes, %d are allowed", slot.number, size, room)
             return
-        self._write(shape, [*others, Kept(slot.number, name, tokens, size)])
-        self._seen[slot.number] = replace(seen, saved=seen.rolled or seen.turn, saved_tokens=tokens)
+        stands = seen.turn if text is None and not rules.is_rolled(slot.text, seen) else seen.rolled
+        seen = self._seen[slot.number] = replace(seen, saved=stands, saved_tokens=tokens)
+        self._shelf.write(shape, (*others, Kept(slot.number, name, tokens, size, seen)))
         log.info("slot=%d tokens=%d bytes=%d saved", slot.number, tokens, size)
 
     async def _of(self, standing: Standing) -> Slots:
@@ -148,32 +141,3 @@ class Warm:
             raise ValueError("no child is ready")
         self._slots = (standing, Slots(standing.address))
         return self._slots[1]
-
-    def _read(self, shape: str) -> list[Kept]:
-        """Return what was saved for this shape; what was saved for another is removed."""
-        try:
-            told = json.loads((self._folder / MANIFEST).read_text(encoding="utf-8"))
-            kept = [Kept(**each) for each in told["slots"]]
-            if told["shape"] == shape:
-                return kept
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("cannot read %s: %s", self._folder / MANIFEST, error)
-        self._write(shape, [])
-        return []
-
-    def _write(self, shape: str, kept: list[Kept]) -> None:
-        """Note what is kept, then remove every other file."""
-        text = json.dumps({"shape": shape, "slots": [asdict(each) for each in kept]})
-        part = self._folder / f".{MANIFEST}"
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.chmod(0o600)
-            part.replace(self._folder / MANIFEST)
-            names = {each.file for each in kept}
-            for path in self._folder.glob("slot-*.bin"):
-                if path.name not in names:
-                    path.unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("cannot note saved slots in %s: %s", self._folder, error)

@@ -43,7 +43,7 @@ class Mark:
     """A text that was seen in a slot, without the text."""
 
     chars: int
-    digest: bytes
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Seen:
     """What is known of a slot.
 
     ``turn``: what it held after the client's last turn; ``faithful``: that continued the turn before word for
-    word; ``rolled``: where we took it back to since; ``saved``: what the file holds.
+    word; ``rolled``: where we meant to take it back to since; ``saved``: what the file holds.
     """
 
     turn: Mark
@@ -63,7 +63,7 @@ class Seen:
 
 def mark(text: str) -> Mark:
     """Return what to remember of a text."""
-    return Mark(len(text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    return Mark(len(text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
 
 
 def continues(text: str, earlier: Mark | None) -> bool:
@@ -76,7 +76,7 @@ def see(text: str, before: Seen | None) -> Seen:
     now = mark(text)
     if before is None:
         return Seen(now, faithful=False)
-    if now in (before.turn, before.rolled):
+    if now == before.turn or is_rolled(text, before):
         return before
     kept = continues(text, before.saved)
     return Seen(
@@ -87,9 +87,14 @@ def see(text: str, before: Seen | None) -> Seen:
     )
 
 
+def is_rolled(text: str, seen: Seen) -> bool:
+    """Return whether the slot stands where we rolled it to. It shows one token more, which it never used."""
+    return seen.rolled is not None and continues(text, seen.rolled) and TURN not in text[seen.rolled.chars :]
+
+
 def cut(text: str, seen: Seen) -> str | None:
     """Return the text to roll a slot back to before it is saved; None: save it as it is."""
-    if seen.faithful or seen.rolled is not None:
+    if seen.faithful or is_rolled(text, seen):
         return None
     at = text.rfind(TURN)
     return text[:at] if at > 0 else None

@@ -1,4 +1,4 @@
-"""A conversation over several turns; its client keeps answers word for word or drops the reasoning."""
+"""A conversation over several turns; its client sends answers back word for word or without the reasoning."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +11,14 @@ TEMPLATE = (
     "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}"
     "{{- '<|im_end|>\\n' }}{%- endif %}"
     "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+    "{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- if message.reasoning_content %}"
+    "{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}"
+    "{%- endif %}"
+    "{{- message.content + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
 )
-"""The demo model's template, with tools."""
+"""It thinks, and what it thought is kept in the prompt; knows tools."""
 FLAGS = (*LETTERS, "--chat-template", TEMPLATE)
 TOOL = {
     "type": "object",
@@ -36,8 +40,8 @@ class Talk:
     cached: int = 0
     processed: int = 0
 
-    async def say(self, text: str, tokens: int = 24) -> str:
-        """Send a message, keep the answer in this client's way and return it."""
+    async def say(self, text: str, tokens: int = 24) -> None:
+        """Send a message and keep the answer in this client's way."""
         self.messages.append({"role": "user", "content": text})
         body: dict[str, Any] = {"messages": self.messages, "max_tokens": tokens}
         if self.tools and self.anthropic:
@@ -50,16 +54,14 @@ class Talk:
             assert answer.status == 200, await answer.text()
             told = await answer.json()
         said = self._read(told)
-        self.messages.append({"role": "assistant", "content": said if self.faithful else "short"})
-        return said
+        self.messages.append(said if self.faithful else {"role": "assistant", "content": "short"})
 
-    def _read(self, told: dict[str, Any]) -> str:
+    def _read(self, told: dict[str, Any]) -> dict[str, Any]:
         usage = told["usage"]
         if self.anthropic:
             self.cached, self.processed = usage["cache_read_input_tokens"], usage["input_tokens"]
-            return "".join(part.get("text", "") for part in told["content"])
+            return {"role": "assistant", "content": told["content"]}
         self.cached = usage["prompt_tokens_details"]["cached_tokens"]
         self.processed = usage["prompt_tokens"] - self.cached
-        said = told["choices"][0]["message"]["content"]
-        assert isinstance(said, str)
-        return said
+        message: dict[str, Any] = told["choices"][0]["message"]
+        return message

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +13,7 @@ from qwenctl.gate.guard import Ask, Deny, Enter, Key, Preflight, check_exposure,
 from qwenctl.gate.keys import KeyRing
 from qwenctl.gate.limits import Limits
 from tests.gate.conftest import Play
-from tests.gate.driver import Driver, Setup
+from tests.gate.driver import Driver, Setup, until
 
 LOCAL = rules("127.0.0.1", (), ())
 LISTED = rules("127.0.0.1", ("llm.home", "*.lan"), ("https://chat.example", "chrome-extension://*"))
@@ -323,6 +324,39 @@ def test_slow_clients_are_sent_away(playing: Play) -> None:
         assert json.loads(got[got.index(b"{") :])["error"]["code"] == "slow"
 
     playing(scenario, lambda: Setup(limits=Limits(keepalive_s=0.3, body_timeout_s=0.3)), up=False)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+def test_a_reader_that_stops_is_cut_off(playing: Play, *, stream: bool) -> None:
+    """It would hold a slot, or the memory of its answer, for as long as it likes."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        del session
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", driver.port))
+        asked = {"prompt": "hi", "n_predict": -1, "stream": True, "ignore_eos": True, "n_probs": 50}
+        path = "/completion"
+        if not stream:
+            path, asked = (
+                "/tokenize",
+                {"content": "a" * 900_000, "with_pieces": True},
+            )  # 20 MB, kept until whole
+        body = json.dumps(asked).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        await asyncio.to_thread(sock.sendall, head.encode() + body)
+        await until(lambda: driver.gate.stats().reader_blocked)
+        await until(lambda: not driver.gate.stats().reader_blocked)
+        assert driver.gate.stats().in_flight == 0
+        got = b""
+        while data := await asyncio.to_thread(sock.recv, 65536):  # what the kernel still had for it
+            got += data
+        sock.close()
+        assert got.startswith(b"HTTP/1.1 200")
+        assert not got.endswith((b"\r\n0\r\n\r\n", b"]}"))
+
+    limits = Limits(stall_s=0.3, answer_bytes=1 << 26)
+    playing(scenario, lambda: Setup(limits=limits, context=131072, warm_after_s=0.0))
 
 
 def test_the_access_log_has_no_prompt_and_no_key(playing: Play, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,14 +1,18 @@
 """A conversation survives its server: by value for the rules, on the real server for the promise."""
 
 import asyncio
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from qwenctl.gate import warm_rules as rules
-from qwenctl.gate.warm import WarmLimits
+from qwenctl.gate.gate import Warmth
+from qwenctl.gate.standing import Standing
+from qwenctl.gate.warm import Warm, WarmLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, until
 from tests.gate.talk import FLAGS, Talk
@@ -20,6 +24,40 @@ ASK = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 
 def warm_setup(limits: WarmLimits = WARM, after_s: float = 3600.0) -> Setup:
     return Setup(warm=limits, warm_after_s=after_s, parallel=2, context=8192, flags=FLAGS)
+
+
+def manifest(driver: Driver) -> dict[str, Any]:
+    """What is noted as saved."""
+    path = driver.kept / "warm.json"
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"slots": []}
+    return told
+
+
+def saved_tokens(driver: Driver) -> int:
+    return max((each["tokens"] for each in manifest(driver)["slots"]), default=0)
+
+
+def warmth(driver: Driver) -> Warmth:
+    assert driver.gate._warmth is not None
+    return driver.gate._warmth
+
+
+class Saves(Warm):
+    """Saves of an idle server that take until they are let go, or ended."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver.kept, WARM)
+        self.log: list[str] = []
+        self.go = asyncio.Event()
+
+    async def save(self, standing: Standing, *, stopping: bool) -> None:
+        del standing
+        self.log.append("stopping" if stopping else "begun")
+        if not stopping:
+            try:
+                await self.go.wait()
+            finally:
+                self.log.append("ended")
 
 
 def test_a_client_that_continues_word_for_word_is_known_by_its_second_turn() -> None:
@@ -36,8 +74,11 @@ def test_a_client_that_continues_word_for_word_is_known_by_its_second_turn() -> 
 def test_our_own_rolling_is_no_turn() -> None:
     seen = rules.see(ASK + "ab", None)
     rolled = rules.Seen(seen.turn, faithful=False, rolled=rules.mark("<|im_start|>user\nhi<|im_end|>\n"))
-    assert rules.see("<|im_start|>user\nhi<|im_end|>\n", rolled) == rolled
+    for text in ("<|im_start|>user\nhi<|im_end|>\n", "<|im_start|>user\nhi<|im_end|>\nv"):
+        assert rules.see(text, rolled) == rolled
+        assert rules.cut(text, rolled) is None
     assert rules.see(ASK + "ab<|im_end|>\n" + ASK, rolled).faithful
+    assert rules.cut(ASK + "ab", rolled) == "<|im_start|>user\nhi<|im_end|>\n"  # the rolling was cut short
 
 
 def test_what_is_saved_is_not_saved_again() -> None:
@@ -92,6 +133,99 @@ def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bo
         await talk.say("and at last?")
         assert talk.cached >= 0.97 * first
         assert talk.processed < 120
+
+    playing(scenario, warm_setup)
+
+
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_an_idle_server_has_saved_what_a_crash_would_cost(playing: Play, *, faithful: bool) -> None:
+    """Saved is what the manifest names: the file alone is there while it is still being written."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful)
+        await talk.say(STORY)
+        await until(lambda: saved_tokens(driver) > 1000)
+        await talk.say("go on " * 80)
+        first = talk.cached + talk.processed
+        assert talk.processed < first / 2
+        await until(lambda: saved_tokens(driver) >= 0.97 * first)
+        held = saved_tokens(driver)
+        await driver.gate.drain(5.0)
+        assert saved_tokens(driver) == held
+        await driver.down()
+        await driver.up()
+        await talk.say("and at last?")
+        assert talk.cached >= 0.97 * first
+
+    playing(scenario, lambda: warm_setup(after_s=0.05))
+
+
+def saving_setup() -> Setup:
+    return Setup(warm_after_s=0.05, flags=FLAGS)
+
+
+def test_a_request_ends_a_save_and_the_next_idleness_saves_again(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        driver.gate._warmth = saves = Saves(driver)
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say("hi")
+        await until(lambda: saves.log == ["begun"])
+        for path in ("/health", "/v1/models"):  # to look is no use
+            async with session.get(driver.url + path) as answer:
+                assert answer.status == 200
+        assert saves.log == ["begun"]
+        await talk.say("go on")
+        await until(lambda: saves.log == ["begun", "ended", "begun"])
+
+    playing(scenario, saving_setup)
+
+
+def test_a_wanted_stop_waits_for_a_save_under_way(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        driver.gate._warmth = saves = Saves(driver)
+        await Talk(driver.url, session, faithful=True).say("hi")
+        await until(lambda: saves.log == ["begun"])
+        draining = asyncio.create_task(driver.gate.drain(5.0))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        saves.go.set()
+        assert await draining
+        assert saves.log == ["begun", "ended", "stopping"]
+
+    playing(scenario, saving_setup)
+
+
+def test_who_only_looks_does_not_keep_the_model_loaded(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        while not driver.unloaded.is_set():
+            async with session.get(driver.url + "/v1/models") as answer:
+                assert answer.status == 200
+
+    playing(scenario, lambda: Setup(idle_unload_s=0.3))
+
+
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_a_new_daemon_knows_what_the_old_one_knew(playing: Play, *, faithful: bool) -> None:
+    """Which kind of client a slot serves; else the next save would take it for one that drops its answers."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful)
+        await talk.say(STORY)
+        await talk.say("go on " * 80)
+        await driver.gate.drain(5.0)
+        held = saved_tokens(driver)
+        await driver.down(signal.SIGTERM, "stopping")
+        await warmth(driver).close()
+        driver.gate._warmth = driver.warmth(WARM)
+        await driver.up()
+        await until(lambda: driver.gate._room.opened == driver.number)
+        await driver.gate.drain(5.0)
+        assert saved_tokens(driver) == held
+        driver.gate.resume()
+        await talk.say("and then?")
+        assert talk.cached >= 0.97 * held
+        await driver.gate.drain(5.0)
+        assert manifest(driver)["slots"][0]["seen"]["faithful"] is faithful
 
     playing(scenario, warm_setup)
 
@@ -168,7 +302,7 @@ def test_idleness_stops_the_child_and_a_request_wakes_it(playing: Play) -> None:
         asking = asyncio.create_task(talk.say("are you there?"))
         await driver.wakened.wait()
         await driver.up()
-        assert await asking
+        await asking
         assert driver.woken == 1
 
     playing(scenario, lambda: Setup(idle_unload_s=0.2, flags=FLAGS))

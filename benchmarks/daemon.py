@@ -1,0 +1,22 @@
+"""The real daemon with the demo model, in a home of its own, for benchmarks."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fakes.home import Home
+
+MARK = "qwenctl_bench_root"
+
+
+@contextlib.contextmanager
+def home(**settings: str) -> Iterator[Home]:
+    """Return a fresh home whose settings are ``settings`` (QWENCTL_...); end its daemon afterwards."""
+    with tempfile.TemporaryDirectory(prefix="qb-", dir="/tmp") as name:
+        made = Home(Path(name), MARK, Path(name))
+        made.environment |= settings
+        try:
+            yield made
+        finally:
+            made.close()
