@@ -1,6 +1,8 @@
 """The real daemon with the demo model, in a home of its own, for benchmarks."""
 
 import contextlib
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ MARK = "qwenctl_bench_root"
 @contextlib.contextmanager
 def home(**settings: str) -> Iterator[Home]:
     """Return a fresh home whose settings are ``settings`` (QWENCTL_...); end its daemon afterwards."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ``timeout`` sends it; the daemon would live on
     with tempfile.TemporaryDirectory(prefix="qb-", dir="/tmp") as name:
         made = Home(Path(name), MARK, Path(name))
         made.environment |= settings

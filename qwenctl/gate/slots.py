@@ -47,6 +47,13 @@ class Slots:
         body = {"prompt": text, "n_predict": 0, "cache_prompt": True, "id_slot": number}
         await self._call("POST", "/completion", body, CALL_TIMEOUT_S)
 
+    async def count(self, text: str) -> int:
+        """Return how many tokens a text is."""
+        body = {"content": text, "parse_special": True}
+        told = await self._call("POST", "/tokenize", body, LOOK_TIMEOUT_S)
+        tokens = told.get("tokens") if isinstance(told, dict) else None
+        return len(tokens) if isinstance(tokens, list) else 0
+
     async def save(self, number: int, filename: str) -> tuple[int, int]:
         """Save a slot in the server's folder; return tokens and bytes."""
         told = await self._call(

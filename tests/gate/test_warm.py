@@ -195,6 +195,23 @@ def test_a_wanted_stop_waits_for_a_save_under_way(playing: Play) -> None:
     playing(scenario, saving_setup)
 
 
+def test_what_its_client_left_unread_is_not_read_for_the_save(playing: Play) -> None:
+    """To roll a slot forward would read the rest of a prompt that nobody waits for, for minutes."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        text = "once upon a time " * 2500
+        begun, released = driver.output.count(b"processing task"), driver.output.count(b"stop processing")
+        asking = asyncio.create_task(Talk(driver.url, session, faithful=False).say(text))
+        await until(lambda: driver.output.count(b"processing task") > begun)
+        asking.cancel()
+        # whoever looks at the slots now keeps the server from noticing that the client left
+        await until(lambda: driver.output.count(b"stop processing") > released)
+        await driver.gate.drain(5.0)
+        assert 1000 <= saved_tokens(driver) < 0.9 * len(text)
+
+    playing(scenario, lambda: Setup(warm=WARM, warm_after_s=3600, parallel=1, context=65536, flags=FLAGS))
+
+
 def test_who_only_looks_does_not_keep_the_model_loaded(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         while not driver.unloaded.is_set():
