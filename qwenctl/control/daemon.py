@@ -235,7 +235,9 @@ class Daemon:
                 raise NotNowError(short)
         if child.spec.address.socket is not None:
             self._known.troubles["folder"] = attempt(_make_folders, "the state folder")
-        self._process = spawn(child.spec, self._throttle)
+        self._process = spawn(
+            child.spec, self._throttle, lambda: self._supervisor.post(st.Opened(child.number))
+        )
         self._known.troubles["child"] = record_child(self._folder, self._process.pid)
         return self._process
 

@@ -21,6 +21,8 @@ from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
 
 CHUNK_BYTES, PIPE_BYTES = 1 << 16, 1 << 20
+OPENED = b" listening on "
+"""What it prints once it takes requests; one that says it otherwise is found by probing. Source: b11434."""
 PR_SET_PDEATHSIG = 1
 """Source: linux/prctl.h."""
 F_SETPIPE_SZ = 1031
@@ -28,11 +30,17 @@ F_SETPIPE_SZ = 1031
 
 
 class ChildProcess:
-    """A running server. ``on_output`` gets the bytes it prints."""
+    """A running server. ``on_output`` gets the bytes it prints; ``on_open`` hears that it takes requests."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_output: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        on_output: Callable[[bytes], None],
+        on_open: Callable[[], None],
+    ) -> None:
         self.pid = process.pid
-        self._process, self._on_output = process, on_output
+        self._process, self._on_output, self._on_open = process, on_output, on_open
+        self._opened = False
         self._tail = Tail()
         self._oom_kills = oom_kills()
         self._pipe = process.stdout.fileno() if process.stdout else -1
@@ -76,12 +84,17 @@ class ChildProcess:
             while data := os.read(self._pipe, CHUNK_BYTES):
                 self._tail.feed(data)
                 self._on_output(data)
+                if not self._opened and OPENED in data:
+                    self._opened = True
+                    self._on_open()
                 if self._process.returncode is None:
                     return
             asyncio.get_running_loop().remove_reader(self._pipe)  # it closed its output
 
 
-def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
+def spawn(
+    spec: LaunchSpec, on_output: Callable[[bytes], None], on_open: Callable[[], None] = lambda: None
+) -> ChildProcess:
     """Start the server in a process group of its own, with a cleaned environment.
 
     Raises:
@@ -102,7 +115,7 @@ def spawn(spec: LaunchSpec, on_output: Callable[[bytes], None]) -> ChildProcess:
         preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread forks
     )
     try:
-        return ChildProcess(process, on_output)
+        return ChildProcess(process, on_output, on_open)
     except OSError:  # no descriptor is left to watch it by
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

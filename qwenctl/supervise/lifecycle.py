@@ -26,6 +26,7 @@ from qwenctl.supervise.states import (
     Idle,
     Kill,
     Lost,
+    Opened,
     Policy,
     Probe,
     Probed,
@@ -53,6 +54,8 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
             return _restart(replace(tally.forget(state), asleep=False), now, policy)
         case Exited(number, ending):
             return _exited(state, number, ending, now, policy)
+        case Opened(number):
+            return _opened(state, number, now, policy)
         case Probed(number, ok):
             return _probed(state, number, ok, now)
         case Faulty(number, ending):
@@ -170,6 +173,19 @@ def _exited(state: State, number: int, ending: Ending, now: float, policy: Polic
             return _ended(state, child, ending, now, policy, None)
 
 
+def _opened(state: State, number: int, now: float, policy: Policy) -> tuple[State, Actions]:
+    match state.phase:
+        case Starting(child=child) if child.number == number:
+            return _probe(state, state.phase, now, policy)
+        case _:
+            return state, ()
+
+
+def _probe(state: State, starting: Starting, now: float, policy: Policy) -> tuple[State, Actions]:
+    later = replace(starting, probe_at=now + policy.probe_s(now - starting.since))
+    return replace(state, phase=later), (Probe(starting.child),)
+
+
 def _probed(state: State, number: int, ok: bool, now: float) -> tuple[State, Actions]:  # noqa: FBT001 - an answer
     match state.phase:
         case Starting(child=child) if child.number == number and ok:
@@ -222,9 +238,8 @@ def _tick(state: State, now: float, policy: Policy) -> tuple[State, Actions]:
         case Starting(child=child, since=since) if now >= since + child.spec.ready_timeout_s:
             seconds = f"{child.spec.ready_timeout_s:g}"
             return _stop(state, child, Ending("not_ready", f"generated no token within {seconds} s"), now)
-        case Starting(child=child, since=since) as starting:
-            later = replace(starting, probe_at=now + policy.probe_s(now - since))
-            return replace(state, phase=later), (Probe(child),)
+        case Starting() as starting:
+            return _probe(state, starting, now, policy)
         case Draining(child=child):
             return _stop(state, child, None, now)
         case Stopping() as stopping:

@@ -25,7 +25,7 @@ class Policy:
     quick_window_s: float = 60.0
     first_delay_s: float = 1.0
     max_delay_s: float = 60.0
-    first_probe_s: float = 0.005
+    first_probe_s: float = 0.02
     max_probe_s: float = 1.0
     drain_timeout_s: float = 0.0
     on_oom: Literal["degrade", "stop"] = "degrade"
@@ -153,6 +153,13 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """The child says that it takes requests. It is probed at once; one that says nothing is, in time."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
     """The child did (or did not) generate a token."""
 
@@ -197,7 +204,7 @@ class Tick:
     """The deadline passed."""
 
 
-Event = Want | Restart | Exited | Probed | Faulty | Drained | Sleep | Wake | Lost | Tick
+Event = Want | Restart | Exited | Opened | Probed | Faulty | Drained | Sleep | Wake | Lost | Tick
 
 
 # Actions.

@@ -76,6 +76,7 @@ def _events(state: st.State) -> Iterator[st.Event]:
     for number in (state.spawned, state.spawned - 1):
         if number > 0:
             yield from (st.Exited(number, ending) for ending in (CRASH, BAD, KILL, BUSY, OOM))
+            yield st.Opened(number)
             yield from (st.Probed(number, True), st.Probed(number, False))
             yield from (st.Faulty(number, WEDGE), st.Drained(number))
 

@@ -17,6 +17,7 @@ EVENTS = (
     st.Want,
     st.Restart,
     st.Exited,
+    st.Opened,
     st.Probed,
     st.Faulty,
     st.Drained,

@@ -30,6 +30,17 @@ def run(spec: LaunchSpec, output: list[bytes] | None = None) -> Ending:
     return asyncio.run(go())
 
 
+def test_a_server_that_says_that_it_listens_is_heard_once() -> None:
+    heard: list[bool] = []
+
+    async def go() -> None:
+        said = shell("echo 'srv  llama_server: listening on unix:///x'; echo 'y: listening on z'")
+        await spawn(said, lambda _: None, lambda: heard.append(True)).wait()
+
+    asyncio.run(go())
+    assert heard == [True]
+
+
 @pytest.mark.parametrize(
     ("script", "cause"),
     [

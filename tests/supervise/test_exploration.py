@@ -19,6 +19,7 @@ EVENTS = {
     st.Want,
     st.Restart,
     st.Exited,
+    st.Opened,
     st.Probed,
     st.Faulty,
     st.Drained,
@@ -71,6 +72,7 @@ def _nothing_stale_counts(step: Step) -> None:
     match step.event:
         case (
             st.Exited(number=number)
+            | st.Opened(number)
             | st.Probed(number=number)
             | st.Faulty(number=number)
             | st.Drained(number)

@@ -48,6 +48,12 @@ def test_a_server_is_ready_when_it_has_generated_a_token() -> None:
     assert done == [st.Spawn(st.Child(1, GOOD)), st.Probe(st.Child(1, GOOD))]
 
 
+def test_a_server_that_says_that_it_listens_is_asked_for_its_token_at_once() -> None:
+    state, done = tell([(0, st.Want(GOOD)), (40, st.Tick()), (40.1, st.Opened(1))])
+    assert done[1:] == [st.Probe(st.Child(1, GOOD))] * 2
+    assert isinstance(state.phase, st.Starting)
+
+
 def test_a_load_may_be_silent_as_long_as_the_ready_timeout() -> None:
     state, _ = tell([(0, st.Want(GOOD)), (100, st.Probed(1, False)), (599, st.Tick())])
     assert isinstance(state.phase, st.Starting)
