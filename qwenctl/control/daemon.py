@@ -243,7 +243,8 @@ class Daemon:
 
     async def _probe(self, spec: LaunchSpec, timeout_s: float) -> bool:
         """Ask for a token; of a server that starts, look at where its layers went, too."""
-        if not await generates(spec, timeout_s):
+        empty = isinstance(self._supervisor.state.phase, st.Starting)
+        if not await generates(spec, timeout_s, empty=empty):
             return False
         phase, process = self._supervisor.state.phase, self._process
         if not isinstance(phase, st.Starting) or process is None:

@@ -14,15 +14,19 @@ from qwenctl.supervise.wedge import Sample, Slot, Traffic
 CONNECT_TIMEOUT_S = 2.0
 SLOTS_TIMEOUT_S = 5.0
 PROC = Path("/proc")
+ASK = {"prompt": "Hi", "n_predict": 1}
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Nothing here speaks TLS; loading the usual certificates for each client takes 20 ms."""
 
 
-async def generates(spec: LaunchSpec, timeout_s: float) -> bool:
-    """Return whether the server generated a token. A server that is still loading says no at once."""
+async def generates(spec: LaunchSpec, timeout_s: float, *, empty: bool = False) -> bool:
+    """Return whether the server generated a token. A server that is still loading says no at once.
+
+    ``empty``: no slot holds anything yet, so none need be kept; the first token then comes in half the time.
+    """
     async with _client(spec, timeout_s) as client:
         try:
-            answer = await client.post("/completion", json={"prompt": "Hi", "n_predict": 1})
+            answer = await client.post("/completion", json={**ASK, "cache_prompt": not empty})
             said = answer.json()
             return answer.is_success and isinstance(said, dict) and "content" in said
         except (httpx.HTTPError, ValueError):
