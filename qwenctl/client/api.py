@@ -28,8 +28,15 @@ DONE = "[DONE]"
 class Api:
     """One endpoint. Use it as a context; it may be shared by threads."""
 
-    def __init__(self, url: str, key: str | None = None, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        silence_s: float = SILENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
+        self._clock = clock
         self._http = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(silence_s, connect=CONNECT_TIMEOUT_S),
@@ -63,13 +70,13 @@ class Api:
         Raises:
             RefusedError, ClientError: as ``get``.
         """
-        started = time.monotonic()
+        started = self._clock()
         with self._faults():
             response = self._http.post("/v1/chat/completions", json={**body, "stream": False})
         answer = whole(_read(response))
         if answer.finish is None:
             raise ClientError(f"cannot use the answer of {self.url}: it has no finish_reason")
-        took = time.monotonic() - started
+        took = self._clock() - started
         return replace(answer, last_s=took)
 
     @contextlib.contextmanager
@@ -81,11 +88,12 @@ class Api:
             BrokenOffError: the answer ended before its end; while iterating.
         """
         wanted = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        started = self._clock()  # before the head: a gate holds it back until there is an answer
         with self._faults(), self._http.stream("POST", "/v1/chat/completions", json=wanted) as response:
             if response.status_code != httpx.codes.OK:
                 response.read()
                 _read(response)
-            yield Stream(self.url, response.iter_raw(), time.monotonic)
+            yield Stream(self.url, response.iter_raw(), self._clock, started)
 
     def answer(self, body: Table) -> Answer:
         """Ask, read the stream to its end, return the answer.
@@ -134,10 +142,9 @@ class Api:
 class Stream:
     """One streamed answer: iterate for its pieces; ``answer`` is what has arrived so far."""
 
-    def __init__(self, url: str, chunks: Iterator[bytes], clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, chunks: Iterator[bytes], clock: Callable[[], float], started: float) -> None:
         self.answer = Answer()
-        self._url, self._chunks, self._clock = url, chunks, clock
-        self._started = clock()
+        self._url, self._chunks, self._clock, self._started = url, chunks, clock, started
 
     def __iter__(self) -> Iterator[Piece]:
         """Yield what each event added.

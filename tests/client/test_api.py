@@ -48,6 +48,15 @@ def test_speeds_come_from_the_servers_timings() -> None:
     assert timings.cached_tokens == 3
 
 
+def test_the_clock_of_a_client_starts_when_it_asks() -> None:
+    """A gate holds the head back until there is an answer: what came before it is waiting, too."""
+    with (
+        serving([Say("x")]) as server,
+        Api(server.url, clock=lambda: float(len(server.asked))) as api,
+    ):
+        assert api.answer(HI).first_s == 1.0
+
+
 def test_an_error_event_ends_a_stream_and_keeps_what_came() -> None:
     with serving([Break("half of it")]) as server, Api(server.url) as api, api.stream(HI) as stream:
         with pytest.raises(BrokenOffError, match="the server ended while it answered"):
