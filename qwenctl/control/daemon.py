@@ -281,20 +281,21 @@ class Daemon:
         self._known.troubles |= {"log": self._log.error, "events": self.journal.error}
         self._known.troubles["port"] = self._door.trouble
         self._tell_gate(phase)
-        self._notifier.status(published.line(self.status()))
+        status = self.status()
+        self._notifier.status(published.line(status))
         before = self._known.troubles.get("status")
-        failed = self._known.troubles["status"] = self._write_status()
+        failed = self._known.troubles["status"] = self._write_status(status)
         if failed and failed != before:
             log.warning("%s", failed)
         elif before and not failed:
-            self._write_status()  # what was just written still tells of the trouble
+            self._write_status(self.status())  # what was just written still tells of the trouble
 
-    def _write_status(self) -> str | None:
+    def _write_status(self, status: dict[str, object]) -> str | None:
         """Publish the status and return what went wrong, if anything.
 
         No file is better than an old one: who finds none asks over the socket.
         """
-        path, status = self._folder / files.STATUS, self.status()
+        path = self._folder / files.STATUS
         failed = attempt(lambda: files.write_json(path, status), files.STATUS)
         if failed:
             with contextlib.suppress(OSError):
