@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.daemon import home
 from qwenctl.control.call import call
-from qwenctl.control.folder import OVERRIDES
+from qwenctl.control.state_dir import OVERRIDES
 from tests.fakes.home import Home, kill, until
 
 KILL_EVERY_S = 0.7

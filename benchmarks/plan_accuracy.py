@@ -19,12 +19,12 @@ from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from qwenctl.engine.fit_params import ask, in_engine_convention
+from qwenctl.engine.fit_table import error_percent
 from qwenctl.hardware.facts import Accelerator
-from qwenctl.launch.buffers import error_percent
-from qwenctl.launch.engine import ask, in_engine_convention
-from qwenctl.plan.load import read_profile
+from qwenctl.model.profile import Profile, Quant
+from qwenctl.model.toml import read_profile
 from qwenctl.plan.memory import MIB, Load, device_parts
-from qwenctl.plan.profile import Profile, Quant
 from tests.fakes.rpc import worker
 from tests.fakes.shaped import header_bytes, shaped_quant, types_of, write_shaped
 

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qwenctl.hardware.facts import Hardware
-from qwenctl.plan.load import load_profiles
+from qwenctl.model.toml import load_profiles
 from qwenctl.plan.planner import Plan, plan
-from qwenctl.settings.types import Context, Model, Settings
+from qwenctl.settings.types import ContextSettings, ModelSettings, Settings
 
 ROOT = Path(__file__).parents[1]
 RUNS = 50
@@ -28,7 +28,8 @@ def main() -> None:
         for path in sorted((ROOT / "tests/machines").glob("*"))
     ]
     hard = Settings(
-        context=Context(tokens=262144, min_tokens=256, checkpoints=32), model=Model(prefer="quality")
+        context=ContextSettings(tokens=262144, min_tokens=256, checkpoints=32),
+        model=ModelSettings(prefer="quality"),
     )
     cases.append(("m1-8gb, everything tried", read((ROOT / "tests/machines/m1-8gb.json").read_bytes()), hard))
     cases.append(("m2-16gb, 256K to 256", read((ROOT / "tests/machines/m2-16gb.json").read_bytes()), hard))

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import httpx
 
-from qwenctl.launch.spec import Address, LaunchSpec
-from qwenctl.supervise.wedge import Limits
+from qwenctl.engine.address import Address
+from qwenctl.launch.spec import LaunchSpec
+from qwenctl.supervise.wedge import WedgeLimits
 from tests.fakes.bench import BUSY, Bench, Switched, supervising
 
-LIMITS = Limits(wedge_after_s=1.0, sample_s=0.25, probe_timeout_s=1.0, first_batch_s=3.0)
-BUSY_LIMITS = Limits(wedge_after_s=0.2, sample_s=0.05, probe_timeout_s=0.2, first_batch_s=60.0)
+LIMITS = WedgeLimits(wedge_after_s=1.0, sample_s=0.25, probe_timeout_s=1.0, first_batch_s=3.0)
+BUSY_LIMITS = WedgeLimits(wedge_after_s=0.2, sample_s=0.05, probe_timeout_s=0.2, first_batch_s=60.0)
 WORDS = 6000
 CLIENT_TIMEOUT_S = 600
 

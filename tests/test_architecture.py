@@ -11,20 +11,24 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "qwenctl"
 FLOW = tuple(
-    "errors paths settings hardware plan demo launch fetch supervise gate control service client cli".split()
+    """
+    errors files paths control settings hardware model plan engine launch demo fetch supervise gate deploy
+    service daemon client cli
+    """.split()
 )
 PURE = set(
     """
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
-    plan.profile plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons plan.planner
-    plan.wire launch.spec launch.buffers launch.flags launch.argv
-    gate.standing gate.patience gate.shape gate.events gate.headers gate.guard gate.limits
-    gate.away gate.access gate.warm_rules
-    supervise.states supervise.tally supervise.lifecycle
-    supervise.exits supervise.signs supervise.story supervise.wedge
-    control.protocol service.units service.plists service.redact service.checks
-    client.advice client.connect client.config_text
+    model.profile model.ggml plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons
+    plan.planner plan.wire
+    engine.address engine.slot engine.fit_table engine.flags launch.spec launch.load_log launch.argv
+    gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.limits
+    gate.unavailable gate.access_log gate.slots.rules
+    supervise.states supervise.restart_counts supervise.lifecycle
+    supervise.exits supervise.crash_texts supervise.lifecycle_events supervise.wedge
+    control.status_schema service.units service.plists service.redact service.checks
+    client.connect.advice client.connect.clients client.connect.config_text
     """.split()
 )
 PURE_IMPORTS = set(
@@ -36,41 +40,43 @@ PURE_IMPORTS = set(
 ONLY_IN: dict[str, set[str]] = {
     "subprocess": {
         "hardware.detect",
-        "launch.binary",
-        "launch.engine",
+        "engine.ask",
+        "engine.fit_params",
         "supervise.child",
-        "control.spawn",
+        "control.start",
         "service.command",  # every program of a service manager is run there
-        "client.sandbox",
+        "client.sandbox.sandbox",
     },
     "asyncio": {
         # transfer was cut into files of a readable length: all of these wait for the hub
         "fetch.transfer",
-        "fetch.link",
+        "fetch.download_url",
         "fetch.resolve",
         "fetch.artifact",
         "fetch.remote_header",
-        "fetch.world",
+        "fetch.clock",
         "supervise.child",
-        "supervise.end",
+        "supervise.exit_watch",
         "supervise.health",
         "supervise.supervisor",
+        "engine.api",
         "gate",
-        "control",
+        "deploy",
+        "daemon",
         "client",
         "cli.verify",  # likewise, for a header
         "cli.fetch",  # runs one fetch to its end
     },
     "huggingface_hub": {"fetch.hub"},
     "platformdirs": {"paths"},
-    "tomllib": {"settings.load", "plan.load"},
+    "tomllib": {"settings.load", "model.toml"},
 }
 ENVIRONMENT = {
     "settings.load",
     "paths",
     "hardware.detect",
-    "launch.environment",
-    "control.notify",
+    "engine.environment",
+    "daemon.sd_notify",
     "cli.output",
     "service.install",
 }

@@ -7,7 +7,7 @@ import venv
 from pathlib import Path
 
 from qwenctl import paths
-from qwenctl.plan.load import load_profile
+from qwenctl.model.toml import load_profile
 
 ROOT = Path(__file__).parents[1]
 READ = """

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control import prepare
+from qwenctl.deploy import pipeline
 from qwenctl.launch.argv import lines
 
 
@@ -23,8 +23,8 @@ def command(
     session: Session, hardware: Path | None, quant: str | None, ctx: int | None, *, shell: bool
 ) -> Result:
     """Print llama-server's command line, one option a line. Changes nothing."""
-    resolved = prepare.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
-    surveyed = prepare.survey(resolved, hardware)
-    chosen = prepare.choose(resolved, surveyed)
-    words = prepare.command_line(resolved, surveyed, chosen)
+    resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
+    surveyed = pipeline.survey(resolved, hardware)
+    chosen = pipeline.choose(resolved, surveyed)
+    words = pipeline.command_line(resolved, surveyed, chosen)
     return Result({"argv": list(words)}, shlex.join(words) if shell else "\n".join(lines(words)))

@@ -26,7 +26,7 @@ class Moved(NamedTuple):
     phase: str = "downloading"
 
 
-class Bar:
+class ProgressBar:
     """Called with each step of a transfer while the context is open."""
 
     def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class Bar:
         self._told_at: float | None = None
         self._phase = ""
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(

@@ -9,12 +9,12 @@ import click
 from qwenctl.cli.bench_view import view
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.talk import Target, endpoint, target
-from qwenctl.control import prepare
+from qwenctl.cli.target import Target, endpoint, target
+from qwenctl.deploy import pipeline
 from qwenctl.errors import NoFitError, SettingsError
 
 if TYPE_CHECKING:
-    from qwenctl.client.result import Values
+    from qwenctl.client.bench.result import Values
     from qwenctl.plan.speed import Speed
 
 FILE = click.Path(path_type=Path)
@@ -53,9 +53,9 @@ def command(
     **numbers: int,
 ) -> Result:
     """Measure how fast the server reads and writes, by its own clock and by this one."""
-    from qwenctl.client.bench import compare, measure, recipe, sized
-    from qwenctl.client.meter import Meter
-    from qwenctl.client.result import to_json
+    from qwenctl.client.bench.measure import compare, measure, recipe, sized
+    from qwenctl.client.bench.resource_usage import ResourceMeter
+    from qwenctl.client.bench.result import to_json
 
     if plot is not None and find_spec("matplotlib") is None:
         raise SettingsError(
@@ -70,7 +70,7 @@ def command(
         wish = Wish(budget, runs, tokens, inexact=bool(numbers["inexact"]), keep=bool(numbers["keep"]))
         return tune_here(session, where, wish)
     speed = _speed(where)
-    with where.api() as api, Meter(_pid(where)) as meter:
+    with where.api() as api, ResourceMeter(_pid(where)) as meter:
         gen_tokens = numbers["gen_tokens"]
         workloads = (*recipe(gen_tokens), *(sized(api, length, gen_tokens) for length in prompt_tokens))
         measured = measure(
@@ -82,7 +82,7 @@ def command(
         )
     compared = compare(before, measured)
     if plot is not None:
-        from qwenctl.client.plot import draw
+        from qwenctl.client.bench.plot import draw
 
         draw(plot, f"{where.url}, {numbers['runs']} runs", measured, speed)
         session.say(f"drawn in {plot}")
@@ -91,7 +91,7 @@ def command(
 
 
 def _earlier(path: Path | None) -> "Values":
-    from qwenctl.client.result import read_values
+    from qwenctl.client.bench.result import read_values
 
     if path is None:
         return {}
@@ -112,6 +112,6 @@ def _speed(where: Target) -> "Speed | None":
     if where.resolved is None:
         return None
     try:
-        return prepare.choose(where.resolved, prepare.survey(where.resolved)).speed
+        return pipeline.choose(where.resolved, pipeline.survey(where.resolved)).speed
     except NoFitError:
         return None  # it runs all the same: settings changed since

@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenctl import paths
-from qwenctl.cli.asked import config
+from qwenctl.cli.arguments import config
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.talk import Target
-from qwenctl.control import prepare
+from qwenctl.cli.target import Target
 from qwenctl.control.call import call
-from qwenctl.control.folder import read_overrides, read_status
+from qwenctl.control.state_dir import read_overrides, read_status
 from qwenctl.control.wait import Status, until_ready
+from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.types import PlanRequest
 from qwenctl.errors import LaunchError, SettingsError
-from qwenctl.fetch.header import read_header
+from qwenctl.model.gguf_header import read_header
 from qwenctl.settings.load import merge, nest
 
 if TYPE_CHECKING:
-    from qwenctl.client.tune import Sample, Tried, Tuned
+    from qwenctl.client.bench.tune import BenchSample, TriedOption, Tuned
 
 APPLY_TIMEOUT_S = 600.0
 
@@ -40,14 +41,14 @@ def tune_here(session: Session, where: Target, wish: Wish) -> Result:
     Raises:
         SettingsError: the endpoint is not our daemon's.
     """
-    from qwenctl.client.tune import tune, variants
+    from qwenctl.client.bench.tune import tune, variants
 
     if where.resolved is None:
         raise SettingsError(
             "cannot tune another server: its options are not ours to change", hint="leave out --url"
         )
     folder = paths.state_dir()
-    prepared = prepare.prepare(prepare.Request(folder, {}, config(session)))
+    prepared = pipeline.prepare(PlanRequest(folder, {}, config(session)))
     memory, cpu = prepared.plan.memory, prepared.hardware.cpu
     before = read_overrides(folder)
     mine = prepared.resolved.settings.server.extra_args
@@ -65,7 +66,7 @@ def tune_here(session: Session, where: Target, wish: Wish) -> Result:
         prepared.server.known,
         cpu.physical_cores,
         cpu.logical_cores,
-        mtp=_has_mtp(prepare.model_path(prepared.resolved, prepared.plan)),
+        mtp=_has_mtp(model_file.model_path(prepared.resolved, prepared.plan)),
         inexact=wish.inexact,
     )
     tuned = tune(
@@ -96,13 +97,13 @@ def _apply(folder: Path, overrides: dict[str, object], timeout_s: float) -> None
         raise LaunchError(f"cannot use these options: {status['rolled_back']}")
 
 
-def _sample(where: Target, wish: Wish) -> "Sample":
-    from qwenctl.client.bench import measure, recipe
-    from qwenctl.client.meter import Meter
-    from qwenctl.client.tune import Sample
+def _sample(where: Target, wish: Wish) -> "BenchSample":
+    from qwenctl.client.bench.measure import measure, recipe
+    from qwenctl.client.bench.resource_usage import ResourceMeter
+    from qwenctl.client.bench.tune import BenchSample
 
     pid = (read_status(paths.state_dir()) or {}).get("pid")
-    with where.api() as api, Meter(pid if isinstance(pid, int) else None) as meter:
+    with where.api() as api, ResourceMeter(pid if isinstance(pid, int) else None) as meter:
         measured = measure(api, recipe(wish.generated_tokens), wish.runs, fresh=False)
     speeds = tuple(
         speed
@@ -110,7 +111,7 @@ def _sample(where: Target, wish: Wish) -> "Sample":
         for speed in (one.values["generation_server"] or one.values["generation_client"])
     )
     together = (meter.taken.process_bytes or 0) + (meter.taken.gpu_bytes or 0)
-    return Sample(speeds, {one.name: one.text for one in measured}, together or None)
+    return BenchSample(speeds, {one.name: one.text for one in measured}, together or None)
 
 
 def _has_mtp(model: Path) -> bool:
@@ -120,7 +121,7 @@ def _has_mtp(model: Path) -> bool:
     return bool(header.number(f"{header.architecture}.nextn_predict_layers"))
 
 
-def _line(tried: "Tried") -> str:
+def _line(tried: "TriedOption") -> str:
     speed = f"{sum(tried.speeds) / len(tried.speeds):8.2f} tokens/s" if tried.speeds else " " * 17
     gain = f"  x {tried.gain.ratio:.2f} ({tried.gain.low:.2f} to {tried.gain.high:.2f})" if tried.gain else ""
     same = f"  {tried.same:.0%} of greedy text stays" if tried.same is not None and tried.gain else ""

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from qwenctl.client.bench import METRICS, Measured
-from qwenctl.client.figures import Ratio
-from qwenctl.client.meter import Taken
+from qwenctl.client.bench.measure import METRICS, Measured
+from qwenctl.client.bench.resource_usage import Taken
+from qwenctl.client.bench.sample_statistics import Ratio
 from qwenctl.plan.speed import Speed
 
 GIB = 2**30

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from qwenctl import __version__, paths
-from qwenctl.cli.examine import examine
-from qwenctl.control import prepare
-from qwenctl.control.folder import DAEMON_LOG, EVENTS, OVERRIDES, SERVER_LOG, STATUS
+from qwenctl.cli.doctor_checks import examine
+from qwenctl.control.state_dir import DAEMON_LOG, EVENTS, OVERRIDES, SERVER_LOG, STATUS
+from qwenctl.deploy import pipeline
+from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.errors import QwenctlError
 from qwenctl.hardware.saved import to_text
 from qwenctl.plan.wire import to_json
-from qwenctl.service import files, places
+from qwenctl.service import installed_files, places
 from qwenctl.service.checks import Check
-from qwenctl.service.redact import Private, keys, redact
+from qwenctl.service.redact import Private, redact
+from qwenctl.settings.key_file import parse_keys
 from qwenctl.settings.load import api_keys, known_keys, value_of
 
 TAIL_BYTES = 512 << 10
@@ -33,7 +35,7 @@ STATE = (
 )
 
 
-def gather(asked: prepare.Request) -> dict[str, str]:
+def gather(asked: PlanRequest) -> dict[str, str]:
     """Return the files of the bundle by name, redacted. What fails to be made says why."""
     private = _private(asked)
     made = {name: _attempt(make) for name, make in _made(asked)}
@@ -43,16 +45,16 @@ def gather(asked: prepare.Request) -> dict[str, str]:
         made["config.toml"] = text
     installed = places.installed()
     for path in (installed.service, installed.socket) if installed else ():
-        if path is not None and (unit := files.current(path)):
+        if path is not None and (unit := installed_files.current(path)):
             made[f"service/{path.name}"] = unit
     return {name: redact(text, private) for name, text in sorted(made.items())}
 
 
-def _made(asked: prepare.Request) -> Iterator[tuple[str, Callable[[], str]]]:
+def _made(asked: PlanRequest) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "versions.json", _versions
     yield "doctor.txt", lambda: "\n".join(map(_told, examine(asked)))
-    yield "hardware.json", lambda: to_text(prepare.survey(prepare.resolve(asked)).hardware)
-    yield "settings.json", lambda: _settings(prepare.resolve(asked))
+    yield "hardware.json", lambda: to_text(pipeline.survey(pipeline.resolve(asked)).hardware)
+    yield "settings.json", lambda: _settings(pipeline.resolve(asked))
     yield "plan.json", lambda: _plan(asked)
 
 
@@ -65,7 +67,7 @@ def _told(check: Check) -> str:
     return f"{check.verdict}\t{check.name}\t{check.finding}\t[{check.looked_at}]\t{check.fix or ''}"
 
 
-def _settings(resolved: prepare.Resolved) -> str:
+def _settings(resolved: ResolvedSettings) -> str:
     rows = {
         key: {"value": value_of(resolved.settings, key), "origin": resolved.origins[key]}
         for key in known_keys()
@@ -73,23 +75,23 @@ def _settings(resolved: prepare.Resolved) -> str:
     return json.dumps(rows, indent=1)
 
 
-def _plan(asked: prepare.Request) -> str:
-    resolved = prepare.resolve(asked)
-    surveyed = prepare.survey(resolved)
-    chosen = prepare.choose(resolved, surveyed)
-    return json.dumps(to_json(chosen, prepare.command_line(resolved, surveyed, chosen)), indent=1)
+def _plan(asked: PlanRequest) -> str:
+    resolved = pipeline.resolve(asked)
+    surveyed = pipeline.survey(resolved)
+    chosen = pipeline.choose(resolved, surveyed)
+    return json.dumps(to_json(chosen, pipeline.command_line(resolved, surveyed, chosen)), indent=1)
 
 
-def _private(asked: prepare.Request) -> Private:
+def _private(asked: PlanRequest) -> Private:
     """Return what must not be told. Keys that cannot be read cannot be in a log we can read either."""
     named: list[Path] = [Path.home() / ".cache/huggingface/token", paths.SYSTEM_CONFIG / "hf-token"]
     try:
-        key_file = prepare.resolve(asked).settings.server.api_key_file
+        key_file = pipeline.resolve(asked).settings.server.api_key_file
     except QwenctlError:
         key_file = None
     if key_file is not None:
         named.append(Path(key_file).expanduser())
-    secrets = [key for path in named for key in keys(files.current(path) or "")]
+    secrets = [key for path in named for key in parse_keys(installed_files.current(path) or "")]
     with contextlib.suppress(QwenctlError):
         secrets += api_keys()
     return Private(tuple(secrets), getpass.getuser(), str(Path.home()))

@@ -8,7 +8,7 @@ import click
 
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session, colourful
-from qwenctl.cli.talk import endpoint, target
+from qwenctl.cli.target import endpoint, target
 from qwenctl.errors import SettingsError
 
 if TYPE_CHECKING:

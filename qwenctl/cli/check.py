@@ -7,11 +7,11 @@ import click
 
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.talk import Target, endpoint, target
+from qwenctl.cli.target import Target, endpoint, target
 from qwenctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from qwenctl.client.check import Expected
+    from qwenctl.client.check.checks import Expected
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "repeat_penalty")
 MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
@@ -30,9 +30,9 @@ def command(session: Session, /, url: str | None, api_key_file: Path | None, **s
 
     Exits 1 when anything fails. What cannot be judged is no failure.
     """
-    from qwenctl.client.abilities import ABILITIES
-    from qwenctl.client.check import run
-    from qwenctl.client.mechanics import MECHANICS
+    from qwenctl.client.check.checks import run
+    from qwenctl.client.check.model import ABILITIES
+    from qwenctl.client.check.protocol import MECHANICS
 
     where = target(session, url, api_key_file)
     expected = _planned(where, unsafe=switches["unsafe"])
@@ -64,7 +64,7 @@ def command(session: Session, /, url: str | None, api_key_file: Path | None, **s
 
 def _planned(where: Target, *, unsafe: bool) -> "Expected":
     """Return what our plan promises; nothing for a server that is not ours."""
-    from qwenctl.client.check import Expected
+    from qwenctl.client.check.checks import Expected
 
     if where.resolved is None or where.status is None:
         return Expected(unsafe=unsafe)

@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.client import connect
-from qwenctl.client.advice import Advice, Client, File, Where, exports, yaml
-from qwenctl.client.config_file import Changed, update
-from qwenctl.client.config_text import into_json, into_toml, merged
-from qwenctl.control import prepare
-from qwenctl.control.folder import read_status, running
+from qwenctl.client.connect import clients
+from qwenctl.client.connect.advice import Advice, Client, ClientFile, Where, exports, yaml
+from qwenctl.client.connect.config_file import Changed, update
+from qwenctl.client.connect.config_text import into_json, into_toml, merged
+from qwenctl.control.state_dir import read_status, running
+from qwenctl.deploy import pipeline
+from qwenctl.deploy.address import address
 from qwenctl.errors import QwenctlError, SettingsError
 from qwenctl.gate import guard
 from qwenctl.settings.load import API_KEY, api_keys
@@ -35,15 +36,15 @@ class Name(click.Choice[str]):
         Raises:
             SettingsError: there is no such client.
         """
-        if value not in connect.CLIENTS:
-            known = ", ".join(connect.CLIENTS)
+        if value not in clients.CLIENTS:
+            known = ", ".join(clients.CLIENTS)
             raise SettingsError(f"cannot connect {value!r}: no such client", hint=f"one of {known}")
         return super().convert(value, param, ctx)
 
 
 @click.command("connect", epilog="Example: qwenctl connect codex --write")
 @common
-@click.argument("client", type=Name(list(connect.CLIENTS)))
+@click.argument("client", type=Name(list(clients.CLIENTS)))
 @click.option("--write", is_flag=True, help="Put it into the client's own settings, with a backup.")
 @click.pass_obj
 def command(session: Session, client: str, write: bool) -> Result:  # noqa: FBT001 - click's name
@@ -51,7 +52,7 @@ def command(session: Session, client: str, write: bool) -> Result:  # noqa: FBT0
 
     What it prints is for a shell to evaluate, or for the client's settings. A key is named, never printed.
     """
-    known = connect.CLIENTS[client]
+    known = clients.CLIENTS[client]
     where, notes = _where(session)
     told = known.advise(where)
     told = replace(told, notes=(*notes, *told.notes))
@@ -87,7 +88,7 @@ def _write(client: str, path: Path | None, told: Advice) -> Changed:
         ClientError: the file cannot be understood or written.
     """
     if path is None or told.settings is None:
-        raise SettingsError(f"cannot write settings for {client}: {connect.CLIENTS[client].unwritten}")
+        raise SettingsError(f"cannot write settings for {client}: {clients.CLIENTS[client].unwritten}")
     settings, into = told.settings, into_toml if path.suffix == ".toml" else into_json
     return update(path, lambda old: into(old, settings))
 
@@ -96,10 +97,10 @@ def _where(session: Session) -> tuple[Where, tuple[str, ...]]:
     """Return the endpoint of the running daemon, else of the settings, and what there is to say about it."""
     folder = paths.state_dir()
     status = (read_status(folder) if running(folder) is not None else None) or {}
-    resolved = prepare.resolve(request(session, {}))
+    resolved = pipeline.resolve(request(session, {}))
     settings, plan = resolved.settings, status.get("plan")
     shown = plan if isinstance(plan, dict) else {}
-    url = str(status.get("endpoint") or f"{prepare.address(settings).url}/v1").removesuffix("/v1")
+    url = str(status.get("endpoint") or f"{address(settings).url}/v1").removesuffix("/v1")
     tokens = shown.get("context_tokens")
     gate, server = settings.gate, settings.server
     key, notes = _key(settings, asked=status.get("asks_key"))
@@ -162,5 +163,5 @@ def _data(client: str, known: Client, told: Advice, where: Where, text: str) -> 
     }
 
 
-def _path(file: File) -> Path:
+def _path(file: ClientFile) -> Path:
     return paths.client_file(file.variable, file.folder, file.name)

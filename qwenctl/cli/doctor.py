@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.errors import ExitCode
@@ -19,7 +19,7 @@ SIGNS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 @click.pass_obj
 def command(session: Session) -> Result:
     """Say what is wrong here, and what to do. Exits 1 on a problem; changes nothing."""
-    from qwenctl.cli.examine import examine
+    from qwenctl.cli.doctor_checks import examine
 
     found = examine(request(session, {}))
     bad = sum(check.verdict == "problem" for check in found)

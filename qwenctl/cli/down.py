@@ -6,11 +6,11 @@ import signal
 import click
 
 from qwenctl import paths
-from qwenctl.cli import serviced
+from qwenctl.cli import via_service
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.call import call
-from qwenctl.control.folder import running
+from qwenctl.control.state_dir import running
 from qwenctl.control.wait import until_gone
 from qwenctl.errors import ControlError
 
@@ -24,7 +24,7 @@ GRACE_S = 5.0
 def command(session: Session) -> Result:
     """Stop the server and the daemon. Done already is done too."""
     folder = paths.state_dir()
-    stopped = serviced.stop(session)  # with its socket, which would start it again
+    stopped = via_service.stop(session)  # with its socket, which would start it again
     pid = running(folder)
     if pid is None:
         return Result({"changed": stopped}, "stopped" if stopped else "not running")

@@ -8,8 +8,8 @@ import click
 from qwenctl import paths
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control.folder import EVENTS
-from qwenctl.control.follow import Follower
+from qwenctl.control.log_reader import LogReader
+from qwenctl.control.state_dir import EVENTS
 from qwenctl.errors import NotRunningError
 
 POLL_S = 0.2
@@ -29,7 +29,7 @@ def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT0
         raise NotRunningError(
             f"cannot show events: no daemon has run yet ({path})", hint="qwenctl up starts one"
         )
-    follower = Follower(path)
+    follower = LogReader(path)
     last = [event for event in map(_parse, follower.last(count)) if event]
     if not follow:
         follower.close()

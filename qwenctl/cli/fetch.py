@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli.asked import request
-from qwenctl.cli.bar import Bar, Moved
+from qwenctl.cli.arguments import request
+from qwenctl.cli.bar import Moved, ProgressBar
+from qwenctl.cli.fetch_prune import prune
 from qwenctl.cli.group import common
-from qwenctl.cli.leftovers import prune
 from qwenctl.cli.output import Result, Session
-from qwenctl.control import prepare
+from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.fetch.artifact import fetch
-from qwenctl.fetch.local import local_artifact
+from qwenctl.fetch.gguf_check import local_artifact
 from qwenctl.fetch.preview import Preview, dry_run
 from qwenctl.fetch.request import Artifact, FetchRequest, Progress, request_for
 from qwenctl.plan.planner import find_quant
@@ -39,19 +40,19 @@ def command(session: Session, /, quant: str | None, local: Path | None, **switch
     """Get the artifact, whole and verified, and nothing else."""
     offline = True if switches["offline"] else None
     asked = request(session, {"model.quant": quant, "fetch.offline": offline})
-    resolved = prepare.resolve(asked)
+    resolved = pipeline.resolve(asked)
     if switches["pruning"]:
         return prune(session, resolved, yes=switches["yes"])
     if local is not None:
         return _shown(local_artifact(local, resolved.profile.architecture.name), changed=False)
     wanted = _wanted(resolved, update=switches["update"])
     if wanted is None:
-        path = prepare.obtain_local(prepare.prepare(asked))
+        path = model_file.obtain_local(pipeline.prepare(asked))
         return Result({"changed": False, "path": str(path), "commit": None}, str(path))
     if switches["dry_run"]:
         return _preview(asyncio.run(dry_run(wanted, state_dir=paths.state_dir())))
     moved = 0
-    with Bar(session) as bar:
+    with ProgressBar(session) as bar:
 
         def on_progress(step: Progress) -> None:
             nonlocal moved
@@ -62,13 +63,13 @@ def command(session: Session, /, quant: str | None, local: Path | None, **switch
     return _shown(artifact, changed=moved > 0)
 
 
-def _wanted(resolved: prepare.Resolved, *, update: bool) -> FetchRequest | None:
+def _wanted(resolved: ResolvedSettings, *, update: bool) -> FetchRequest | None:
     """Return the request for the quant that was named, or that the plan for this machine chooses."""
-    if prepare.is_local(resolved):
+    if model_file.is_local(resolved):
         return None
     name = resolved.settings.model.quant
     if name == "auto":
-        name = prepare.choose(resolved, prepare.survey(resolved)).quant
+        name = pipeline.choose(resolved, pipeline.survey(resolved)).quant
     return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
 
 

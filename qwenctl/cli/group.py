@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 
 from qwenctl import __version__
-from qwenctl.cli.names import COMMANDS
+from qwenctl.cli.commands import COMMANDS
 from qwenctl.cli.output import Session
 from qwenctl.errors import SettingsError
 

@@ -2,10 +2,10 @@
 
 import click
 
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control import prepare
+from qwenctl.deploy import pipeline
 from qwenctl.hardware.facts import Accelerator, Hardware
 from qwenctl.hardware.saved import to_json
 
@@ -17,7 +17,7 @@ GIB = 1024**3
 @click.pass_obj
 def command(session: Session) -> Result:
     """Show what this machine is, as far as the server can use it."""
-    hardware = prepare.survey(prepare.resolve(request(session, {}))).hardware
+    hardware = pipeline.survey(pipeline.resolve(request(session, {}))).hardware
     return Result(to_json(hardware), "\n".join(_lines(hardware)))
 
 

@@ -8,8 +8,8 @@ import click
 from qwenctl import paths
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control.folder import SERVER_LOG
-from qwenctl.control.follow import Follower
+from qwenctl.control.log_reader import LogReader
+from qwenctl.control.state_dir import SERVER_LOG
 from qwenctl.errors import NotRunningError
 
 POLL_S = 0.2
@@ -28,7 +28,7 @@ def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT0
             f"cannot show logs: no server has run yet ({path})",
             hint="qwenctl up starts one; qwenctl service status shows what a service does",
         )
-    follower = Follower(path)
+    follower = LogReader(path)
     lines = follower.last(count)
     if not follow:
         follower.close()

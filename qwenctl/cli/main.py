@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from qwenctl.cli.names import COMMANDS
+from qwenctl.cli.commands import COMMANDS
 from qwenctl.cli.output import Result, Session, complain, show
 from qwenctl.errors import ExitCode, QwenctlError
 
@@ -52,7 +52,7 @@ def _told(arguments: Sequence[str], session: Session, command: str) -> int:
 
 def _run(arguments: Sequence[str], session: Session, command: str) -> object:
     if set(arguments) in QUICK:
-        from qwenctl.cli.glance import look
+        from qwenctl.cli.status_text import look
 
         return look(session)
     from qwenctl.cli.group import invoke

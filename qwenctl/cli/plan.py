@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.plan_view import view
 from qwenctl.cli.verify import to_json as verified_to_json
 from qwenctl.cli.verify import verified
-from qwenctl.control import prepare
+from qwenctl.deploy import pipeline
 from qwenctl.plan.wire import to_json
 
 
@@ -25,13 +25,13 @@ def command(
     session: Session, /, hardware: Path | None, quant: str | None, ctx: int | None, *, verify: bool
 ) -> Result:
     """Explain which quant and context this machine gets. Changes nothing."""
-    resolved = prepare.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
-    surveyed = prepare.survey(resolved, hardware)
+    resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
+    surveyed = pipeline.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
         session.say(f"warning: {warning}")
-    chosen = prepare.choose(resolved, surveyed)
+    chosen = pipeline.choose(resolved, surveyed)
     checked = verified(resolved, surveyed, chosen) if verify else None
-    data = to_json(chosen, prepare.command_line(resolved, surveyed, chosen))
+    data = to_json(chosen, pipeline.command_line(resolved, surveyed, chosen))
     if checked is not None:
         data["verification"] = verified_to_json(checked)
     return Result(data, view(resolved.profile, chosen, surveyed.hardware, checked))

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from qwenctl.cli.output import colourful
+from qwenctl.engine.fit_params import Verification
 from qwenctl.hardware.facts import Hardware
-from qwenctl.launch.engine import Verification
+from qwenctl.model.profile import Profile
 from qwenctl.plan.memory import Memory
 from qwenctl.plan.outcome import Considered, Plan
-from qwenctl.plan.profile import Profile
 from qwenctl.plan.speed import Speed
 
 GIB = 1024**3
@@ -31,7 +31,7 @@ BAR_CELLS = 56
 SHOWN = 6
 
 
-class Bar(NamedTuple):
+class MemoryBar(NamedTuple):
     """A place that holds memory: bytes of each part, in the order of ``PARTS``."""
 
     name: str
@@ -61,10 +61,10 @@ def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification
     return written.getvalue().rstrip("\n")
 
 
-def bars(memory: Memory, hardware: Hardware) -> list[Bar]:
+def bars(memory: Memory, hardware: Hardware) -> list[MemoryBar]:
     """Return one bar a device and one for the RAM. RAM that is shared with the device holds everything."""
     drawn = [
-        Bar(
+        MemoryBar(
             device.id,
             device.capacity_bytes,
             (
@@ -87,7 +87,9 @@ def bars(memory: Memory, hardware: Hardware) -> list[Bar]:
     used = weights + kv + state + compute + host_rest + caches
     reserve = hardware.ram_bytes - memory.host_budget_bytes
     free = memory.host_budget_bytes - used
-    ram = Bar("RAM", hardware.ram_bytes, (weights + host_rest, kv, state, compute, caches, reserve, free))
+    ram = MemoryBar(
+        "RAM", hardware.ram_bytes, (weights + host_rest, kv, state, compute, caches, reserve, free)
+    )
     return [*drawn, ram]
 
 
@@ -102,7 +104,7 @@ def _headline(profile: Profile, plan: Plan) -> Text:
     return text
 
 
-def _drawn(bar: Bar) -> Text:
+def _drawn(bar: MemoryBar) -> Text:
     text = Text(f"{bar.name:7} ")
     drawn = 0
     done = 0

@@ -5,7 +5,7 @@ import click
 from qwenctl import paths
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.plan.load import find_profiles, load_profile, read_profile
+from qwenctl.model.toml import find_profiles, load_profile, read_profile
 
 
 @click.command("profiles", epilog="Example: qwenctl profiles qwen3.6-27b")

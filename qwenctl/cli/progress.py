@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from qwenctl.cli.bar import Bar, Moved
+from qwenctl.cli.bar import Moved, ProgressBar
 from qwenctl.cli.output import Session
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ WORDS = {
 }
 
 
-class Watch:
+class ProgressView:
     """Called with each status while waiting."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._said: str | None = None
         self._spinner: Spinner | None = None
-        self._bar: Bar | None = None
+        self._bar: ProgressBar | None = None
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressView":
         return self
 
     def __exit__(
@@ -48,7 +48,7 @@ class Watch:
     def _transfer(self, moved: Moved) -> None:
         if self._bar is None:
             self._stop()
-            self._bar = Bar(self._session)
+            self._bar = ProgressBar(self._session)
         self._bar(moved)
 
     def _spin(self, text: str) -> None:

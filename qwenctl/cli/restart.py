@@ -3,12 +3,12 @@
 import click
 
 from qwenctl import paths
-from qwenctl.cli import serviced
+from qwenctl.cli import via_service
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.progress import Watch
+from qwenctl.cli.progress import ProgressView
 from qwenctl.control.call import call
-from qwenctl.control.folder import read_status, running
+from qwenctl.control.state_dir import read_status, running
 from qwenctl.control.wait import until_ready
 from qwenctl.errors import NotRunningError
 
@@ -25,12 +25,12 @@ def command(session: Session, no_wait: bool) -> Result:  # noqa: FBT001 - click 
     before = read_status(folder) or {}
     if running(folder) is not None:
         call(folder, "POST", "/v1/restart")
-    elif service := serviced.service():
+    elif service := via_service.service():
         service.restart()
     else:
         raise NotRunningError("cannot restart: the daemon is not running", hint="qwenctl up starts it")
     endpoint = before.get("endpoint")
     if not no_wait:
-        with Watch(session) as watch:
+        with ProgressView(session) as watch:
             endpoint = until_ready(folder, TIMEOUT_S, watch, not_pid=before.get("pid"))["endpoint"]
     return Result({"changed": True, "endpoint": endpoint}, str(endpoint))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control.daemon import LOG_LINE, LOG_TIME, start
+from qwenctl.daemon.daemon import LOG_LINE, LOG_TIME, start
 from qwenctl.service import command as programs
 
 LOG_BYTES = 10 << 20

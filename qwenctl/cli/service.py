@@ -5,13 +5,15 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli import serviced
-from qwenctl.cli.asked import config, flags
+from qwenctl.cli import via_service
+from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.progress import Watch
-from qwenctl.control import prepare
+from qwenctl.cli.progress import ProgressView
 from qwenctl.control.wait import until_ready
+from qwenctl.deploy import pipeline
+from qwenctl.deploy.address import address
+from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.errors import ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
 from qwenctl.service import leftovers, linger
@@ -66,16 +68,16 @@ def install(
     if socket and rendered.socket is None:
         raise _no_socket("install")
     if switches["start"]:
-        serviced.check_free(where, prepare.address(resolved.settings))
+        via_service.check_free(where, address(resolved.settings))
     changes = service_of(where).install(rendered.service, rendered.socket, start=switches["start"])
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
         session.say(change)
     if keys:
         session.say(f"warning: {NO_KEYS}")
-    endpoint = f"{prepare.address(resolved.settings).url}/v1"
+    endpoint = f"{address(resolved.settings).url}/v1"
     if switches["wait"] and switches["start"]:
-        with Watch(session) as watch:
+        with ProgressView(session) as watch:
             endpoint = str(
                 until_ready(where.state, resolved.settings.supervise.ready_timeout_s, watch)["endpoint"]
             )
@@ -142,18 +144,18 @@ def _scope(user: bool | None) -> Scope:  # noqa: FBT001 - a flag with three stat
     return "user" if user else "system"
 
 
-def _resolve(session: Session, where: Places) -> prepare.Resolved:
+def _resolve(session: Session, where: Places) -> ResolvedSettings:
     """Check the settings that the service will find, before anything is changed."""
     named = config(session)
     if named is None and (where.config / "config.toml").exists():
         named = where.config / "config.toml"
-    return prepare.resolve(prepare.Request(where.state, flags(session, {}), named))
+    return pipeline.resolve(PlanRequest(where.state, flags(session, {}), named))
 
 
 def _render(
     session: Session,
     where: Places,
-    resolved: prepare.Resolved,
+    resolved: ResolvedSettings,
     *,
     socket: bool = True,
     keep_awake: bool = False,

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.control import prepare
+from qwenctl.deploy import pipeline
+from qwenctl.deploy.types import PlanRequest
 from qwenctl.settings.load import known_keys, value_of
 
 
@@ -20,7 +21,7 @@ def command(ctx: click.Context) -> Result | None:
     """Show every setting and where its value comes from."""
     if ctx.invoked_subcommand is not None:
         return None
-    resolved = prepare.resolve(request(ctx.obj, {}))
+    resolved = pipeline.resolve(request(ctx.obj, {}))
     rows = [(key, value_of(resolved.settings, key), resolved.origins[key]) for key in known_keys()]
     width = max(len(key) for key, _, _ in rows)
     shown = [(f"{key:{width}} = {json.dumps(value)}", origin) for key, value, origin in rows]
@@ -36,5 +37,5 @@ def command(ctx: click.Context) -> Result | None:
 def check(session: Session, file: Path) -> Result:
     """Say whether a config file is valid. Changes nothing."""
     session.config = str(file)
-    resolved = prepare.resolve(prepare.Request(paths.state_dir(), {}, file.absolute(), {}))
+    resolved = pipeline.resolve(PlanRequest(paths.state_dir(), {}, file.absolute(), {}))
     return Result({"valid": True, "profile": resolved.profile.name}, f"{file}: valid")

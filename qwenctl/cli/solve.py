@@ -11,7 +11,7 @@ import click
 
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.talk import endpoint, target
+from qwenctl.cli.target import endpoint, target
 from qwenctl.errors import ExitCode, SettingsError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(
     The code runs in a sandbox. Each round's prompt, answer, code, output and verdict are kept in the folder.
     Exits 1 when no round passes.
     """
-    from qwenctl.client.sandbox import Limits, unavailable
+    from qwenctl.client.sandbox.sandbox import SandboxLimits, unavailable
     from qwenctl.client.solve import Task, python_task, solve
     from qwenctl.errors import SandboxError
 
@@ -67,9 +67,9 @@ def command(
     if not unsafe and (why := unavailable()) is not None:
         raise SandboxError(why, hint="--unsafe runs the code with limits alone")
     if isinstance(shell, str):
-        wanted = Task(text, given, tuple(shlex.split(shell)), "", iterations, Limits(), unsafe)
+        wanted = Task(text, given, tuple(shlex.split(shell)), "", iterations, SandboxLimits(), unsafe)
     else:
-        wanted = python_task(text, given, iterations, Limits(), unsafe=unsafe)
+        wanted = python_task(text, given, iterations, SandboxLimits(), unsafe=unsafe)
     with target(session, url, api_key_file).api() as api:
         rounds = solve(api, wanted, out, lambda done: _say(session, done), time.sleep)
     passed = rounds[-1].verdict == "passed"

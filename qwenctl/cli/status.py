@@ -6,9 +6,9 @@ import time
 
 import click
 
-from qwenctl.cli.glance import look
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
+from qwenctl.cli.status_text import look
 from qwenctl.errors import NotRunningError
 
 POLL_S = 0.2

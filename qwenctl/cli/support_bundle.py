@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from qwenctl.cli.asked import request
+from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.errors import QwenctlError, SettingsError
+from qwenctl.files import reason
 
 NAME = "qwenctl-support.tar.gz"
 
@@ -61,4 +62,4 @@ def _write(path: Path, texts: dict[str, str]) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(packed.getvalue())
     except OSError as error:
-        raise QwenctlError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise QwenctlError(f"cannot write {path}: {reason(error)}") from error

@@ -6,23 +6,25 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli import serviced
-from qwenctl.cli.asked import config, flags
+from qwenctl.cli import via_service
+from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.progress import Watch
-from qwenctl.control import prepare, refusals
+from qwenctl.cli.progress import ProgressView
 from qwenctl.control.call import call
-from qwenctl.control.folder import (
+from qwenctl.control.start import start_daemon
+from qwenctl.control.state_dir import (
     CONTROL_SOCKET,
     OVERRIDES,
     read_overrides,
     read_status,
     running,
-    write_json,
 )
-from qwenctl.control.spawn import start_daemon
 from qwenctl.control.wait import until_ready
+from qwenctl.deploy import model_file, oom_record, pipeline
+from qwenctl.deploy.address import address, check_address
+from qwenctl.deploy.types import PlanRequest
+from qwenctl.files import write_json
 from qwenctl.settings.load import API_KEY, api_keys, merge
 
 UNASKED = (
@@ -59,14 +61,14 @@ def command(
     paths.private_dir(folder)
     given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
     kept = {} if switches["reset"] else read_overrides(folder)
-    wanted = prepare.Request(folder, {}, config(session), merge(kept, given))
+    wanted = PlanRequest(folder, {}, config(session), merge(kept, given))
     asked = bool(given) or switches["reset"] or switches["forget"]
     changed = _start_or_change(session, wanted, asked=asked, forget=switches["forget"])
-    resolved = prepare.resolve(wanted)
-    endpoint = f"{prepare.address(resolved.settings).url}/v1"
+    resolved = pipeline.resolve(wanted)
+    endpoint = f"{address(resolved.settings).url}/v1"
     if not switches["no_wait"]:
         limit = resolved.settings.supervise.ready_timeout_s if timeout is None else timeout
-        with Watch(session) as watch:
+        with ProgressView(session) as watch:
             status = until_ready(folder, limit, watch, fresh=changed)
         endpoint = str(status["endpoint"])
         troubles = status.get("troubles")
@@ -78,7 +80,7 @@ def command(
     return Result(data, endpoint)
 
 
-def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, forget: bool) -> bool:
+def _start_or_change(session: Session, wanted: PlanRequest, *, asked: bool, forget: bool) -> bool:
     """Start a daemon, or hand the flags to the one that runs. Return whether anything changed."""
     if running(wanted.folder) is not None:
         if not asked:
@@ -87,22 +89,22 @@ def _start_or_change(session: Session, wanted: prepare.Request, *, asked: bool, 
         answer = call(wanted.folder, "POST", "/v1/apply", body, timeout_s=600)
         return bool(answer["changed"]) if isinstance(answer, dict) else True
     if forget:
-        refusals.forget(wanted.folder)
-    prepared = prepare.prepare(wanted)
-    where = prepare.address(prepared.resolved.settings)
-    if not serviced.holds_port(where):
-        prepare.check_address(where)
-    if serviced.service() is None:  # a service has its own keys
-        from qwenctl.control.door import check
+        oom_record.forget(wanted.folder)
+    prepared = pipeline.prepare(wanted)
+    where = address(prepared.resolved.settings)
+    if not via_service.holds_port(where):
+        check_address(where)
+    if via_service.service() is None:  # a service has its own keys
+        from qwenctl.daemon.gateway import check
 
         check(prepared.resolved.settings, api_keys())
-    if prepare.is_local(prepared.resolved):
-        prepare.spec(prepared, prepare.obtain_local(prepared))
+    if model_file.is_local(prepared.resolved):
+        pipeline.spec(prepared, model_file.obtain_local(prepared))
     _keep(wanted.folder, wanted.overrides or {})
     session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
     for warning in (*prepared.hardware.warnings, *prepared.plan.warnings):
         session.say(f"warning: {warning}")
-    if not serviced.start(session, wanted.config):
+    if not via_service.start(session, wanted.config):
         start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
     return True
 

@@ -5,16 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qwenctl import paths
-from qwenctl.control import prepare
+from qwenctl.deploy import model_file
+from qwenctl.deploy.types import ResolvedSettings, Surveyed
+from qwenctl.engine.fit_params import Verification, ask, tool_beside, verify
 from qwenctl.errors import NoServerError
 from qwenctl.fetch.remote_header import fetch_header
 from qwenctl.fetch.request import request_for
-from qwenctl.launch.engine import Verification, ask, tool_beside, verify
 from qwenctl.plan.memory import Load
 from qwenctl.plan.planner import Plan, find_quant
 
 
-def verified(resolved: prepare.Resolved, surveyed: prepare.Surveyed, chosen: Plan) -> Verification:
+def verified(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan) -> Verification:
     """Return the formula beside the engine, each device and the host.
 
     Where the plan is for devices that this machine has not, both count for the CPU.
@@ -44,13 +45,13 @@ def to_json(checked: Verification) -> dict[str, object]:
     return {"rows": rows, "forgotten": asdict(checked.forgotten), "worst_percent": checked.worst_percent}
 
 
-def _file(resolved: prepare.Resolved, chosen: Plan) -> Path:
+def _file(resolved: ResolvedSettings, chosen: Plan) -> Path:
     """Return a file the engine can be asked about: the model if it is here, else its header, extended."""
-    path = prepare.model_path(resolved, chosen)
+    path = model_file.model_path(resolved, chosen)
     if path.is_file():
         return path
     quant = find_quant(resolved.profile, chosen.quant)
     wanted = request_for(resolved.profile, quant, resolved.settings)
     if wanted is None:
-        return prepare.make_local(resolved, path)
+        return model_file.make_local(resolved, path)
     return asyncio.run(fetch_header(wanted, paths.cache_dir() / "headers"))

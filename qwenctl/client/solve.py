@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qwenctl.client import runner, sandbox
 from qwenctl.client.answer import Answer, Table
 from qwenctl.client.api import Api
 from qwenctl.client.files import FilesError, files_of
-from qwenctl.client.sandbox import Limits, Outcome
+from qwenctl.client.sandbox import runner, sandbox
+from qwenctl.client.sandbox.sandbox import Outcome, SandboxLimits
 from qwenctl.errors import BrokenOffError, ClientError
+from qwenctl.files import reason
 
 MAX_TOKENS = 32768
 ASKED_AGAIN = 3
@@ -43,7 +44,7 @@ class Task:
     command: tuple[str, ...]
     proof: str
     iterations: int
-    limits: Limits
+    limits: SandboxLimits
     unsafe: bool
 
 
@@ -59,7 +60,7 @@ class Round:
 
 
 def python_task(
-    text: str, tests: Mapping[str, str], iterations: int, limits: Limits, *, unsafe: bool
+    text: str, tests: Mapping[str, str], iterations: int, limits: SandboxLimits, *, unsafe: bool
 ) -> Task:
     """Return a task whose tests are Python files, run by a runner of ours."""
     command = (*sandbox.python(), RUNNER, *tests)
@@ -145,7 +146,7 @@ def _complaint(done: Round) -> str:
     return f"The tests fail:\n\n```\n{done.output[-SHOWN:]}\n```\n\nMend it and answer with every file whole."
 
 
-def _told(ran: Outcome, limits: Limits) -> str:
+def _told(ran: Outcome, limits: SandboxLimits) -> str:
     reasons = {
         "time": f"stopped after {limits.wall_s:g} s",
         "memory": "stopped: it used more memory than it may",
@@ -178,4 +179,4 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
     except OSError as error:
-        raise ClientError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+        raise ClientError(f"cannot write {folder}: {reason(error)}") from error

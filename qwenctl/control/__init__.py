@@ -1,1 +1,1 @@
-"""The daemon: what it is told, what it tells, and how its parts are put together."""
+"""What a command needs to talk to a daemon: its folder, its status, its socket."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from qwenctl.control.folder import CONTROL_SOCKET
+from qwenctl.control.state_dir import CONTROL_SOCKET
 from qwenctl.errors import ControlError, ExitCode, QwenctlError
 
 TIMEOUT_S = 10.0

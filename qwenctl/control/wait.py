@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from qwenctl.control.folder import read_status, running
+from qwenctl.control.state_dir import read_status, running
 from qwenctl.errors import ControlError, ExitCode, NotReadyError, QwenctlError
 
 POLL_S = 0.05

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenctl.errors import LaunchError
-from qwenctl.plan.profile import Architecture
+from qwenctl.files import reason
+from qwenctl.model.profile import Architecture
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -73,9 +74,7 @@ def make_model(path: Path, model: Architecture) -> bool:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise LaunchError(
-            f"cannot make the demo model {path}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise LaunchError(f"cannot make the demo model {path}: {reason(error)}") from error
     return True
 
 

@@ -10,26 +10,26 @@ from pathlib import Path
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
-from qwenctl.fetch.check import check_gguf, check_part
+from qwenctl.fetch.artifact_record import Records, read_records, record
+from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space
+from qwenctl.fetch.download_url import DownloadUrls, connect
+from qwenctl.fetch.gguf_check import check_gguf, check_part
 from qwenctl.fetch.hub import Hub, check_repo, default_hub
-from qwenctl.fetch.journal import Journal
-from qwenctl.fetch.link import Links, connect
-from qwenctl.fetch.progress import Meter
-from qwenctl.fetch.record import Records, read_records, record
+from qwenctl.fetch.progress import TransferMeter
+from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import (
     Artifact,
     ArtifactFile,
     FetchRequest,
     Progress,
     RemoteFile,
-    Resolved,
+    ResolvedRequest,
     is_commit,
 )
 from qwenctl.fetch.resolve import resolve
+from qwenctl.fetch.sha256 import hash_file
 from qwenctl.fetch.transfer import Transfer
-from qwenctl.fetch.verify import hash_file
-from qwenctl.fetch.world import World
 
 ASK_TIMEOUT_S = 15.0
 
@@ -40,7 +40,7 @@ async def fetch(
     *,
     state_dir: Path,
     hub: Hub | None = None,
-    world: World | None = None,
+    world: FetchEnvironment | None = None,
 ) -> Artifact:
     """Return the verified artifact of a request, bringing what is missing.
 
@@ -50,7 +50,7 @@ async def fetch(
     check_repo(request.repo)
     if hub is None:
         hub = await asyncio.to_thread(default_hub, request.cache_dir, offline=request.offline)
-    work = _Fetch(request, hub, world or World(), state_dir, on_progress)
+    work = _Fetch(request, hub, world or FetchEnvironment(), state_dir, on_progress)
     if not request.update:
         found = work.recorded() or await work.cached()
         if found is not None:
@@ -65,7 +65,7 @@ class _Fetch:
         self,
         request: FetchRequest,
         hub: Hub,
-        world: World,
+        world: FetchEnvironment,
         state_dir: Path,
         on_progress: Callable[[Progress], None],
     ) -> None:
@@ -126,7 +126,7 @@ class _Fetch:
             fetched |= await self._bring(resolved, file, meter)
         return await self._publish(resolved, fetched=fetched)
 
-    async def _bring(self, resolved: Resolved, file: RemoteFile, meter: Meter) -> bool:
+    async def _bring(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> bool:
         """Fetch one file under its lock; return whether it was us who did."""
         sha256 = _sha256(file)
         cache.make_folders(self._folder)
@@ -144,10 +144,12 @@ class _Fetch:
             lock.release()
         return True
 
-    async def _transfer(self, resolved: Resolved, file: RemoteFile, meter: Meter) -> None:
+    async def _transfer(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> None:
         sha256 = _sha256(file)
         path = cache.partial_path(self._folder, sha256)
-        journal = Journal(cache.journal_path(self._folder, sha256), file, self._request.range_mib * 2**20)
+        journal = RangeJournal(
+            cache.journal_path(self._folder, sha256), file, self._request.range_mib * 2**20
+        )
         if path.exists():
             journal.read()
         check_space(self._folder, self._missing_bytes(file), self._world.margin_bytes)
@@ -158,7 +160,7 @@ class _Fetch:
             except OSError as error:
                 raise cannot("write", journal.path, error) from error
             async with connect(self._world.patience, self._request.connections) as client:
-                links = Links(client, self._hub, resolved.repo, resolved.commit, file)
+                links = DownloadUrls(client, self._hub, resolved.repo, resolved.commit, file)
                 digest = await Transfer(
                     client,
                     links,
@@ -183,7 +185,7 @@ class _Fetch:
         await asyncio.to_thread(check_part, path, self._request.architecture, file.name)
         await asyncio.to_thread(cache.settle, self._folder, sha256)
 
-    async def _is_right(self, file: RemoteFile, meter: Meter) -> bool:
+    async def _is_right(self, file: RemoteFile, meter: TransferMeter) -> bool:
         """Whether the blob is there with the right bytes. Hashed once; later its size and time are enough."""
         sha256 = _sha256(file)
         blob = cache.blob_path(self._folder, sha256)
@@ -197,7 +199,7 @@ class _Fetch:
         found = await asyncio.to_thread(hash_file, blob, lambda done: meter.report("verifying", done))
         return found == sha256
 
-    async def _publish(self, resolved: Resolved, *, fetched: bool) -> Artifact:
+    async def _publish(self, resolved: ResolvedRequest, *, fetched: bool) -> Artifact:
         """Link the verified blobs where programs look for them, check them as a whole, note them."""
         request = self._request
         files = tuple(
@@ -226,11 +228,11 @@ class _Fetch:
     def _missing_bytes(self, file: RemoteFile) -> int:
         return max(0, file.bytes - allocated_bytes(cache.partial_path(self._folder, _sha256(file))))
 
-    def _meter(self, resolved: Resolved) -> Meter:
-        return Meter(self._world.clock, self._on_progress, resolved.bytes)
+    def _meter(self, resolved: ResolvedRequest) -> TransferMeter:
+        return TransferMeter(self._world.clock, self._on_progress, resolved.bytes)
 
 
-def _with_bytes_before(resolved: Resolved) -> list[tuple[int, RemoteFile]]:
+def _with_bytes_before(resolved: ResolvedRequest) -> list[tuple[int, RemoteFile]]:
     before = 0
     listed = []
     for file in resolved.files:

@@ -17,7 +17,7 @@ from pathlib import Path
 from qwenctl.errors import FetchError
 from qwenctl.fetch.disk import cannot, sync_folder
 from qwenctl.fetch.pick import pick
-from qwenctl.fetch.request import FetchRequest, RemoteFile, Resolved, is_commit
+from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest, is_commit
 
 PARTIAL = ".qwenctl-partial"
 JOURNAL = ".qwenctl-journal"
@@ -56,7 +56,7 @@ def read_ref(folder: Path, revision: str) -> str | None:
     return commit if is_commit(commit) else None
 
 
-def look_up(folder: Path, request: FetchRequest, commit: str) -> Resolved | None:
+def look_up(folder: Path, request: FetchRequest, commit: str) -> ResolvedRequest | None:
     """Return the files of a request as they are cached at a commit; None unless all are there.
 
     A file the profile pins must have the pinned hash. The pattern is tried where the names aren't there.
@@ -65,7 +65,7 @@ def look_up(folder: Path, request: FetchRequest, commit: str) -> Resolved | None
     names = (path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.gguf"))
     listing = tuple(file for name in names if (file := _cached(folder, commit, name)) is not None)
     try:
-        return Resolved(request.repo, commit, pick(listing, request))
+        return ResolvedRequest(request.repo, commit, pick(listing, request))
     except FetchError:
         return None
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from qwenctl.errors import FetchError
+from qwenctl.files import reason
 
 MARGIN_BYTES = 512 * 2**20
 """Left free beside the file, so that the download isn't what fills the disk."""
@@ -18,7 +19,7 @@ def cannot(verb: str, path: Path, error: OSError) -> FetchError:
         hint = "free some space, or set HF_HOME to a folder on a larger disk; what arrived is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "set HF_HOME to a folder you may write"
-    return FetchError(f"cannot {verb} {path}: {(error.strerror or str(error)).lower()}", hint=hint)
+    return FetchError(f"cannot {verb} {path}: {reason(error)}", hint=hint)
 
 
 def free_bytes(path: Path) -> int:

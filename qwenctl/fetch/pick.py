@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from qwenctl.errors import FetchError
-from qwenctl.fetch.check import shards
+from qwenctl.fetch.gguf_check import shards
 from qwenctl.fetch.request import FetchRequest, RemoteFile
 
 

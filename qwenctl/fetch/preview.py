@@ -5,13 +5,13 @@ from pathlib import Path
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
+from qwenctl.fetch.artifact_record import read_records
+from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import free_bytes
 from qwenctl.fetch.hub import Hub, check_repo, default_hub, latest_commit
-from qwenctl.fetch.journal import Journal
-from qwenctl.fetch.record import read_records
-from qwenctl.fetch.request import FetchRequest, RemoteFile, Resolved, is_commit
+from qwenctl.fetch.ranges import RangeJournal
+from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest, is_commit
 from qwenctl.fetch.resolve import ASK_TIMEOUT_S, ask, followed, resolve
-from qwenctl.fetch.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Preview:
 
 
 async def dry_run(
-    request: FetchRequest, *, state_dir: Path, hub: Hub | None = None, world: World | None = None
+    request: FetchRequest, *, state_dir: Path, hub: Hub | None = None, world: FetchEnvironment | None = None
 ) -> Preview:
     """Return what ``fetch`` would do with the same request.
 
@@ -48,7 +48,7 @@ async def dry_run(
         FetchError: it would fail before its first byte.
     """
     check_repo(request.repo)
-    world = world or World()
+    world = world or FetchEnvironment()
     hub = hub or default_hub(request.cache_dir, offline=request.offline)
     folder = hub.folder(request.repo)
     offline = request.offline or hub.offline
@@ -74,7 +74,7 @@ async def dry_run(
 
 
 async def newer_commit(
-    request: FetchRequest, used: str, *, hub: Hub | None = None, world: World | None = None
+    request: FetchRequest, used: str, *, hub: Hub | None = None, world: FetchEnvironment | None = None
 ) -> str | None:
     """Return the commit ``fetch --update`` would move to, None if ``used`` is it. One request.
 
@@ -85,16 +85,18 @@ async def newer_commit(
     if request.offline or hub.offline:
         return None
     revision = followed(request)
-    latest = await ask(lambda: latest_commit(hub, request.repo, revision, ASK_TIMEOUT_S), world or World())
+    latest = await ask(
+        lambda: latest_commit(hub, request.repo, revision, ASK_TIMEOUT_S), world or FetchEnvironment()
+    )
     return latest if latest != used else None
 
 
-def _known(request: FetchRequest, folder: Path, state_dir: Path, *, offline: bool) -> Resolved | None:
+def _known(request: FetchRequest, folder: Path, state_dir: Path, *, offline: bool) -> ResolvedRequest | None:
     """Return what ``fetch`` would use without a request."""
     recorded = read_records(state_dir).find(request)
     if recorded is not None and recorded.is_usable():
         files = tuple(RemoteFile(file.name, file.bytes, file.sha256) for file in recorded.files)
-        return Resolved(request.repo, recorded.commit, files)
+        return ResolvedRequest(request.repo, recorded.commit, files)
     if not offline and not is_commit(request.revision):
         return None
     commit = cache.read_ref(folder, request.revision)
@@ -109,7 +111,7 @@ def _preview(folder: Path, commit: str, file: RemoteFile) -> PreviewFile:
         if blob.is_file() and blob.stat().st_size == file.bytes:
             have = file.bytes
         elif cache.partial_path(folder, file.sha256).is_file():
-            journal = Journal(cache.journal_path(folder, file.sha256), file, range_bytes=2**23)
+            journal = RangeJournal(cache.journal_path(folder, file.sha256), file, range_bytes=2**23)
             journal.read()
             have = journal.done_bytes
     return PreviewFile(file.name, path, file.bytes, have, file.sha256)

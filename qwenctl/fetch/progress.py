@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Callable
 
-from qwenctl.fetch.request import Phase, Progress
+from qwenctl.fetch.request import FetchPhase, Progress
 
 WINDOW_S = 8.0
 INTERVAL_S = 0.1
 
 
-class Meter:
+class TransferMeter:
     """Report the progress of one fetch. Bytes that were there before don't count as speed."""
 
     def __init__(
@@ -21,7 +21,7 @@ class Meter:
         self._samples: deque[tuple[float, int]] = deque()
         self._file = ""
         self._before = 0
-        self._phase: Phase | None = None
+        self._phase: FetchPhase | None = None
         self._reported = 0.0
 
     def start(self, file: str, before: int) -> None:
@@ -30,7 +30,7 @@ class Meter:
         self._before = before
         self._samples.clear()
 
-    def report(self, phase: Phase, done: int) -> None:
+    def report(self, phase: FetchPhase, done: int) -> None:
         """Say how many bytes of the current file are done. A new phase is reported at once."""
         now = self._clock()
         if phase != self._phase or (self._samples and done < self._samples[-1][1]):

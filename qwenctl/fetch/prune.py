@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch.artifact_record import Recorded, read_records, write_records
 from qwenctl.fetch.cache import JOURNAL, PARTIAL, Lock
 from qwenctl.fetch.disk import allocated_bytes, cannot
-from qwenctl.fetch.record import Recorded, read_records, write_records
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,20 +12,20 @@ from pathlib import Path
 import aiohttp
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import cannot
-from qwenctl.fetch.header import HEADER_BYTES, TruncatedHeaderError, read_header
+from qwenctl.fetch.download_url import DownloadUrls, connect
 from qwenctl.fetch.hub import Hub, default_hub, status_error
-from qwenctl.fetch.link import Links, connect
-from qwenctl.fetch.request import FetchRequest, RemoteFile, Resolved
+from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest
 from qwenctl.fetch.resolve import resolve
 from qwenctl.fetch.retry import PassingError, asked_s, wait_s
-from qwenctl.fetch.world import World
+from qwenctl.model.gguf_header import HEADER_BYTES, TruncatedHeaderError, read_header
 
 STEP_BYTES = 4 * 2**20  # the 27B's header has 11 MB: three steps
 
 
 async def fetch_header(
-    request: FetchRequest, folder: Path, *, hub: Hub | None = None, world: World | None = None
+    request: FetchRequest, folder: Path, *, hub: Hub | None = None, world: FetchEnvironment | None = None
 ) -> Path:
     """Return the first of the model's files in ``folder``, true in size, with nothing behind its header.
 
@@ -34,7 +34,7 @@ async def fetch_header(
     Raises:
         FetchError: the hub or the disk failed, or a file is no GGUF.
     """
-    world = world or World()
+    world = world or FetchEnvironment()
     hub = hub or default_hub(request.cache_dir, offline=request.offline)
     pinned = request.files[0] if request.files else None
     if pinned is not None and pinned.sha256 is not None and len(request.files) == 1:
@@ -54,9 +54,14 @@ async def fetch_header(
 
 
 async def _bring(
-    client: aiohttp.ClientSession, hub: Hub, resolved: Resolved, file: RemoteFile, path: Path, world: World
+    client: aiohttp.ClientSession,
+    hub: Hub,
+    resolved: ResolvedRequest,
+    file: RemoteFile,
+    path: Path,
+    world: FetchEnvironment,
 ) -> None:
-    links = Links(client, hub, resolved.repo, resolved.commit, file)
+    links = DownloadUrls(client, hub, resolved.repo, resolved.commit, file)
     data = bytearray()
     header = None
     while header is None:
@@ -78,7 +83,12 @@ async def _bring(
 
 
 async def _patiently(
-    client: aiohttp.ClientSession, links: Links, file: RemoteFile, start: int, end: int, world: World
+    client: aiohttp.ClientSession,
+    links: DownloadUrls,
+    file: RemoteFile,
+    start: int,
+    end: int,
+    world: FetchEnvironment,
 ) -> bytes:
     patience = world.ask_patience
     last: Exception | None = None
@@ -92,7 +102,9 @@ async def _patiently(
     raise FetchError(f"cannot read the header of {file.name}: {last}") from last
 
 
-async def _read(client: aiohttp.ClientSession, links: Links, file: RemoteFile, start: int, end: int) -> bytes:
+async def _read(
+    client: aiohttp.ClientSession, links: DownloadUrls, file: RemoteFile, start: int, end: int
+) -> bytes:
     link = await links.get()
     async with client.get(link.url, headers=link.headers | {"range": f"bytes={start}-{end - 1}"}) as response:
         if response.status == HTTPStatus.PARTIAL_CONTENT:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qwenctl.plan.profile import Profile, Quant
+from qwenctl.model.profile import Profile, Quant
 from qwenctl.settings.types import Settings
 
-Phase = Literal["waiting", "downloading", "verifying", "done"]
+FetchPhase = Literal["waiting", "downloading", "verifying", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class ResolvedRequest:
     """What a request comes to at one commit."""
 
     repo: str
@@ -103,7 +103,7 @@ class Progress:
     bytes: int
     total_bytes: int
     bytes_per_s: float
-    phase: Phase
+    phase: FetchPhase
 
 
 def is_commit(revision: str) -> bool:

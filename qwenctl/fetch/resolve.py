@@ -5,18 +5,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.hub import Hub, list_files
 from qwenctl.fetch.pick import pick
-from qwenctl.fetch.request import FetchRequest, Resolved, is_commit
+from qwenctl.fetch.request import FetchRequest, ResolvedRequest, is_commit
 from qwenctl.fetch.retry import PassingError, wait_s
-from qwenctl.fetch.world import World
 
 T = TypeVar("T")
 
 ASK_TIMEOUT_S = 15.0
 
 
-async def resolve(request: FetchRequest, hub: Hub, world: World) -> Resolved:
+async def resolve(request: FetchRequest, hub: Hub, world: FetchEnvironment) -> ResolvedRequest:
     """Return the files of a request at the commit its revision stands for.
 
     Raises:
@@ -24,7 +24,7 @@ async def resolve(request: FetchRequest, hub: Hub, world: World) -> Resolved:
     """
     revision = followed(request) if request.update else request.revision
     commit, listing = await ask(lambda: list_files(hub, request.repo, revision, ASK_TIMEOUT_S), world)
-    return Resolved(request.repo, commit, pick(listing, request))
+    return ResolvedRequest(request.repo, commit, pick(listing, request))
 
 
 def followed(request: FetchRequest) -> str:
@@ -32,7 +32,7 @@ def followed(request: FetchRequest) -> str:
     return "main" if is_commit(request.revision) else request.revision
 
 
-async def ask(question: Callable[[], T], world: World) -> T:
+async def ask(question: Callable[[], T], world: FetchEnvironment) -> T:
     """Ask in a thread, again while the failure may pass.
 
     Raises:

@@ -21,7 +21,7 @@ class PassingError(FetchError):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to go on without a byte. The waits double from ``first_s`` to ``longest_s``."""
 
     attempts: int = 12
@@ -32,7 +32,7 @@ class Patience:
     stall_s: float = 30.0
 
 
-def wait_s(failures: int, asked_s: float | None, patience: Patience, spread: float) -> float:
+def wait_s(failures: int, asked_s: float | None, patience: RetryPolicy, spread: float) -> float:
     """Return the wait after the n-th failure in a row, ``failures`` from 1.
 
     What the server asked for counts, within reason. ``spread`` from 0 to 1 keeps clients apart: a wait is

@@ -17,14 +17,14 @@ from typing import TypeVar
 import aiohttp
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import PartialFile, cannot
+from qwenctl.fetch.download_url import DownloadUrl, DownloadUrls
 from qwenctl.fetch.hub import status_error, untrusted
-from qwenctl.fetch.journal import Journal
-from qwenctl.fetch.link import Link, Links
+from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import RemoteFile
 from qwenctl.fetch.retry import EXPIRED, PASSING, PassingError, asked_s, content_range, wait_s
-from qwenctl.fetch.verify import PrefixHash
-from qwenctl.fetch.world import World
+from qwenctl.fetch.sha256 import PrefixHash
 
 RUN_BYTES = 64 * 2**20
 """Asked for in one request: the way there and back costs little then. Each range is noted by itself."""
@@ -60,13 +60,13 @@ class Transfer:
     def __init__(  # noqa: PLR0913 - the parts are made by the caller, who owns them
         self,
         client: aiohttp.ClientSession,
-        links: Links,
+        links: DownloadUrls,
         file: RemoteFile,
         partial: PartialFile,
-        journal: Journal,
+        journal: RangeJournal,
         connections: int,
         *,
-        world: World,
+        world: FetchEnvironment,
         on_bytes: OnBytes,
     ) -> None:
         self._client = client
@@ -168,7 +168,7 @@ class Transfer:
             if piece.at < end:
                 raise PassingError(f"cannot fetch {self._file.name}: the answer ended early")
 
-    def _accept_part(self, response: aiohttp.ClientResponse, link: Link, piece: _Piece) -> int:
+    def _accept_part(self, response: aiohttp.ClientResponse, link: DownloadUrl, piece: _Piece) -> int:
         """Return where the answer's bytes end, or raise what it means instead.
 
         In this order: 1. A refusal. 2. Another ETag than before. 3. The whole file: ranges are ignored. 4. A
@@ -191,7 +191,7 @@ class Transfer:
             self._etag = etag
         return part.end
 
-    def _accept_status(self, response: aiohttp.ClientResponse, link: Link) -> None:
+    def _accept_status(self, response: aiohttp.ClientResponse, link: DownloadUrl) -> None:
         status = response.status
         if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             return
@@ -207,14 +207,14 @@ class Transfer:
             raise PassingError(f"cannot fetch {self._file.name}: the storage answers {status}", asked)
         raise error
 
-    def _strike(self, link: Link, cause: str) -> FetchError:
+    def _strike(self, link: DownloadUrl, cause: str) -> FetchError:
         """Count a contradiction; the next try asks the hub for a fresh link."""
         self._links.expire(link)
         self._strikes += 1
         message = f"cannot fetch {self._file.name} from {link.url.host}: {cause}"
         return FetchError(message) if self._strikes > STRIKES else PassingError(message, 0)
 
-    def _note_change(self, etag: str, link: Link) -> None:
+    def _note_change(self, etag: str, link: DownloadUrl) -> None:
         """Take over another ETag: the commit is pinned, the fresh link checked, the hash decides in the end.
 
         Storages that give each of their machines an ETag of its own are asked without one after a few.

@@ -8,28 +8,26 @@ from aiohttp import web
 from yarl import URL
 
 from qwenctl.gate import headers
-from qwenctl.gate.answer import Answer
-from qwenctl.gate.body import pieces
-from qwenctl.gate.events import Cutter, skip_comments
-from qwenctl.gate.shape import is_complete
-from qwenctl.launch.spec import Address
+from qwenctl.gate.api_format import is_complete
+from qwenctl.gate.request_body import pieces
+from qwenctl.gate.response import ResponseWriter
+from qwenctl.gate.sse_split import EventSplitter, skip_comments
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-CONNECT_TIMEOUT_S = 5.0
 AT_ONCE_BYTES = 65_536
 """What is handed to the client's connection in one go, and needs no watching."""
 UNAVAILABLE = 503
 """What a child answers that is still loading, or already stopping: no answer to wait for."""
 
 
-class Lost(Enum):
+class ChildLost(Enum):
     """The child went away, before or after the answer had begun."""
 
     WAITING = auto()
     CUT = auto()
 
 
-class Sent:
+class UpstreamRequest:
     """One request as it goes to a child, as often as need be."""
 
     __slots__ = ("_upstream", "body", "method", "pairs", "target")
@@ -49,28 +47,9 @@ class Sent:
             connection.transport.abort()
 
 
-def session(address: Address) -> aiohttp.ClientSession:
-    """Return a session for this child. Each request gets a fresh connection: it closes idle ones."""
-    connector: aiohttp.BaseConnector
-    if address.socket is not None:
-        connector = aiohttp.UnixConnector(path=address.socket, force_close=True, limit=0)
-    else:
-        connector = aiohttp.TCPConnector(force_close=True, limit=0)
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        trust_env=False,
-        max_line_size=65_536,
-        max_field_size=65_536,
-    )
-
-
 async def forward(
-    client: aiohttp.ClientSession, base: str, sent: Sent, answer: Answer, keep_bytes: int
-) -> web.StreamResponse | Lost:
+    client: aiohttp.ClientSession, base: str, sent: UpstreamRequest, answer: ResponseWriter, keep_bytes: int
+) -> web.StreamResponse | ChildLost:
     """Pass one answer on; ``Lost`` if the child did not finish it."""
     pairs = list(sent.pairs)
     if sent.body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
@@ -84,7 +63,7 @@ async def forward(
             allow_redirects=False,
         )
     except UPSTREAM_ERRORS:
-        return Lost.WAITING
+        return ChildLost.WAITING
     sent.answered(upstream)
     try:
         if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
@@ -95,9 +74,9 @@ async def forward(
         upstream.close()
 
 
-async def _events(upstream: aiohttp.ClientResponse, answer: Answer) -> web.StreamResponse | Lost:
+async def _events(upstream: aiohttp.ClientResponse, answer: ResponseWriter) -> web.StreamResponse | ChildLost:
     """Pass events on, whole ones only; hold the head back until the first."""
-    cutter, last = Cutter(), b""
+    cutter, last = EventSplitter(), b""
     read = upstream.content.readany
     while True:
         try:
@@ -121,13 +100,13 @@ async def _events(upstream: aiohttp.ClientResponse, answer: Answer) -> web.Strea
             last = events
             await answer.write(events)
     if not answer.begun:
-        return Lost.WAITING
-    return await answer.end() if _was_over(answer, last) else Lost.CUT
+        return ChildLost.WAITING
+    return await answer.end() if _was_over(answer, last) else ChildLost.CUT
 
 
 async def _plain(
-    upstream: aiohttp.ClientResponse, answer: Answer, keep_bytes: int, *, head: bool
-) -> web.StreamResponse | Lost:
+    upstream: aiohttp.ClientResponse, answer: ResponseWriter, keep_bytes: int, *, head: bool
+) -> web.StreamResponse | ChildLost:
     """Keep an answer until it is whole; a very long one is passed on as it comes."""
     if head:
         return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"")
@@ -137,7 +116,7 @@ async def _plain(
         try:
             data = await upstream.content.readany()
         except UPSTREAM_ERRORS:
-            return Lost.CUT if answer.begun else Lost.WAITING
+            return ChildLost.CUT if answer.begun else ChildLost.WAITING
         if not data:
             break
         if answer.begun:
@@ -151,21 +130,21 @@ async def _plain(
     if answer.begun:
         return await answer.end()
     if upstream.status == UNAVAILABLE:
-        return Lost.WAITING
+        return ChildLost.WAITING
     if size > AT_ONCE_BYTES and answer.response is None:
         await _pass_on(upstream, answer, kept)
         return await answer.end()
     return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"".join(kept))
 
 
-async def _pass_on(upstream: aiohttp.ClientResponse, answer: Answer, kept: list[bytes]) -> None:
+async def _pass_on(upstream: aiohttp.ClientResponse, answer: ResponseWriter, kept: list[bytes]) -> None:
     """Send what was kept in pieces, so that a client which stops taking them is noticed."""
     await answer.begin(upstream.status, upstream.reason, _head(upstream))
     for piece in kept:
         await answer.write(piece)
 
 
-def _was_over(answer: Answer, last: bytes) -> bool:
+def _was_over(answer: ResponseWriter, last: bytes) -> bool:
     """Return whether the connection broke only after the last event."""
     return last != b"" and answer.shape.name != "OTHER" and is_complete(answer.shape, last)
 

@@ -12,15 +12,15 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
 from qwenctl.gate import guard
-from qwenctl.gate.access import Visit, line
-from qwenctl.gate.chores import Chores
+from qwenctl.gate.access_log import AccessRecord, line
+from qwenctl.gate.api_format import error_body, format_of
+from qwenctl.gate.api_keys import KeyRing
 from qwenctl.gate.headers import Pairs
-from qwenctl.gate.keys import KeyRing
-from qwenctl.gate.limits import Limits
+from qwenctl.gate.idle_tasks import IdleTasks
+from qwenctl.gate.limits import GateLimits
 from qwenctl.gate.proxy import Proxy, access_log
-from qwenctl.gate.room import Room
-from qwenctl.gate.shape import error_body, shape_of
-from qwenctl.gate.standing import Standing
+from qwenctl.gate.upstream import UpstreamState
+from qwenctl.gate.waiting_queue import WaitingQueue
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ PARTING_S = 0.25
 """How long those that connected before the gate left may take to say what they want."""
 
 
-class Upstream(Protocol):
+class Daemon(Protocol):
     """What the gate asks of the daemon. Both return at once; the answer comes through ``Gate.tell``."""
 
     def wake(self) -> None:
@@ -40,16 +40,16 @@ class Upstream(Protocol):
         """Stop the child, phase idle: nobody has used it for ``idle_unload_s``."""
 
 
-class Warmth(Protocol):
+class SlotKeeper(Protocol):
     """What keeps prompts over a restart; None of the calls raises."""
 
-    async def restore(self, standing: Standing) -> None:
+    async def restore(self, standing: UpstreamState) -> None:
         """Bring saved slots into a fresh child."""
 
-    async def save(self, standing: Standing, *, stopping: bool) -> None:
+    async def save(self, standing: UpstreamState, *, stopping: bool) -> None:
         """Save what is worth it."""
 
-    async def look(self, standing: Standing) -> None:
+    async def look(self, standing: UpstreamState) -> None:
         """See what the slots hold, after an answer."""
 
     async def close(self) -> None:
@@ -57,19 +57,19 @@ class Warmth(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GateOptions:
     """How a gate behaves. ``host`` decides what the guard takes for its own name."""
 
     host: str
     rules: guard.Rules
-    limits: Limits
+    limits: GateLimits
     allow_open: bool = False
     idle_unload_s: float = 0.0
     warm_after_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class GateStats:
     """What the supervisor and the status want to know.
 
     ``bytes_through`` only grows. ``reader_blocked``: some client does not read, which is progress too.
@@ -92,7 +92,7 @@ class Gate:
     """
 
     def __init__(
-        self, options: Options, keys: KeyRing, upstream: Upstream, warmth: Warmth | None = None
+        self, options: GateOptions, keys: KeyRing, upstream: Daemon, warmth: SlotKeeper | None = None
     ) -> None:
         """Check who could come in.
 
@@ -101,9 +101,9 @@ class Gate:
         """
         guard.check_exposure(options.host, has_keys=keys.asked, allow_open=options.allow_open)
         self._options, self._keys, self._upstream, self._warmth = options, keys, upstream, warmth
-        self._room = Room(Standing("down"))
-        self._ready = Standing("down")  # as the last child was that got ready: where it listens
-        self._chores = Chores(options.idle_unload_s, options.warm_after_s, options.limits.stall_s)
+        self._room = WaitingQueue(UpstreamState("down"))
+        self._ready = UpstreamState("down")  # as the last child was that got ready: where it listens
+        self._chores = IdleTasks(options.idle_unload_s, options.warm_after_s, options.limits.stall_s)
         self._proxy = Proxy(self._room, options.limits, upstream.wake, self._chores.nudge, self._busy)
         self._runner: web.ServerRunner | None = None
         self._sock: socket.socket | None = None
@@ -171,7 +171,7 @@ class Gate:
         if self._warmth is not None:
             await self._warmth.close()
 
-    def tell(self, standing: Standing) -> None:
+    def tell(self, standing: UpstreamState) -> None:
         """Take the news. A child that is ready gets its slots back before anything flows."""
         room, before = self._room, self._room.standing
         if self._leaving and not room.draining and standing.phase == "draining":
@@ -216,11 +216,11 @@ class Gate:
         self._room.draining = False
         self._room.update()
 
-    def stats(self) -> Stats:
+    def stats(self) -> GateStats:
         """Return how much goes through."""
         proxy = self._proxy
         busy = proxy.in_flight or self._room.held
-        return Stats(
+        return GateStats(
             held=self._room.held,
             in_flight=proxy.in_flight,
             bytes_through=proxy.bytes_through + sum(each.answer.bytes_out for each in proxy.exchanges),
@@ -235,7 +235,7 @@ class Gate:
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         get = request.headers.get
         key = self._keys.check(get("Authorization"), get("X-Api-Key"))
-        ask = guard.Ask(
+        ask = guard.GuardQuestion(
             method=request.method,
             target=request.raw_path,
             hosts=tuple(request.headers.getall("Host", ())),
@@ -259,7 +259,7 @@ class Gate:
                 return _plain(request, 204, pairs, b"", "preflight")
             case guard.Deny() as deny:
                 path = request.raw_path.partition("?")[0]
-                body = error_body(shape_of(path), deny.status, deny.code, deny.message, deny.hint)
+                body = error_body(format_of(path), deny.status, deny.code, deny.message, deny.hint)
                 pairs = [("Content-Type", "application/json")]
                 if deny.status == 401:
                     pairs.append(("WWW-Authenticate", "Bearer"))
@@ -286,7 +286,7 @@ class Gate:
         self._room.opened = child
         self._proxy.used_at = asyncio.get_running_loop().time()
 
-    async def _restore(self, standing: Standing, warmth: Warmth) -> None:
+    async def _restore(self, standing: UpstreamState, warmth: SlotKeeper) -> None:
         await warmth.restore(standing)
         self._open(standing.child)
         self._room.update()
@@ -315,7 +315,7 @@ class Gate:
 
 def _plain(request: BaseRequest, status: int, pairs: Pairs, body: bytes, outcome: str) -> web.Response:
     """Answer without the child, and say so in the access log."""
-    visit = Visit(
+    visit = AccessRecord(
         request.remote or "local", request.method, request.raw_path, status, 0, 0, 0, len(body), 0, outcome
     )
     access_log.info("%s", line(visit))

@@ -22,7 +22,7 @@ METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
-class Key(Enum):
+class KeyCheck(Enum):
     """What came of comparing the key. OPEN: none is asked for."""
 
     OPEN = auto()
@@ -41,7 +41,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class GuardQuestion:
     """What the guard looks at. ``target`` as it came over the wire; ``owner``: over the control socket."""
 
     method: str
@@ -52,7 +52,7 @@ class Ask:
     mode: str | None
     upgrade: str | None
     asked_method: str | None
-    key: Key
+    key: KeyCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,13 @@ class Deny:
     hint: str | None = None
 
 
-def judge(ask: Ask, rules: Rules) -> Enter | Preflight | Deny:
+def judge(ask: GuardQuestion, rules: Rules) -> Enter | Preflight | Deny:
     """Return who may come in, asked in this order: form, path, host, origin, key."""
     path, _, _ = ask.target.partition("?")
     if denied := _form(ask, path) or _path(ask.method, path):
         return denied
     host = ask.hosts[0] if ask.hosts else ""
-    if ask.key is not Key.VALID and not _host_allowed(host, rules):
+    if ask.key is not KeyCheck.VALID and not _host_allowed(host, rules):
         return Deny(403, "host", f"cannot answer for host {host[:100]!r}", "add it to [gate] allowed_hosts")
     if ask.origin is not None and not _origin_allowed(ask.origin, host, rules):
         return Deny(
@@ -99,8 +99,8 @@ def judge(ask: Ask, rules: Rules) -> Enter | Preflight | Deny:
         return Deny(403, "origin", "cannot answer a page of another site", "it must send its Origin")
     if ask.method == "OPTIONS" and ask.origin is not None and ask.asked_method is not None:
         return Preflight(ask.origin)
-    if ask.key in (Key.WRONG, Key.MISSING) and not _is_public(ask.method, path):
-        said = "the API key is wrong" if ask.key is Key.WRONG else "no API key was sent"
+    if ask.key in (KeyCheck.WRONG, KeyCheck.MISSING) and not _is_public(ask.method, path):
+        said = "the API key is wrong" if ask.key is KeyCheck.WRONG else "no API key was sent"
         return Deny(401, "invalid_api_key", f"cannot answer: {said}", "send Authorization: Bearer KEY")
     return Enter(path, ask.origin)
 
@@ -155,7 +155,7 @@ def preflight(origin: str, asked_headers: str | None, *, private: bool) -> tuple
     return tuple(pairs)
 
 
-def _form(ask: Ask, path: str) -> Deny | None:
+def _form(ask: GuardQuestion, path: str) -> Deny | None:
     if len(ask.hosts) > 1:
         return Deny(400, "bad_request", "cannot answer: several Host headers")
     if ask.method in ("CONNECT", "TRACE", "TRACK"):

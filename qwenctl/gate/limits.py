@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GateLimits:
     """Holding, bodies, slow clients. The first three and the drain come from ``[gate]``.
 
     ``sign_after_s``: a waiting stream gets its head and a comment then, and one every ``sign_every_s``.

@@ -10,23 +10,24 @@ import aiohttp
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from qwenctl.gate import away, forward, headers
-from qwenctl.gate.access import Visit, line
-from qwenctl.gate.answer import WRITE_ERRORS, Answer
-from qwenctl.gate.body import Budget, read_body
+from qwenctl.engine.address import Address
+from qwenctl.engine.api import base_url, session
+from qwenctl.gate import forward, headers, unavailable
+from qwenctl.gate.access_log import AccessRecord, line
+from qwenctl.gate.api_format import format_of, wants_stream
 from qwenctl.gate.guard import Deny, cors
-from qwenctl.gate.limits import Limits
-from qwenctl.gate.patience import Loss, Next, after_loss, retry_after_s
-from qwenctl.gate.room import Room
-from qwenctl.gate.shape import shape_of, wants_stream
-from qwenctl.gate.standing import OBSERVING, Place, Standing, is_use
-from qwenctl.launch.spec import Address
+from qwenctl.gate.limits import GateLimits
+from qwenctl.gate.replay import AfterLoss, Loss, after_loss, retry_after_s
+from qwenctl.gate.request_body import BodyBudget, read_body
+from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
+from qwenctl.gate.upstream import OBSERVING, Admission, UpstreamState, is_use
+from qwenctl.gate.waiting_queue import WaitingQueue
 
-access_log = logging.getLogger("qwenctl.gate.access")
+access_log = logging.getLogger("qwenctl.gate.access_log")
 
 
 @dataclass(slots=True)
-class Flight:
+class ChildLoad:
     """Requests aboard one child; ``broken``: how many there were when it went down."""
 
     aboard: int = 0
@@ -36,7 +37,7 @@ class Flight:
 class Exchange:
     """One request and what became of it so far."""
 
-    def __init__(self, request: BaseRequest, path: str, answer: Answer, now: float) -> None:
+    def __init__(self, request: BaseRequest, path: str, answer: ResponseWriter, now: float) -> None:
         self.request, self.path, self.answer, self.arrived = request, path, answer, now
         self.use = is_use(request.method, path)
         self.body = bytearray()
@@ -44,7 +45,7 @@ class Exchange:
         self.deadline: float | None = None  # set when it first has to wait for a child
         self.held_s = 0.0
         self.sent = 0
-        self.letter: forward.Sent | None = None
+        self.letter: forward.UpstreamRequest | None = None
         self.crashes_alone = 0
         self.tries_on_child = 0
         self.outcome = "gone"  # until something better is known: its client left
@@ -59,8 +60,8 @@ class Proxy:
 
     def __init__(
         self,
-        room: Room,
-        limits: Limits,
+        room: WaitingQueue,
+        limits: GateLimits,
         wake: Callable[[], None],
         turned: Callable[[], None],
         busy: Callable[[], None],
@@ -70,8 +71,8 @@ class Proxy:
         self.in_flight = 0
         self.used_at = asyncio.get_running_loop().time()
         self._room, self._limits, self._wake, self._turned, self._busy = room, limits, wake, turned, busy
-        self._budget = Budget(limits.max_held_bytes)
-        self._flights: dict[int, Flight] = {}
+        self._budget = BodyBudget(limits.max_held_bytes)
+        self._flights: dict[int, ChildLoad] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._clients: dict[Address, aiohttp.ClientSession] = {}
@@ -81,7 +82,7 @@ class Proxy:
     ) -> web.StreamResponse:
         """Answer a request that may come in."""
         loop = asyncio.get_running_loop()
-        answer = Answer(request, shape_of(path), list(cors(origin)) if origin else [])
+        answer = ResponseWriter(request, format_of(path), list(cors(origin)) if origin else [])
         exchange = Exchange(request, path, answer, loop.time())
         self.exchanges.add(exchange)
         try:
@@ -125,9 +126,9 @@ class Proxy:
 
     async def _run(self, exchange: Exchange, *, keep_keys: bool) -> web.StreamResponse:
         request, answer, limits = exchange.request, exchange.answer, self._limits
-        if self._room.place() is not Place.GO and exchange.path in OBSERVING:
+        if self._room.place() is not Admission.GO and exchange.path in OBSERVING:
             return await self._observe(exchange)
-        if self._room.place() is Place.HOLD and self._room.held >= limits.max_held:
+        if self._room.place() is Admission.HOLD and self._room.held >= limits.max_held:
             return await self._refuse_held(exchange)
         body = await read_body(request, limits, self._budget)
         if isinstance(body, Deny):
@@ -139,7 +140,7 @@ class Proxy:
         exchange.body, exchange.budgeted = body, len(body)
         answer.promise(limits.sign_after_s, limits.sign_every_s, lambda: wants_stream(bytes(exchange.body)))
         pairs = headers.to_child(request.headers.items(), keep_keys=keep_keys)
-        sent = exchange.letter = forward.Sent(request.method, request.raw_path, pairs, body)
+        sent = exchange.letter = forward.UpstreamRequest(request.method, request.raw_path, pairs, body)
         while True:
             if (refused := await self._enter(exchange)) is not None:
                 return refused
@@ -156,7 +157,7 @@ class Proxy:
         room, limits = self._room, self._limits
         loop = asyncio.get_running_loop()
         now = room.place()
-        if now is Place.HOLD or (now is Place.GO and room.held):
+        if now is Admission.HOLD or (now is Admission.GO and room.held):
             if exchange.sent == 0 and room.held >= limits.max_held:
                 return await self._refuse_held(exchange)
             if room.standing.phase == "idle":
@@ -169,12 +170,12 @@ class Proxy:
                 return await self._unavailable(exchange, "held_too_long")
             finally:
                 exchange.held_s += loop.time() - since
-        return None if now is Place.GO else await self._unavailable(exchange, "refused")
+        return None if now is Admission.GO else await self._unavailable(exchange, "refused")
 
     async def _send(
-        self, exchange: Exchange, sent: forward.Sent, standing: Standing
-    ) -> web.StreamResponse | forward.Lost:
-        flight = self._flights.setdefault(standing.child, Flight())
+        self, exchange: Exchange, sent: forward.UpstreamRequest, standing: UpstreamState
+    ) -> web.StreamResponse | forward.ChildLost:
+        flight = self._flights.setdefault(standing.child, ChildLoad())
         flight.aboard += 1
         if exchange.use:
             self._busy()
@@ -186,7 +187,7 @@ class Proxy:
         try:
             client, base = self._session(standing)
             done = await forward.forward(client, base, sent, exchange.answer, self._limits.answer_bytes)
-            if isinstance(done, forward.Lost) and flight.broken is None:
+            if isinstance(done, forward.ChildLost) and flight.broken is None:
                 flight.broken = flight.aboard
             return done
         finally:
@@ -201,11 +202,15 @@ class Proxy:
                 self._turned()
 
     async def _after_loss(
-        self, exchange: Exchange, child: int, lost: forward.Lost
+        self, exchange: Exchange, child: int, lost: forward.ChildLost
     ) -> web.StreamResponse | None:
         """Return the answer of a request that can't be sent again; None if it can."""
-        answer, loop, flight = exchange.answer, asyncio.get_running_loop(), self._flights.get(child, Flight())
-        if lost is forward.Lost.WAITING:
+        answer, loop, flight = (
+            exchange.answer,
+            asyncio.get_running_loop(),
+            self._flights.get(child, ChildLoad()),
+        )
+        if lost is forward.ChildLost.WAITING:
             if await self._room.moved_on(child, self._limits.moved_on_s):
                 exchange.tries_on_child = 0
                 exchange.crashes_alone += flight.broken == 1 and self._room.crashed(child)
@@ -214,22 +219,22 @@ class Proxy:
                 flight.broken = None
                 exchange.tries_on_child += 1
         deadline = exchange.deadline or loop.time() + 1.0
-        begun = lost is forward.Lost.CUT
+        begun = lost is forward.ChildLost.CUT
         match after_loss(Loss(begun, exchange.crashes_alone, exchange.tries_on_child, loop.time(), deadline)):
-            case Next.REPLAY:
+            case AfterLoss.REPLAY:
                 return None
-            case Next.GIVE_UP_LATE:
+            case AfterLoss.GIVE_UP_LATE:
                 return await self._unavailable(exchange, "held_too_long")
-            case Next.GIVE_UP_POISON:
+            case AfterLoss.GIVE_UP_POISON:
                 exchange.outcome = "poison"
                 said = "cannot answer: the model server crashed twice under this request alone"
                 return await answer.fail(500, "crashed", said, "it is not sent again")
-            case Next.GIVE_UP_BROKEN:
+            case AfterLoss.GIVE_UP_BROKEN:
                 exchange.outcome = "broken"
                 return await answer.fail(
                     502, "broken", "cannot answer: the model server closes the connection"
                 )
-            case Next.GIVE_UP_CUT:
+            case AfterLoss.GIVE_UP_CUT:
                 exchange.outcome = "cut"
                 if answer.response is not None and answer.response.content_type == "text/event-stream":
                     return await answer.fail(
@@ -243,9 +248,9 @@ class Proxy:
         exchange.outcome = "by_gate"
         head = [("Content-Type", "application/json")]
         if exchange.path.endswith("models"):
-            return await answer.whole(200, None, head, away.models(standing))
+            return await answer.whole(200, None, head, unavailable.models(standing))
         if exchange.path.endswith("health"):
-            status, body = away.health(standing)
+            status, body = unavailable.health(standing)
             return await answer.whole(status, None, head, body)
         return await self._unavailable(exchange, "by_gate")
 
@@ -259,17 +264,18 @@ class Proxy:
         exchange.outcome = outcome
         after = [("Retry-After", str(retry_after_s(standing.phase)))]
         code = "failed" if standing.phase == "failed" else "unavailable"
-        return await exchange.answer.fail(503, code, away.sentence(standing), hint or standing.hint, after)
+        return await exchange.answer.fail(
+            503, code, unavailable.sentence(standing), hint or standing.hint, after
+        )
 
-    def _session(self, standing: Standing) -> tuple[aiohttp.ClientSession, str]:
+    def _session(self, standing: UpstreamState) -> tuple[aiohttp.ClientSession, str]:
         """Return the session for this child's address and the start of its URLs."""
         address = standing.address
         if address is None:
             raise RuntimeError("a request was sent to a child without an address")
         if address not in self._clients:
-            self._clients[address] = forward.session(address)
-        base = "http://localhost" if address.socket is not None else address.url
-        return self._clients[address], base
+            self._clients[address] = session(address)
+        return self._clients[address], base_url(address)
 
     def _log(self, exchange: Exchange, now: float) -> None:
         if not access_log.isEnabledFor(logging.INFO):
@@ -278,7 +284,7 @@ class Proxy:
         access_log.info(
             "%s",
             line(
-                Visit(
+                AccessRecord(
                     client=request.remote or "local",
                     method=request.method,
                     target=request.raw_path,

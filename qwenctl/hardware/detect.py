@@ -43,7 +43,7 @@ PCI_DISPLAY_CLASS = "0x03"
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class SystemProbe:
     """How the machine is asked; tests pass a captured world.
 
     ``read_text`` returns None where a file cannot be read, and each byte as one character (Latin-1), so that
@@ -60,9 +60,9 @@ class Probe:
     environ: Mapping[str, str]
 
     @staticmethod
-    def real() -> "Probe":
+    def real() -> "SystemProbe":
         """Return the probe of this machine."""
-        return Probe(
+        return SystemProbe(
             system=lambda: (platform.system(), platform.machine()),
             read_text=_read_text,
             list_dir=_list_dir,
@@ -74,7 +74,7 @@ class Probe:
         )
 
 
-def detect(probe: Probe) -> Hardware:
+def detect(probe: SystemProbe) -> Hardware:
     """Return the machine.
 
     Raises:
@@ -96,7 +96,7 @@ def detect(probe: Probe) -> Hardware:
             )
 
 
-def _detect_darwin(probe: Probe, arch: Literal["x86_64", "arm64"]) -> Hardware:
+def _detect_darwin(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hardware:
     values = apple.parse_sysctl(probe.sysctl(apple.KEYS))
     ram = apple.ram_bytes(values)
     if ram is None:
@@ -111,7 +111,7 @@ def _detect_darwin(probe: Probe, arch: Literal["x86_64", "arm64"]) -> Hardware:
     )
 
 
-def _detect_linux(probe: Probe, arch: Literal["x86_64", "arm64"]) -> Hardware:
+def _detect_linux(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hardware:
     ram, limited = _ram(probe)
     found, warned = _nvidia(probe, ram)
     physical, logical = probe.cores()
@@ -128,7 +128,7 @@ def _detect_linux(probe: Probe, arch: Literal["x86_64", "arm64"]) -> Hardware:
     )
 
 
-def _ram(probe: Probe) -> tuple[int, tuple[str, ...]]:
+def _ram(probe: SystemProbe) -> tuple[int, tuple[str, ...]]:
     total = probe.ram_bytes()
     groups = probe.read_text("/proc/self/cgroup") or ""
     files = linux.limit_files(groups, probe.read_text("/proc/self/mountinfo") or "")
@@ -139,7 +139,7 @@ def _ram(probe: Probe) -> tuple[int, tuple[str, ...]]:
     return limit, (f"a cgroup limits this process to {gib:.1f} GiB of {of_gib:.1f} GiB RAM",)
 
 
-def _nvidia(probe: Probe, ram_bytes: int) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
+def _nvidia(probe: SystemProbe, ram_bytes: int) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
     nvml = probe.nvml()
     found, warnings = nvidia.accelerators(nvml, ram_bytes, probe.environ.get("CUDA_VISIBLE_DEVICES"))
     if nvml.absent and _has_nvidia_on_pci(probe):
@@ -147,7 +147,7 @@ def _nvidia(probe: Probe, ram_bytes: int) -> tuple[tuple[Accelerator, ...], tupl
     return found, warnings
 
 
-def _has_nvidia_on_pci(probe: Probe) -> bool:
+def _has_nvidia_on_pci(probe: SystemProbe) -> bool:
     for device in probe.list_dir(PCI):
         kind = probe.read_text(f"{PCI}/{device}/class") or ""
         if kind.startswith(PCI_DISPLAY_CLASS):
@@ -157,7 +157,7 @@ def _has_nvidia_on_pci(probe: Probe) -> bool:
     return False
 
 
-def _amd(probe: Probe) -> tuple[Accelerator, ...]:
+def _amd(probe: SystemProbe) -> tuple[Accelerator, ...]:
     names = (name for name in probe.list_dir(DRM) if re.fullmatch(r"card\d+", name))
     cards = []
     for name in sorted(names, key=lambda name: int(name.removeprefix("card"))):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from qwenctl.errors import NoFitError, SettingsError
 from qwenctl.hardware.facts import Accelerator, Backend, Device, Hardware, MemoryKind, ServerFacts
-from qwenctl.settings.types import Hardware as Choice
+from qwenctl.settings.types import HardwareSettings as Choice
 
 MIB = 1 << 20
 MAX_DEVICES = 256

@@ -1,1 +1,1 @@
-"""How the server is started: the binary, what it knows, the argument list."""
+"""How the server is started: the argument list, and what its log says of the load."""

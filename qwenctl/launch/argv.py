@@ -8,9 +8,9 @@ import json
 import shlex
 from dataclasses import dataclass
 
+from qwenctl.engine.address import Address
+from qwenctl.engine.flags import Known, Option, fit_to, parse_extra, words
 from qwenctl.errors import SettingsError
-from qwenctl.launch.flags import Known, Option, fit_to, parse_extra, words
-from qwenctl.launch.spec import Address
 from qwenctl.plan.planner import Plan
 from qwenctl.settings.types import Settings
 

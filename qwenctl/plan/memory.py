@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qwenctl.hardware.facts import Backend
-from qwenctl.plan.profile import Architecture, Profile, Quant
+from qwenctl.model.profile import Architecture, Profile, Quant
 
 MIB = 1024 * 1024
 UBATCH = 512

@@ -7,8 +7,8 @@ steps down to ``min_tokens``; there, checkpoints too), the quant.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from qwenctl.model.profile import Profile, Quant
 from qwenctl.plan.budget import Machine
-from qwenctl.plan.profile import Profile, Quant
 from qwenctl.settings.types import Settings
 
 CACHE_STEPS_MIB = (2048, 0)

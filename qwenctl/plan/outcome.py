@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from qwenctl.model.profile import File
 from qwenctl.plan.budget import Judged, Machine, Need, Verdict
 from qwenctl.plan.memory import Memory
 from qwenctl.plan.order import Candidate
-from qwenctl.plan.profile import File
 from qwenctl.plan.speed import Speed
 
 
@@ -84,7 +84,7 @@ class NoFit:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedCandidate:
     """A candidate on one way of using the machine."""
 
     candidate: Candidate

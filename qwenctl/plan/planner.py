@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from qwenctl.errors import SettingsError
 from qwenctl.hardware.facts import Hardware
+from qwenctl.model.profile import File, HubSource, Profile, Quant
 from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
 from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
 from qwenctl.plan.order import Candidate, candidates, recommended
-from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, Tried
-from qwenctl.plan.profile import File, Hub, Profile, Quant
+from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, TriedCandidate
 from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
 from qwenctl.plan.speed import speed
 from qwenctl.settings.types import Settings
@@ -55,7 +55,7 @@ def plan(
     """
     question = _Question(machines(hardware), profile, settings, extras)
     bans = tuple(_ban(question, one) for one in sorted(refused, key=repr) if profile.quant(one.quant))
-    tried: list[Tried] = []
+    tried: list[TriedCandidate] = []
     tight = chosen = None
     for candidate in candidates(question.ways[0], profile, settings):
         best = _best_way(question, candidate, bans)
@@ -108,13 +108,15 @@ def _need(question: _Question, candidate: Candidate, way: int) -> Need:
     )
 
 
-def _best_way(question: _Question, candidate: Candidate, bans: tuple[tuple[str, int], ...] = ()) -> Tried:
+def _best_way(
+    question: _Question, candidate: Candidate, bans: tuple[tuple[str, int], ...] = ()
+) -> TriedCandidate:
     """Return the candidate on all cards, or on as many of the largest as make it fit."""
     outcomes = []
     for way, machine in enumerate(question.ways):
         need = _need(question, candidate, way)
         judged = _unless_banned(judge(machine, need), need, bans)
-        outcomes.append(Tried(candidate, machine, need, judged))
+        outcomes.append(TriedCandidate(candidate, machine, need, judged))
         if judged.verdict != "no":
             return outcomes[-1]
     return outcomes[0]
@@ -147,9 +149,9 @@ def _unless_banned(judged: Judged, need: Need, bans: tuple[tuple[str, int], ...]
     return judged
 
 
-def _distinct(tried: list[Tried], chosen: Tried | None) -> Iterator[Tried]:
+def _distinct(tried: list[TriedCandidate], chosen: TriedCandidate | None) -> Iterator[TriedCandidate]:
     """Keep one entry for each quant, context and KV type: the chosen one, else the one that came closest."""
-    kept: dict[tuple[str, int, str], Tried] = {}
+    kept: dict[tuple[str, int, str], TriedCandidate] = {}
     for one in tried:
         key = (one.candidate.quant.name, one.candidate.context_tokens, one.candidate.kv_type)
         if key not in kept or kept[key] is not chosen:
@@ -157,7 +159,7 @@ def _distinct(tried: list[Tried], chosen: Tried | None) -> Iterator[Tried]:
     yield from kept.values()
 
 
-def _others(question: _Question, tried: list[Tried]) -> Iterator[Considered]:
+def _others(question: _Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
     """Yield the quants that were never tried, each once as the settings want it, and why it was not."""
     profile, settings, wanted = question.profile, question.settings, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)
@@ -176,7 +178,7 @@ def _plan(
     hardware: Hardware,
     profile: Profile,
     settings: Settings,
-    chosen: Tried,
+    chosen: TriedCandidate,
     shown: tuple[Considered, ...],
     *,
     drafting: bool,
@@ -188,7 +190,7 @@ def _plan(
     hub = profile.hub
     files = candidate.quant.files
     if drafting and profile.mtp is not None:
-        hub = Hub(repo=profile.mtp.repo, revision=profile.mtp.revision, source=profile.mtp.source)
+        hub = HubSource(repo=profile.mtp.repo, revision=profile.mtp.revision, source=profile.mtp.source)
         files = tuple(_with_block(file, profile.mtp.block_share) for file in files)
     pace = speed(machine, profile, candidate.quant, hardware.cpu.physical_cores)
     return Plan(
@@ -218,7 +220,7 @@ def _with_block(file: File, share: float) -> File:
 
 
 def _no_fit(
-    hardware: Hardware, question: _Question, tried: list[Tried], siblings: tuple[Profile, ...]
+    hardware: Hardware, question: _Question, tried: list[TriedCandidate], siblings: tuple[Profile, ...]
 ) -> NoFit:
     """Say why nothing fits, and what would: another quant, a smaller model."""
     profile, settings = question.profile, question.settings
@@ -238,7 +240,7 @@ def _no_fit(
     return NoFit(profile.name, reason, hint, tuple(shown), sibling)
 
 
-def _bottoms(question: _Question, tried: list[Tried]) -> Iterator[Considered]:
+def _bottoms(question: _Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
     """Yield each quant that was not tried with every loss taken: does at least that fit?"""
     profile, wanted = question.profile, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)

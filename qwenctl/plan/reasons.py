@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 
 from qwenctl.hardware.facts import Hardware
+from qwenctl.model.profile import Profile, Quant
 from qwenctl.plan.budget import Judged, Machine
 from qwenctl.plan.order import Candidate, recommended
-from qwenctl.plan.outcome import Considered, Tried
-from qwenctl.plan.profile import Profile, Quant
+from qwenctl.plan.outcome import Considered, TriedCandidate
 from qwenctl.plan.speed import Speed
 from qwenctl.settings.types import Settings
 
 
-def considered(one: Tried, reason: str) -> Considered:
+def considered(one: TriedCandidate, reason: str) -> Considered:
     """Return the candidate with its reason."""
     return Considered(
         one.candidate.quant.name,
@@ -24,7 +24,7 @@ def considered(one: Tried, reason: str) -> Considered:
     )
 
 
-def reason_of(one: Tried, chosen: Tried | None, settings: Settings) -> str:
+def reason_of(one: TriedCandidate, chosen: TriedCandidate | None, settings: Settings) -> str:
     """Say why a candidate that was tried won or lost."""
     if one is chosen:
         given_up = losses(one.candidate, settings)
@@ -32,7 +32,7 @@ def reason_of(one: Tried, chosen: Tried | None, settings: Settings) -> str:
     return shortfall(one.judged) if one.judged.verdict == "no" else "fits only with a raised Metal limit"
 
 
-def untried(one: Tried, row: Quant | None, profile: Profile, settings: Settings) -> str:
+def untried(one: TriedCandidate, row: Quant | None, profile: Profile, settings: Settings) -> str:
     """Say why a candidate was never tried although another one is run."""
     quant = one.candidate.quant
     if settings.model.quant != "auto":
@@ -46,7 +46,7 @@ def untried(one: Tried, row: Quant | None, profile: Profile, settings: Settings)
     return "not needed: a better one fits"
 
 
-def bottom(one: Tried) -> str:
+def bottom(one: TriedCandidate) -> str:
     """Say whether a candidate with every loss taken would at least run."""
     quant = one.candidate.quant
     if one.judged.verdict == "no":
@@ -77,7 +77,12 @@ def losses(candidate: Candidate, settings: Settings) -> list[str]:
 
 
 def warnings(
-    hardware: Hardware, profile: Profile, settings: Settings, chosen: Tried, fix: str | None, pace: Speed
+    hardware: Hardware,
+    profile: Profile,
+    settings: Settings,
+    chosen: TriedCandidate,
+    fix: str | None,
+    pace: Speed,
 ) -> Iterator[str]:
     """Yield what the owner should know before this plan runs."""
     quant, machine = chosen.candidate.quant, chosen.machine

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from qwenctl.errors import ControlError
+from qwenctl.files import reason
 
 TIMEOUT_S = 180.0
 """Longer than the units' own TimeoutStopSec."""
@@ -43,7 +44,7 @@ def run(words: Sequence[str]) -> Ran:
             hint="this system has another service manager; see docs/service.md",
         ) from error
     except OSError as error:
-        raise ControlError(f"cannot run {words[0]}: {(error.strerror or str(error)).lower()}") from error
+        raise ControlError(f"cannot run {words[0]}: {reason(error)}") from error
     except subprocess.TimeoutExpired as error:
         raise ControlError(f"cannot run {' '.join(words)}: no end within {TIMEOUT_S:.0f} s") from error
     return Ran(done.returncode, done.stdout.strip(), done.stderr.strip())
@@ -60,4 +61,4 @@ def start(words: Sequence[str]) -> None:
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
     except OSError as error:
-        raise ControlError(f"cannot run {words[0]}: {(error.strerror or str(error)).lower()}") from error
+        raise ControlError(f"cannot run {words[0]}: {reason(error)}") from error

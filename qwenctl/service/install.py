@@ -10,7 +10,7 @@ from typing import Protocol
 
 from qwenctl import paths
 from qwenctl.errors import ControlError
-from qwenctl.service import command, files, plists, units
+from qwenctl.service import command, installed_files, plists, units
 from qwenctl.service.launchd import Launchd
 from qwenctl.service.places import Places
 from qwenctl.service.systemd import Systemd
@@ -114,10 +114,10 @@ def is_current(places: Places, settings: Settings) -> bool:
     Raises:
         ControlError: the service manager is not there.
     """
-    text = files.current(places.service) or ""
+    text = installed_files.current(places.service) or ""
     systemd = places.manager == "systemd"
     kept = units.arguments(text) if systemd else plists.arguments(text)
-    socket = files.current(places.socket) if places.socket is not None else None
+    socket = installed_files.current(places.socket) if places.socket is not None else None
     wanted = render(
         places, settings, kept, socket=socket is not None, keep_awake="<string>--keep-awake</string>" in text
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from qwenctl.errors import ControlError
-from qwenctl.service import files
+from qwenctl.service import installed_files
 from qwenctl.service.command import Ran, Run
 from qwenctl.service.places import NAME, Places
 
@@ -19,7 +19,7 @@ PAUSE_S = 0.5
 """An old incarnation may need its ExitTimeOut to go; launchd answers 5 or 36 until then."""
 
 
-class Answer(Enum):
+class LaunchctlAnswer(Enum):
     """What an answer of launchctl means for who asked."""
 
     DONE = "done"
@@ -32,27 +32,27 @@ class Answer(Enum):
 
 
 MEANING = {
-    ("bootstrap", 5): Answer.LATER,  # the label is still going away
-    ("bootstrap", 17): Answer.ALREADY,
-    ("bootstrap", 37): Answer.ALREADY,
-    ("bootstrap", 119): Answer.DISABLED,
-    ("bootstrap", 125): Answer.NO_SESSION,
-    ("bootout", 3): Answer.ABSENT,
-    ("bootout", 5): Answer.ABSENT,  # newer systems, where nothing is loaded
-    ("bootout", 36): Answer.LATER,
-    ("bootout", 113): Answer.ABSENT,
-    ("kickstart", 3): Answer.ABSENT,
-    ("kickstart", 37): Answer.ALREADY,
-    ("kickstart", 113): Answer.ABSENT,
-    ("print", 113): Answer.ABSENT,
+    ("bootstrap", 5): LaunchctlAnswer.LATER,  # the label is still going away
+    ("bootstrap", 17): LaunchctlAnswer.ALREADY,
+    ("bootstrap", 37): LaunchctlAnswer.ALREADY,
+    ("bootstrap", 119): LaunchctlAnswer.DISABLED,
+    ("bootstrap", 125): LaunchctlAnswer.NO_SESSION,
+    ("bootout", 3): LaunchctlAnswer.ABSENT,
+    ("bootout", 5): LaunchctlAnswer.ABSENT,  # newer systems, where nothing is loaded
+    ("bootout", 36): LaunchctlAnswer.LATER,
+    ("bootout", 113): LaunchctlAnswer.ABSENT,
+    ("kickstart", 3): LaunchctlAnswer.ABSENT,
+    ("kickstart", 37): LaunchctlAnswer.ALREADY,
+    ("kickstart", 113): LaunchctlAnswer.ABSENT,
+    ("print", 113): LaunchctlAnswer.ABSENT,
 }
 """Source: launchctl's own messages, and reports of its users: openclaw #136453 (bootstrap 5 right after
 bootout, cured by asking again), jdx/mise #10965 (bootout 5 where nothing is loaded)."""
 
 
-def meaning(verb: str, code: int) -> Answer:
+def meaning(verb: str, code: int) -> LaunchctlAnswer:
     """Return what launchctl's exit code means for that verb."""
-    return Answer.DONE if code == 0 else MEANING.get((verb, code), Answer.FAILED)
+    return LaunchctlAnswer.DONE if code == 0 else MEANING.get((verb, code), LaunchctlAnswer.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Launchd:
             ControlError: launchd refuses.
         """
         del socket
-        changes = files.write(self.places.service, service)
+        changes = installed_files.write(self.places.service, service)
         loaded = self._loaded()
         if changes and loaded:
             self._boot_out()
@@ -89,7 +89,7 @@ class Launchd:
         if not self.places.service.exists():
             return []
         changes = [f"stopped {NAME}"] if self._boot_out() else []
-        return changes + files.remove(self.places.service)
+        return changes + installed_files.remove(self.places.service)
 
     def start(self) -> None:
         """Load the job, or start it if it is loaded.
@@ -147,13 +147,13 @@ class Launchd:
         for _ in range(TRIES):
             done = self._launchctl("bootstrap", self._domain, str(self.places.service))
             match meaning("bootstrap", done.code):
-                case Answer.DONE | Answer.ALREADY:
+                case LaunchctlAnswer.DONE | LaunchctlAnswer.ALREADY:
                     return
-                case Answer.LATER if not self._loaded():
+                case LaunchctlAnswer.LATER if not self._loaded():
                     self.pause(PAUSE_S)
-                case Answer.LATER:
+                case LaunchctlAnswer.LATER:
                     return
-                case Answer.DISABLED:
+                case LaunchctlAnswer.DISABLED:
                     self._ask("enable", self._target)
                 case answer:
                     raise _refused("bootstrap", answer, done)
@@ -165,9 +165,9 @@ class Launchd:
     def _boot_out(self) -> bool:
         done = self._launchctl("bootout", self._target)
         match meaning("bootout", done.code):
-            case Answer.ABSENT:
+            case LaunchctlAnswer.ABSENT:
                 return False
-            case Answer.DONE | Answer.LATER:
+            case LaunchctlAnswer.DONE | LaunchctlAnswer.LATER:
                 self._wait_until_gone()
                 return True
             case answer:
@@ -185,16 +185,16 @@ class Launchd:
     def _ask(self, verb: str, *words: str) -> None:
         done = self._launchctl(verb, *words)
         answer = meaning(verb, done.code)
-        if answer not in (Answer.DONE, Answer.ALREADY):
+        if answer not in (LaunchctlAnswer.DONE, LaunchctlAnswer.ALREADY):
             raise _refused(verb, answer, done)
 
     def _launchctl(self, *words: str) -> Ran:
         return self.run(("launchctl", *words))
 
 
-def _refused(verb: str, answer: Answer, done: Ran) -> ControlError:
+def _refused(verb: str, answer: LaunchctlAnswer, done: Ran) -> ControlError:
     hint = None
-    if answer is Answer.NO_SESSION:
+    if answer is LaunchctlAnswer.NO_SESSION:
         hint = "log in at the screen, or install for the machine: sudo qwenctl service install --system"
     said = (done.err or done.out).splitlines()
     cause = said[0].lower() if said else f"exit code {done.code}"

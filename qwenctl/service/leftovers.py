@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from qwenctl.control.folder import CONTROL_SOCKET, DAEMON_LOG, LOCK, SERVER_LOG, STATUS, running
-from qwenctl.service import files
+from qwenctl.control.state_dir import CONTROL_SOCKET, DAEMON_LOG, LOCK, SERVER_LOG, STATUS, running
+from qwenctl.service import installed_files
 
 LEFT = (
     LOCK,
@@ -31,10 +31,10 @@ def remove(state: Path) -> list[str]:
     """
     if running(state) is not None:
         return []
-    gone = [name for name in LEFT if files.remove(state / name)]
+    gone = [name for name in LEFT if installed_files.remove(state / name)]
     for folder in FOLDERS:
         held = sorted(path for path in (state / folder).glob("*") if path.is_file())
-        gone += [f"{folder}/{path.name}" for path in held if files.remove(path)]
+        gone += [f"{folder}/{path.name}" for path in held if installed_files.remove(path)]
         if held or (state / folder).is_dir():
             (state / folder).rmdir()
     return [f"removed {', '.join(gone)} from {state}"] if gone else []

@@ -42,12 +42,6 @@ def redact(text: str, private: Private) -> str:
     return cleaned
 
 
-def keys(text: str) -> tuple[str, ...]:
-    """Return the keys of a key file, one a line."""
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
-
-
 def found(text: str, private: Private) -> Iterable[str]:
     """Return the secrets that a text still holds."""
     return tuple(secret for secret in private.secrets if len(secret) >= SHORTEST_SECRET and secret in text)

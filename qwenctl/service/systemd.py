@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenctl.errors import ControlError, ExitCode, QwenctlError
-from qwenctl.service import files, units
+from qwenctl.service import installed_files, units
 from qwenctl.service.command import Run
 from qwenctl.service.places import NAME, SYSTEM_USER, Places
 
@@ -52,8 +52,8 @@ class Systemd:
             if socket is None:
                 changes += self._drop(self.places.socket)
             else:
-                wrote_socket = files.write(self.places.socket, socket)
-        wrote_service = files.write(self.places.service, service)
+                wrote_socket = installed_files.write(self.places.socket, socket)
+        wrote_service = installed_files.write(self.places.service, service)
         if wrote_socket or wrote_service:
             self._systemctl("daemon-reload")
         changes += wrote_service + wrote_socket
@@ -124,7 +124,7 @@ class Systemd:
 
     def listening(self) -> str | None:
         """Return where the socket unit listens now."""
-        text = files.current(self.places.socket) if self.places.socket is not None else None
+        text = installed_files.current(self.places.socket) if self.places.socket is not None else None
         return units.listens_on(text) if text is not None and self._active(self._socket) == "active" else None
 
     # How it is done.
@@ -189,7 +189,7 @@ class Systemd:
         if not path.exists():
             return []
         self._systemctl("disable", "--now", path.name)
-        return [f"stopped and disabled {path.name}", *files.remove(path)]
+        return [f"stopped and disabled {path.name}", *installed_files.remove(path)]
 
     def _make_user(self) -> list[str]:
         if self.run(("getent", "passwd", SYSTEM_USER)).code == 0:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from qwenctl.errors import SettingsError
+from qwenctl.files import reason
 from qwenctl.settings.types import Settings
 
 Layer = Mapping[str, object]
@@ -33,7 +34,7 @@ ORIGINS = ("flag", "up", "environment", "file", "profile", "default")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """Settings and, for every dotted key, the layer its value came from."""
 
     settings: Settings
@@ -51,7 +52,7 @@ def load(
     up: Layer | None = None,
     file: Layer | None = None,
     profile: Layer | None = None,
-) -> Loaded:
+) -> LoadedSettings:
     """Return the settings that these layers and the environment add up to.
 
     Raises:
@@ -71,7 +72,7 @@ def load(
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise _explain(error, layers) from error
-    return Loaded(settings, {key: _origin(key, layers) for key in known_keys()})
+    return LoadedSettings(settings, {key: _origin(key, layers) for key in known_keys()})
 
 
 def read_file(path: Path, *, required: bool) -> dict[str, object]:
@@ -91,9 +92,7 @@ def read_file(path: Path, *, required: bool) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise SettingsError(f"cannot read settings {path}: not UTF-8 text") from error
     except OSError as error:
-        raise SettingsError(
-            f"cannot read settings {path}: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise SettingsError(f"cannot read settings {path}: {reason(error)}") from error
 
 
 def api_keys(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

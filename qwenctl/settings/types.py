@@ -18,7 +18,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Model(Section):
+class ModelSettings(Section):
     """Which weights."""
 
     quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
@@ -29,7 +29,7 @@ class Model(Section):
     revision: str | None = Field(None, description="branch, tag or commit, instead of the profile's")
 
 
-class Context(Section):
+class ContextSettings(Section):
     """How much the server remembers, and where it keeps it."""
 
     tokens: int = Field(65536, ge=256, description="context of each slot, in tokens")
@@ -40,7 +40,7 @@ class Context(Section):
     checkpoints: int = Field(2, ge=0, le=1024, description="saved states per slot, to go back without work")
 
 
-class Sampling(Section):
+class SamplingSettings(Section):
     """How tokens are drawn. Unset values come from the profile's preset."""
 
     preset: Preset = Field("coding", description="a row of the profile's sampling table")
@@ -52,7 +52,7 @@ class Sampling(Section):
     repeat_penalty: float | None = Field(None, gt=0)
 
 
-class Reasoning(Section):
+class ReasoningSettings(Section):
     """Whether and how long the model thinks before it answers."""
 
     mode: Literal["on", "off", "auto"] = Field("on", description="think before the answer")
@@ -60,7 +60,7 @@ class Reasoning(Section):
     budget: int = Field(-1, ge=-1, description="most tokens of thinking; -1: no limit")
 
 
-class Server(Section):
+class ServerSettings(Section):
     """Which llama-server, and where it listens."""
 
     binary: str = Field(
@@ -73,7 +73,7 @@ class Server(Section):
     extra_args: tuple[str, ...] = Field((), description="more llama-server flags, passed on as they are")
 
 
-class Gate(Section):
+class GateSettings(Section):
     """The front door: what it bears, whom it lets in, what it keeps over a restart."""
 
     enabled: bool = Field(default=True, description="false: llama-server owns the public port itself")
@@ -99,7 +99,7 @@ class Gate(Section):
     allow_open: bool = Field(default=False, description="listen to the network although no key is asked for")
 
 
-class Supervise(Section):
+class SuperviseSettings(Section):
     """How patient the supervisor is."""
 
     ready_timeout_s: float = Field(600, gt=0, description="time to load and generate the first token")
@@ -112,7 +112,7 @@ class Supervise(Section):
     )
 
 
-class Hardware(Section):
+class HardwareSettings(Section):
     """What of this machine may be used."""
 
     gpu: Literal["auto", "required", "off"] = Field(
@@ -124,7 +124,7 @@ class Hardware(Section):
     reserve_mib: int = Field(0, ge=0, description="memory left to other programs on each device")
 
 
-class Fetch(Section):
+class FetchSettings(Section):
     """How files come from the hub."""
 
     connections: int = Field(4, ge=1, le=16, description="connections for each file")
@@ -136,12 +136,12 @@ class Settings(Section):
     """Everything a person can set."""
 
     profile: str = Field("qwen3.6-27b", min_length=1, description="which model profile")
-    model: Model = Model()
-    context: Context = Context()
-    sampling: Sampling = Sampling()
-    reasoning: Reasoning = Reasoning()
-    server: Server = Server()
-    gate: Gate = Gate()
-    supervise: Supervise = Supervise()
-    hardware: Hardware = Hardware()
-    fetch: Fetch = Fetch()
+    model: ModelSettings = ModelSettings()
+    context: ContextSettings = ContextSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    reasoning: ReasoningSettings = ReasoningSettings()
+    server: ServerSettings = ServerSettings()
+    gate: GateSettings = GateSettings()
+    supervise: SuperviseSettings = SuperviseSettings()
+    hardware: HardwareSettings = HardwareSettings()
+    fetch: FetchSettings = FetchSettings()

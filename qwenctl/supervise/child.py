@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from qwenctl.launch.environment import environment
+from qwenctl.engine.environment import environment
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.supervise.end import End
+from qwenctl.supervise.exit_watch import ExitWatch
 from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
@@ -44,7 +44,7 @@ class ChildProcess:
         self._tail = Tail()
         self._oom_kills = oom_kills()
         self._pipe = process.stdout.fileno() if process.stdout else -1
-        self._end = End(process.pid)
+        self._end = ExitWatch(process.pid)
         os.set_blocking(self._pipe, False)
         if sys.platform == "linux":
             with contextlib.suppress(OSError):  # the user's share of pipe memory is used up

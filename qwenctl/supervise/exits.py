@@ -5,7 +5,7 @@ A permanent ending parks the supervisor: trying the same again cannot help.
 
 from dataclasses import dataclass
 
-from qwenctl.supervise.signs import SIGNS
+from qwenctl.supervise.crash_texts import CRASH_TEXTS
 
 TAIL_LINES = 100
 
@@ -44,7 +44,7 @@ def classify(returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False
     if returncode in (SIGTERM, 0):  # it obeys SIGTERM and SIGINT and exits with 0
         return Ending(KILLED, "ended from outside (SIGTERM or SIGINT)", log_tail=tail)
     text = "\n".join(tail)
-    for sign in SIGNS:
+    for sign in CRASH_TEXTS:
         if found := sign.text.search(text):
             named = next((group for group in found.groups() if group), None)
             summary = f"{sign.summary}: {named}" if named else sign.summary

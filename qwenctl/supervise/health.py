@@ -1,74 +1,57 @@
-"""Ask a server what it does. ``/health`` alone proves nothing; a token does."""
+"""Measure what a running server does: its slots, its CPU time, the traffic through the gate."""
 
-import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import psutil
 
+from qwenctl.engine.api import ERRORS, ServerApi
+from qwenctl.engine.slot import Slot
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.supervise.wedge import Sample, Slot, Traffic
+from qwenctl.settings.key_file import read_keys
+from qwenctl.supervise.wedge import ServerSample, Traffic
 
-CONNECT_TIMEOUT_S = 2.0
 SLOTS_TIMEOUT_S = 5.0
 PROC = Path("/proc")
-ASK = {"prompt": "Hi", "n_predict": 1}
-NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Nothing here speaks TLS; loading the usual certificates for each client takes 20 ms."""
+
+
+def api_of(spec: LaunchSpec) -> ServerApi:
+    """Return a client of the server that ``spec`` starts, with its key where it asks for one itself."""
+    key = None
+    if spec.key_file is not None:
+        try:
+            key = next(iter(read_keys(Path(spec.key_file))), None)
+        except (OSError, UnicodeDecodeError):
+            key = None  # the server could not read the file either, and says so
+    return ServerApi(spec.address, key)
 
 
 async def generates(spec: LaunchSpec, timeout_s: float, *, empty: bool = False) -> bool:
-    """Return whether the server generated a token. A server that is still loading says no at once.
-
-    ``empty``: no slot holds anything yet, so none need be kept; the first token then comes in half the time.
-    """
-    async with _client(spec, timeout_s) as client:
-        try:
-            answer = await client.post("/completion", json={**ASK, "cache_prompt": not empty})
-            said = answer.json()
-            return answer.is_success and isinstance(said, dict) and "content" in said
-        except (httpx.HTTPError, ValueError):
-            return False
+    """Return whether the server generated a token; see ``ServerApi.generates``."""
+    async with api_of(spec) as api:
+        return await api.generates(timeout_s, empty=empty)
 
 
 async def measure(
     spec: LaunchSpec, pid: int, timeout_s: float, traffic: Callable[[], Traffic | None]
-) -> Sample:
+) -> ServerSample:
     """Return what the server does now. An idle one is not asked, where a gate knows that it is idle."""
     seen = traffic()
     if seen is not None and seen.in_flight == 0:
-        return Sample(time.monotonic(), seen)
+        return ServerSample(time.monotonic(), seen)
     slots = await _slots(spec, min(timeout_s, SLOTS_TIMEOUT_S))
-    return Sample(time.monotonic(), seen, slots, _cpu_s(pid), _runnable(pid))
+    return ServerSample(time.monotonic(), seen, slots, _cpu_s(pid), _runnable(pid))
 
 
 async def _slots(spec: LaunchSpec, timeout_s: float) -> tuple[Slot, ...] | None:
-    async with _client(spec, timeout_s) as client:
+    async with api_of(spec) as api:
         try:
-            answer = await client.get("/slots")
-            said = answer.raise_for_status().json()
-        except (httpx.HTTPError, ValueError):
+            slots = await api.slots(timeout_s)
+        except ERRORS:
             return None
-    entries = said if isinstance(said, list) else []
-    return tuple(_slot(entry) for entry in entries if isinstance(entry, dict)) or None
-
-
-def _slot(entry: dict[str, object]) -> Slot:
-    """Read one slot. An idle one shows little more than that it is. Source: llama-server b11434."""
-    following = entry.get("next_token")
-    first = following[0] if isinstance(following, list) and following else None
-    return Slot(
-        task=_int(entry.get("id_task")),
-        busy=bool(entry.get("is_processing")),
-        prompt_tokens=_int(entry.get("n_prompt_tokens_processed")),
-        answer_tokens=_int(first.get("n_decoded")) if isinstance(first, dict) else 0,
-    )
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return tuple(replace(slot, text="") for slot in slots) or None  # nobody's text is kept here
 
 
 def _cpu_s(pid: int) -> float | None:
@@ -89,24 +72,3 @@ def _runnable(pid: int) -> bool | None:
 
 def _state(task: Path) -> str:
     return (task / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
-
-
-def _client(spec: LaunchSpec, timeout_s: float) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=spec.address.url,
-        transport=httpx.AsyncHTTPTransport(uds=spec.address.socket, verify=NO_CERTIFICATES),
-        timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-        headers=_headers(spec),
-        trust_env=False,
-    )
-
-
-def _headers(spec: LaunchSpec) -> dict[str, str]:
-    if spec.key_file is None:
-        return {}
-    try:
-        lines = Path(spec.key_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    keys = (line.strip() for line in lines)
-    return next(({"Authorization": f"Bearer {key}"} for key in keys if key and not key.startswith("#")), {})

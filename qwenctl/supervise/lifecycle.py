@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import assert_never
 
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.supervise import tally
+from qwenctl.supervise import restart_counts
 from qwenctl.supervise.exits import KILLED, MEMORY_BUSY, OUT_OF_MEMORY, Ending
 from qwenctl.supervise.states import (
     Actions,
+    AskToken,
     Backoff,
     Child,
     Degrade,
@@ -25,11 +26,8 @@ from qwenctl.supervise.states import (
     Faulty,
     Idle,
     Kill,
-    Lost,
-    Opened,
+    Listening,
     Policy,
-    Probe,
-    Probed,
     Ready,
     Rejection,
     Restart,
@@ -40,6 +38,8 @@ from qwenctl.supervise.states import (
     Stopping,
     Terminate,
     Tick,
+    TimeLost,
+    TokenAnswer,
     Wake,
     Want,
 )
@@ -51,12 +51,12 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
         case Want(spec):
             return _settle(_wish(state, spec), now, policy)
         case Restart():
-            return _restart(replace(tally.forget(state), asleep=False), now, policy)
+            return _restart(replace(restart_counts.forget(state), asleep=False), now, policy)
         case Exited(number, ending):
             return _exited(state, number, ending, now, policy)
-        case Opened(number):
+        case Listening(number):
             return _opened(state, number, now, policy)
-        case Probed(number, ok):
+        case TokenAnswer(number, ok):
             return _probed(state, number, ok, now)
         case Faulty(number, ending):
             return _faulty(state, number, ending, now)
@@ -67,7 +67,7 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
             return _settle(replace(state, asleep=asleep), now, policy)
         case Wake():
             return _settle(replace(state, asleep=False), now, policy)
-        case Lost(seconds):
+        case TimeLost(seconds):
             return _later(state, seconds), ()
         case Tick():
             return _tick(state, now, policy)
@@ -111,7 +111,7 @@ def live(state: State) -> Child | None:
 def _wish(state: State, spec: LaunchSpec | None) -> State:
     """Take a new wish. An equal one brings its timeouts along and changes nothing else."""
     if spec != state.want or state.rejected is not None:
-        state = replace(tally.forget(state), asleep=False, rejected=None)
+        state = replace(restart_counts.forget(state), asleep=False, rejected=None)
     match state.phase:
         case (
             Starting(child=child)
@@ -164,7 +164,7 @@ def _exited(state: State, number: int, ending: Ending, now: float, policy: Polic
         case Ready(since=since):
             return _ended(state, child, ending, now, policy, since)
         case Draining():
-            return _spawn(tally.note(state, ending), now, policy)
+            return _spawn(restart_counts.note(state, ending), now, policy)
         case Stopping(cause=None):
             return _spawn(state, now, policy)
         case Stopping(cause=Ending() as cause, ready_since=since):
@@ -183,7 +183,7 @@ def _opened(state: State, number: int, now: float, policy: Policy) -> tuple[Stat
 
 def _probe(state: State, starting: Starting, now: float, policy: Policy) -> tuple[State, Actions]:
     later = replace(starting, probe_at=now + policy.probe_s(now - starting.since))
-    return replace(state, phase=later), (Probe(starting.child),)
+    return replace(state, phase=later), (AskToken(starting.child),)
 
 
 def _probed(state: State, number: int, ok: bool, now: float) -> tuple[State, Actions]:  # noqa: FBT001 - an answer
@@ -202,7 +202,7 @@ def _faulty(state: State, number: int, ending: Ending, now: float) -> tuple[Stat
         case Starting(child=child) if child.number == number:
             return _kill(state, Stopping(child, 0, ending), now)
         case Draining(child=child) if child.number == number:
-            return _kill(tally.note(state, ending), Stopping(child, 0), now)
+            return _kill(restart_counts.note(state, ending), Stopping(child, 0), now)
         case _:
             return state, ()
 
@@ -295,7 +295,7 @@ def _ended(  # noqa: C901 - one branch a rule, in the order of the list
     7. it is killed again and again while it starts: wait, but never longer and longer;
     8. wait, longer each time.
     """  # noqa: D415 - an ordered list follows
-    state = tally.note(state, ending)
+    state = restart_counts.note(state, ending)
     if ready_since is not None and now - ready_since >= policy.quick_window_s:
         state = replace(state, failures=0)
     if ending.cause != MEMORY_BUSY:
@@ -311,14 +311,16 @@ def _ended(  # noqa: C901 - one branch a rule, in the order of the list
         worse = state if state.rejected else replace(state, good=None)  # no better than a new one by now
         return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
     if ending.cause == MEMORY_BUSY:  # 5
-        if tally.short_for(state, now) < policy.memory_wait_s:
+        if restart_counts.short_for(state, now) < policy.memory_wait_s:
             return _wait_for_memory(state, child.spec, now, policy)
         worse = replace(state, short_since=None)
         return _back_off(worse, child.spec, now, policy, Degrade(child.spec, ending))
     killed = ending.cause == KILLED
     if killed and ready_since is not None:  # 6
         return _spawn(state, now, policy)
-    if (killed or ready_since is not None) and (again := tally.quickly(state, now, policy)) is not None:
+    if (killed or ready_since is not None) and (
+        again := restart_counts.quickly(state, now, policy)
+    ) is not None:
         return _spawn(again, now, policy)
     if killed:  # 7
         return replace(state, phase=Backoff(child.spec, now + policy.first_delay_s)), ()
@@ -329,11 +331,13 @@ def _given_up(
     state: State, child: Child, ending: Ending, now: float, policy: Policy
 ) -> tuple[State, Actions]:
     """A new configuration generated no token. Only what is no fault of its own is forgiven, a few times."""
-    if ending.cause == KILLED and (again := tally.quickly(state, now, policy)) is not None:
+    if ending.cause == KILLED and (again := restart_counts.quickly(state, now, policy)) is not None:
         return _spawn(again, now, policy)
-    if ending.cause == MEMORY_BUSY and tally.short_for(state, now) < policy.trial_memory_wait_s:
+    if ending.cause == MEMORY_BUSY and restart_counts.short_for(state, now) < policy.trial_memory_wait_s:
         return _wait_for_memory(state, child.spec, now, policy)
-    return _spawn(replace(tally.forget(state), rejected=Rejection(child.spec, ending, now)), now, policy)
+    return _spawn(
+        replace(restart_counts.forget(state), rejected=Rejection(child.spec, ending, now)), now, policy
+    )
 
 
 def _back_off(

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from qwenctl.files import reason
 from qwenctl.supervise.exits import TAIL_LINES
 
 LINE_BYTES = 4096
@@ -33,7 +34,7 @@ class LogFile:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.truncate(self._path, self._size)  # no half lines
-            self.error = f"cannot write {self._path}: {(error.strerror or str(error)).lower()}"
+            self.error = f"cannot write {self._path}: {reason(error)}"
 
     def mend(self) -> None:
         """After a failure, see whether there is room again, and say in the file that something is missing."""

@@ -153,14 +153,14 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Listening:
     """The child says that it takes requests. It is probed at once; one that says nothing is, in time."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class TokenAnswer:
     """The child did (or did not) generate a token."""
 
     number: int
@@ -193,7 +193,7 @@ class Wake:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class TimeLost:
     """The machine (or this process) stood still for ``seconds``: nobody's time ran."""
 
     seconds: float
@@ -204,7 +204,7 @@ class Tick:
     """The deadline passed."""
 
 
-Event = Want | Restart | Exited | Opened | Probed | Faulty | Drained | Sleep | Wake | Lost | Tick
+Event = Want | Restart | Exited | Listening | TokenAnswer | Faulty | Drained | Sleep | Wake | TimeLost | Tick
 
 
 # Actions.
@@ -239,7 +239,7 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class AskToken:
     """Ask the child for a token; the answer comes as ``Probed``."""
 
     child: Child
@@ -253,7 +253,7 @@ class Degrade:
     why: Ending
 
 
-Action = Spawn | Drain | Terminate | Kill | Probe | Degrade
+Action = Spawn | Drain | Terminate | Kill | AskToken | Degrade
 Actions = tuple[Action, ...]
 
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from qwenctl import files
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess
 from qwenctl.supervise.exits import Ending
-from qwenctl.supervise.wedge import Limits, Sample, Watch, judge
+from qwenctl.supervise.wedge import ServerSample, WedgeLimits, WedgeWatch, judge
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Effects:
 
     spawn: Callable[[st.Child], Awaitable[ChildProcess]]
     probe: Callable[[LaunchSpec, float], Awaitable[bool]]
-    measure: Callable[[LaunchSpec, int, float], Awaitable[Sample]]
+    measure: Callable[[LaunchSpec, int, float], Awaitable[ServerSample]]
     publish: Callable[[st.State, st.State, int | None], None]
     degrade: Callable[[LaunchSpec, Ending], Awaitable[None]]
     drain: Callable[[int], None]
@@ -50,7 +51,7 @@ class Effects:
 class Supervisor:
     """Runs one server. Only ``run`` changes ``state``; everyone else posts events."""
 
-    def __init__(self, effects: Effects, policy: st.Policy, limits: Limits) -> None:
+    def __init__(self, effects: Effects, policy: st.Policy, limits: WedgeLimits) -> None:
         self.state = st.State()
         self.policy, self.limits = policy, limits
         self._effects = effects
@@ -109,7 +110,7 @@ class Supervisor:
             late = time.monotonic() - before - (patience or 0.0)
             if late < STOOD_STILL_S:
                 return st.Tick()
-            self.post(st.Lost(late))
+            self.post(st.TimeLost(late))
             return await self._events.get()
 
     async def _do(self, action: st.Action, tasks: asyncio.TaskGroup) -> None:
@@ -122,7 +123,7 @@ class Supervisor:
                 self._signal(signal.SIGTERM)
             case st.Kill():
                 self._signal(signal.SIGKILL)
-            case st.Probe(child):
+            case st.AskToken(child):
                 if self._asking is None:
                     self._asking = tasks.create_task(self._ask(child))
             case st.Degrade(spec, why):
@@ -134,7 +135,7 @@ class Supervisor:
         except NotNowError as error:
             self.post(st.Exited(child.number, error.ending))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = files.reason(error)
             summary = f"cannot start {child.spec.argv[0]}: {reason}"
             permanent = error.errno not in SHORT_OF_SOMETHING
             log.warning("child=%d %s", child.number, summary)
@@ -159,7 +160,9 @@ class Supervisor:
     async def _ask(self, child: st.Child) -> None:
         try:
             self.post(
-                st.Probed(child.number, await self._effects.probe(child.spec, child.spec.ready_timeout_s))
+                st.TokenAnswer(
+                    child.number, await self._effects.probe(child.spec, child.spec.ready_timeout_s)
+                )
             )
         finally:
             if self._asking is asyncio.current_task():
@@ -167,7 +170,7 @@ class Supervisor:
 
     async def _watch(self, child: st.Child, pid: int) -> None:
         """Look at a ready child now and then, for as long as it runs."""
-        watch = Watch(time.monotonic(), Sample(time.monotonic()))
+        watch = WedgeWatch(time.monotonic(), ServerSample(time.monotonic()))
         while True:
             await asyncio.sleep(self.limits.sample_s)
             sample = await self._effects.measure(child.spec, pid, self.limits.sample_s)
@@ -175,7 +178,7 @@ class Supervisor:
             if verdict == "calm":
                 continue
             if await self._effects.probe(child.spec, self.limits.probe_timeout_s):
-                watch = Watch(time.monotonic(), sample, watch.longest_batch_s)
+                watch = WedgeWatch(time.monotonic(), sample, watch.longest_batch_s)
                 continue
             silent_s, patience_s = time.monotonic() - watch.progress_at, self.limits.probe_timeout_s
             summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {patience_s:g} s"

@@ -7,14 +7,16 @@ fails too. ``/health`` proves nothing either way.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Verdict = Literal["calm", "suspect"]
+from qwenctl.engine.slot import Slot
+
+WedgeVerdict = Literal["calm", "suspect"]
 
 BATCH_TOKENS = 2048
 """Prompt tokens between two moves of a slot's counter. Source: llama-server b11434, default of -b."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WedgeLimits:
     """How long no progress is believed. Seconds, but for ``alive_share``: CPU time per time."""
 
     wedge_after_s: float = 120.0
@@ -23,16 +25,6 @@ class Limits:
     first_batch_s: float = 1800.0
     batches: float = 5.0
     alive_share: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One slot's counters, as ``GET /slots`` shows them."""
-
-    task: int
-    busy: bool
-    prompt_tokens: int
-    answer_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ServerSample:
     """What was seen at one time. None is unknown: no gate, no answer, no permission.
 
     ``runnable``: a thread has or waits for a CPU, or waits for the disk. On a crowded machine that is all
@@ -61,15 +53,15 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WedgeWatch:
     """What is remembered of one child: when it last got anywhere, and its slowest batch so far."""
 
     progress_at: float
-    last: Sample
+    last: ServerSample
     longest_batch_s: float | None = None
 
 
-def judge(watch: Watch, sample: Sample, limits: Limits) -> tuple[Watch, Verdict]:
+def judge(watch: WedgeWatch, sample: ServerSample, limits: WedgeLimits) -> tuple[WedgeWatch, WedgeVerdict]:
     """Return what to remember, and whether the child is to be probed. The first of these that applies:
 
     1. nobody looked for long (suspend, a stopped daemon): begin anew;
@@ -96,14 +88,14 @@ def judge(watch: Watch, sample: Sample, limits: Limits) -> tuple[Watch, Verdict]
     return seen, "suspect" if now - watch.progress_at >= believed else "calm"  # 4
 
 
-def _in_flight(sample: Sample) -> int | None:
+def _in_flight(sample: ServerSample) -> int | None:
     """Return the requests in flight; None, which is suspicious, if nobody could say."""
     if sample.traffic is not None:
         return sample.traffic.in_flight
     return None if sample.slots is None else sum(slot.busy for slot in sample.slots)
 
 
-def _moved(before: Sample, now: Sample) -> bool:
+def _moved(before: ServerSample, now: ServerSample) -> bool:
     bytes_moved = (
         before.traffic is not None
         and now.traffic is not None
@@ -112,11 +104,11 @@ def _moved(before: Sample, now: Sample) -> bool:
     return bytes_moved or (None not in (before.slots, now.slots) and before.slots != now.slots)
 
 
-def _prompt_tokens(sample: Sample) -> int:
+def _prompt_tokens(sample: ServerSample) -> int:
     return sum(slot.prompt_tokens for slot in sample.slots or ())
 
 
-def _alive(before: Sample, now: Sample, limits: Limits) -> bool:
+def _alive(before: ServerSample, now: ServerSample, limits: WedgeLimits) -> bool:
     """Return whether it computes. That is life, not progress; unknown counts as life."""
     if now.gpu_busy or now.runnable:
         return True
@@ -125,7 +117,7 @@ def _alive(before: Sample, now: Sample, limits: Limits) -> bool:
     return now.cpu_s - before.cpu_s >= limits.alive_share * (now.at - before.at)
 
 
-def _stretched(watch: Watch, limits: Limits) -> float:
+def _stretched(watch: WedgeWatch, limits: WedgeLimits) -> float:
     """Return how long a batch may take: several times the slowest one, or long while none was seen."""
     batch = watch.longest_batch_s
     longest = limits.first_batch_s if batch is None else limits.batches * batch

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from qwenctl.client.connect import CLIENTS
+from qwenctl.client.connect.clients import CLIENTS
 from tests.fakes.home import Home, Ran
 
 FILES = {

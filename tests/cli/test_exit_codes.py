@@ -14,14 +14,14 @@ SMALL = Path(__file__).parents[1] / "machines/m1-8gb.json"
 BUG = """
 import sys, types
 import click
-from qwenctl.cli import names
+from qwenctl.cli import commands
 from qwenctl.cli.group import common
 from qwenctl.cli.main import run
 @click.command("boom")
 @common
 def command():
     raise ZeroDivisionError("nothing to divide by")
-names.COMMANDS["boom"] = "Fails."
+commands.COMMANDS["boom"] = "Fails."
 sys.modules["qwenctl.cli.boom"] = types.SimpleNamespace(command=command)
 sys.exit(run(["--json", "boom"]))
 """

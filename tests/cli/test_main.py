@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from qwenctl.cli.names import COMMANDS
+from qwenctl.cli.commands import COMMANDS
 from qwenctl.errors import ExitCode
 from tests.fakes.home import Home
 
 HEAVY = ("pydantic", "httpx", "aiohttp", "rich", "huggingface_hub", "asyncio", "psutil")
 
 
-@pytest.mark.parametrize("module", ["qwenctl.cli.main", "qwenctl.cli.glance", "qwenctl.cli.group"])
+@pytest.mark.parametrize("module", ["qwenctl.cli.main", "qwenctl.cli.status_text", "qwenctl.cli.group"])
 def test_status_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run(

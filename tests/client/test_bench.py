@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from qwenctl.client.api import Api
-from qwenctl.client.bench import METRICS, compare, measure, recipe
-from qwenctl.client.figures import ratio, spread
-from qwenctl.client.meter import Taken
-from qwenctl.client.result import read_values, to_json
+from qwenctl.client.bench.measure import METRICS, compare, measure, recipe
+from qwenctl.client.bench.resource_usage import Taken
+from qwenctl.client.bench.result import read_values, to_json
+from qwenctl.client.bench.sample_statistics import ratio, spread
 from qwenctl.errors import SettingsError
 from qwenctl.plan.speed import Speed
 from tests.fakes.home import Home
@@ -100,7 +100,7 @@ def test_the_real_server_is_measured_drawn_and_compared(home: Home) -> None:
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="the plot extra is not installed")
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_a_plot_is_a_picture(tmp_path: Path, ending: str) -> None:
-    from qwenctl.client.plot import draw  # noqa: PLC0415 - an extra
+    from qwenctl.client.bench.plot import draw  # noqa: PLC0415 - an extra
 
     with serving([Say("one\ntwo\n", timings=TIMINGS)]) as server, Api(server.url) as api:
         measured = measure(api, recipe(16), runs=2)

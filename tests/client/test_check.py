@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from qwenctl.client.abilities import ABILITIES
 from qwenctl.client.api import Api
-from qwenctl.client.check import Expected, Item, Verdict, run
-from qwenctl.client.mechanics import MECHANICS
+from qwenctl.client.check.checks import Expected, Item, Verdict, run
+from qwenctl.client.check.model import ABILITIES
+from qwenctl.client.check.protocol import MECHANICS
 from tests.fakes.home import Home
 from tests.fakes.openai_server import Break, Refuse, Say, Step, serving
 

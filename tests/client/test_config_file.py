@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.client.config_file import Changed, update
+from qwenctl.client.connect.config_file import Changed, update
 from qwenctl.errors import ClientError
 
 

@@ -10,8 +10,8 @@ import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.client.advice import Only
-from qwenctl.client.config_text import into_json, into_toml, merged
+from qwenctl.client.connect.advice import Only
+from qwenctl.client.connect.config_text import into_json, into_toml, merged
 
 SETTINGS = {
     "model": "demo",

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from qwenctl.client import advice, connect
-from qwenctl.client.advice import Advice, Where
-from qwenctl.client.config_text import into_json, into_toml, merged
+from qwenctl.client.connect import advice, clients
+from qwenctl.client.connect.advice import Advice, Where
+from qwenctl.client.connect.config_text import into_json, into_toml, merged
 from qwenctl.gate import guard
 
 OPEN = Where("http://127.0.0.1:8080", "demo", 8192, rules=guard.rules("127.0.0.1", (), ()))
@@ -20,7 +20,7 @@ FILED = Where("http://127.0.0.1:8080", "demo", key='"$(head -n 1 keys)"')
 
 
 def told(client: str, where: Where) -> Advice:
-    return connect.CLIENTS[client].advise(where)
+    return clients.CLIENTS[client].advise(where)
 
 
 def plain(client: str, where: Where) -> Mapping[str, object]:
@@ -136,7 +136,7 @@ def test_open_webui_reaches_an_endpoint_that_listens_to_the_network() -> None:
 
 
 def test_only_claude_code_adds_the_version_itself() -> None:
-    assert {client: told(client, OPEN).base_url for client in connect.CLIENTS} == {
+    assert {client: told(client, OPEN).base_url for client in clients.CLIENTS} == {
         "openai": "http://127.0.0.1:8080/v1",
         "claude-code": "http://127.0.0.1:8080",
         "codex": "http://127.0.0.1:8080/v1",
@@ -148,10 +148,10 @@ def test_only_claude_code_adds_the_version_itself() -> None:
 
 
 @pytest.mark.parametrize("where", [OPEN, LOCKED, FILED])
-@pytest.mark.parametrize("client", connect.CLIENTS)
+@pytest.mark.parametrize("client", clients.CLIENTS)
 def test_what_is_printed_is_read_as_what_is_meant(client: str, where: Where) -> None:
     advised, settings = told(client, where), plain(client, where)
-    match connect.CLIENTS[client].prints:
+    match clients.CLIENTS[client].prints:
         case "shell":
             words = [shlex.split(line) for line in advice.exports(advised.variables).splitlines()]
             assert [word for word, _ in words] == ["export"] * len(advised.variables)
@@ -176,7 +176,7 @@ def test_a_shell_gets_the_key_itself_from_the_word_that_names_it() -> None:
     assert done.stdout == "a b'c"
 
 
-@pytest.mark.parametrize("client", connect.CLIENTS.values(), ids=connect.CLIENTS)
+@pytest.mark.parametrize("client", clients.CLIENTS.values(), ids=clients.CLIENTS)
 def test_every_client_has_its_sources(client: advice.Client) -> None:
     assert client.sources
     assert all(source.startswith("https://") for source in client.sources)

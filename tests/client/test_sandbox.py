@@ -10,13 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenctl.client import sandbox
-from qwenctl.client.sandbox import Limits, Outcome
-from qwenctl.client.seatbelt import profile
-from qwenctl.client.seccomp import ARCHITECTURES, seccomp_filter
+from qwenctl.client.sandbox import sandbox
+from qwenctl.client.sandbox.sandbox import Outcome, SandboxLimits
+from qwenctl.client.sandbox.seatbelt import profile
+from qwenctl.client.sandbox.seccomp import ARCHITECTURES, seccomp_filter
 from qwenctl.errors import SandboxError
 
-LIMITS = Limits(wall_s=1.5, cpu_s=1, memory_bytes=256 * 2**20, disk_bytes=8 * 2**20, file_bytes=2 * 2**20)
+LIMITS = SandboxLimits(
+    wall_s=1.5, cpu_s=1, memory_bytes=256 * 2**20, disk_bytes=8 * 2**20, file_bytes=2 * 2**20
+)
 pytestmark = pytest.mark.skipif(sandbox.unavailable() is not None, reason=str(sandbox.unavailable()))
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.client import sandbox
 from qwenctl.client.api import Api
 from qwenctl.client.files import FilesError, files_of
-from qwenctl.client.sandbox import Limits
+from qwenctl.client.sandbox import sandbox
+from qwenctl.client.sandbox.sandbox import SandboxLimits
 from qwenctl.client.solve import Round, Task, python_task, solve
 from qwenctl.errors import BrokenOffError, RefusedError
 from tests.fakes.home import Home
@@ -32,7 +32,7 @@ def solved(
     script: Sequence[Step], folder: Path, task: Task | None = None
 ) -> tuple[list[Round], Scripted, list[float]]:
     waited: list[float] = []
-    wanted = task or python_task("Write double(n).", TESTS, 5, Limits(wall_s=5), unsafe=False)
+    wanted = task or python_task("Write double(n).", TESTS, 5, SandboxLimits(wall_s=5), unsafe=False)
     with serving(script) as server, Api(server.url) as api:
         rounds = solve(api, wanted, folder, lambda _round: None, waited.append)
     return rounds, server, waited
@@ -107,7 +107,7 @@ def test_several_files_and_files_in_folders_work(tmp_path: Path) -> None:
     ids=["its own tests", "an early end", "an early exit", "its own runner"],
 )
 def test_what_only_looks_like_passing_does_not_pass(tmp_path: Path, cheat: str) -> None:
-    task = python_task("Write double(n).", TESTS, 1, Limits(wall_s=5), unsafe=False)
+    task = python_task("Write double(n).", TESTS, 1, SandboxLimits(wall_s=5), unsafe=False)
     rounds, _, _ = solved([Say(f"```python\n{cheat}\n```")], tmp_path, task)
     assert verdicts(rounds) != ["passed"]
 
@@ -119,7 +119,7 @@ def test_another_language_runs_by_its_command(tmp_path: Path) -> None:
         ("sh", "check.sh"),
         "",
         2,
-        Limits(),
+        SandboxLimits(),
         unsafe=False,
     )
     rounds, _, _ = solved(

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator
 
-from qwenctl.client.tune import Sample, Tuned, same_share, tune, variants
+from qwenctl.client.bench.tune import BenchSample, Tuned, same_share, tune, variants
 from qwenctl.errors import LaunchError
 
 FLAGS = (
@@ -28,11 +28,11 @@ class Machine:
         if "--broken" in arguments:
             raise LaunchError("cannot start: broken")
 
-    def measure(self) -> Sample:
+    def measure(self) -> BenchSample:
         """Measure, with a little noise that is always the same."""
         words = " ".join(self.running)
         speed = self._speed(words)
-        return Sample(
+        return BenchSample(
             tuple(speed * (1 + n / 200) for n in (-2, -1, 0, 1, 2)), {"q": "text"}, self._taken(words)
         )
 

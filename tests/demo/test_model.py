@@ -8,7 +8,7 @@ import pytest
 
 from qwenctl.demo.model import make_model
 from qwenctl.errors import LaunchError
-from qwenctl.plan.load import read_profile
+from qwenctl.model.toml import read_profile
 
 PROFILE = read_profile(Path(__file__).parents[2] / "profiles/demo.toml")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwenctl.demo.model import make_model
-from qwenctl.plan.load import read_profile
+from qwenctl.model.toml import read_profile
 from tests.fakes.home import Home
 from tests.fakes.hub import COMMIT, REPO, FakeHub, Fault
 from tests.fakes.shaped import types_of, write_shaped

@@ -6,9 +6,9 @@ import httpx
 import psutil
 import pytest
 
-from qwenctl.control.door import check
+from qwenctl.daemon.gateway import check
 from qwenctl.errors import SettingsError
-from qwenctl.settings.types import Gate, Server, Settings
+from qwenctl.settings.types import GateSettings, ServerSettings, Settings
 from tests.fakes.home import Home
 
 ASK = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
@@ -109,6 +109,6 @@ def test_another_server_is_not_sent_the_key(home: Home) -> None:
 
 @pytest.mark.parametrize("gate", [True, False])
 def test_the_network_needs_a_key_with_the_gate_and_without(gate: bool) -> None:  # noqa: FBT001 - a case
-    settings = Settings(server=Server(host="0.0.0.0"), gate=Gate(enabled=gate))
+    settings = Settings(server=ServerSettings(host="0.0.0.0"), gate=GateSettings(enabled=gate))
     with pytest.raises(SettingsError, match="anyone on the network"):
         check(settings, ())

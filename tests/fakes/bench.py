@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.engine.address import Address
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.health import generates, measure
 from qwenctl.supervise.supervisor import Effects, NotNowError, Supervisor
-from qwenctl.supervise.wedge import Limits, Sample, Traffic
+from qwenctl.supervise.wedge import ServerSample, Traffic, WedgeLimits
 from tests.fakes.home import free_port
 
 FAKE = Path(__file__).parent / "llama_server.py"
-LIMITS = Limits(wedge_after_s=0.6, sample_s=0.1, probe_timeout_s=0.4, first_batch_s=3.0)
+LIMITS = WedgeLimits(wedge_after_s=0.6, sample_s=0.1, probe_timeout_s=0.4, first_batch_s=3.0)
 POLICY = st.Policy(first_delay_s=0.05, max_delay_s=0.2)
 BUSY = Traffic(1, 0)
 
@@ -40,7 +41,7 @@ class Bench:
             raise NotNowError(reason) if isinstance(reason, Ending) else reason
         return spawn(child.spec, lambda _: None)
 
-    async def measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> Sample:
+    async def measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
         traffic = self.traffic
         return await measure(spec, pid, timeout_s, lambda: traffic)
 
@@ -68,7 +69,7 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def supervising(
-    spec: LaunchSpec, bench: Bench, limits: Limits = LIMITS, policy: st.Policy = POLICY
+    spec: LaunchSpec, bench: Bench, limits: WedgeLimits = LIMITS, policy: st.Policy = POLICY
 ) -> AsyncIterator[Supervisor]:
     effects = Effects(bench.spawn, generates, bench.measure, bench.publish, bench.degrade, lambda _: None)
     supervisor = Supervisor(effects, policy, limits)

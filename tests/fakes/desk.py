@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.hub import Hub
 from qwenctl.fetch.request import Artifact, FetchRequest, Progress, WantedFile
-from qwenctl.fetch.retry import Patience
-from qwenctl.fetch.world import World
+from qwenctl.fetch.retry import RetryPolicy
 from tests.fakes.hub import REPO, FakeHub
 
 REQUEST = FetchRequest(REPO, (WantedFile("m.gguf"),), architecture="qwen35", quant="Q4_K_M", range_mib=1)
@@ -24,7 +24,7 @@ class Desk:
     slept: list[float] = field(default_factory=list)
     seen: list[Progress] = field(default_factory=list)
     margin_bytes: int = 0
-    patience: Patience = Patience(stall_s=10)  # noqa: RUF009 - frozen
+    patience: RetryPolicy = RetryPolicy(stall_s=10)  # noqa: RUF009 - frozen
     token: str | None = None
 
     @property
@@ -42,13 +42,13 @@ class Desk:
     def hub(self, *, offline: bool = False) -> Hub:
         return Hub(self.fake.endpoint, self.cache, offline, self.token)
 
-    def world(self) -> World:
+    def world(self) -> FetchEnvironment:
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
             await asyncio.sleep(0)
 
         ask = replace(self.patience, attempts=6)
-        return World(
+        return FetchEnvironment(
             sleep=sleep,
             spread=lambda: 1.0,
             patience=self.patience,

@@ -5,8 +5,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from qwenctl.hardware.facts import Accelerator, Backend, Cpu, Hardware, MemoryKind
-from qwenctl.plan.load import read_profile
-from qwenctl.plan.profile import Profile
+from qwenctl.model.profile import Profile
+from qwenctl.model.toml import read_profile
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "profiles"

@@ -14,7 +14,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from qwenctl.plan.profile import Architecture, File, Quant
+from qwenctl.model.profile import Architecture, File, Quant
 
 TypeOf = Callable[[str], str]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwenctl.errors import FetchError
-from qwenctl.fetch.local import local_artifact
+from qwenctl.fetch.gguf_check import local_artifact
 from qwenctl.fetch.request import WantedFile
 from tests.fakes.desk import REQUEST, Desk
 from tests.fakes.gguf_file import write_gguf

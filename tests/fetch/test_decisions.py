@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenctl.errors import FetchError
-from qwenctl.fetch.journal import Journal
 from qwenctl.fetch.pick import pick
-from qwenctl.fetch.progress import Meter
+from qwenctl.fetch.progress import TransferMeter
+from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import FetchRequest, Progress, RemoteFile, WantedFile, request_for
-from qwenctl.fetch.retry import ContentRange, Patience, asked_s, content_range, wait_s
-from qwenctl.plan.load import read_profile
-from qwenctl.settings.types import Fetch, Model, Settings
+from qwenctl.fetch.retry import ContentRange, RetryPolicy, asked_s, content_range, wait_s
+from qwenctl.model.toml import read_profile
+from qwenctl.settings.types import FetchSettings, ModelSettings, Settings
 
 PROFILE = read_profile(Path(__file__).parents[2] / "profiles" / "qwen3.6-27b.toml")
 SHA = "5ed60d0af4650a854b1755bd392f9aef4872643dc25a254bc68043fa638392a0"
@@ -62,7 +62,9 @@ def test_a_missing_file_comes_with_near_names() -> None:
 def test_a_profile_pins_its_own_revision_only() -> None:
     quant = PROFILE.quant("Q4_K_M")
     assert quant is not None
-    plain = request_for(PROFILE, quant, Settings(fetch=Fetch(connections=2, range_mib=4, offline=True)))
+    plain = request_for(
+        PROFILE, quant, Settings(fetch=FetchSettings(connections=2, range_mib=4, offline=True))
+    )
     assert plain is not None
     assert PROFILE.hub is not None
     assert (plain.repo, plain.revision, plain.files[0].sha256) == (
@@ -71,11 +73,11 @@ def test_a_profile_pins_its_own_revision_only() -> None:
         SHA,
     )
     assert (plain.connections, plain.range_mib, plain.offline, plain.architecture) == (2, 4, True, "qwen35")
-    for model in (Model(repo="other/Repo"), Model(revision="main")):
+    for model in (ModelSettings(repo="other/Repo"), ModelSettings(revision="main")):
         other = request_for(PROFILE, quant, Settings(model=model))
         assert other is not None
         assert (other.revision, other.files) == ("main", (WantedFile(quant.files[0].name),))
-    named = request_for(PROFILE, quant, Settings(model=Model(file="x.gguf")))
+    named = request_for(PROFILE, quant, Settings(model=ModelSettings(file="x.gguf")))
     assert named is not None
     assert named.names == ("x.gguf",)
     update = request_for(PROFILE, quant, Settings(), update=True)
@@ -85,7 +87,7 @@ def test_a_profile_pins_its_own_revision_only() -> None:
 
 
 def test_waits_double_up_to_the_longest() -> None:
-    patience = Patience(first_s=1, longest_s=10)
+    patience = RetryPolicy(first_s=1, longest_s=10)
     assert [wait_s(number, None, patience, 1.0) for number in range(1, 7)] == [1, 2, 4, 8, 10, 10]
     assert wait_s(3, None, patience, 0.0) == 3
     assert wait_s(1, 5.0, patience, 1.0) == 5
@@ -117,8 +119,8 @@ def test_a_content_range_makes_sense_or_is_none(text: str) -> None:
     assert content_range("bytes 9-5/100") is content_range(None) is None
 
 
-def journal(path: Path, size: int = 1000, range_bytes: int = 100, sha256: str = "a") -> Journal:
-    made = Journal(path, RemoteFile("m.gguf", size, sha256), range_bytes)
+def journal(path: Path, size: int = 1000, range_bytes: int = 100, sha256: str = "a") -> RangeJournal:
+    made = RangeJournal(path, RemoteFile("m.gguf", size, sha256), range_bytes)
     made.read()
     return made
 
@@ -152,7 +154,7 @@ def test_a_garbled_journal_is_no_promise(tmp_path_factory: pytest.TempPathFactor
 def test_the_meter_tells_the_speed_of_this_fetch_only() -> None:
     now = [0.0]
     seen: list[Progress] = []
-    meter = Meter(lambda: now[0], seen.append, 1000)
+    meter = TransferMeter(lambda: now[0], seen.append, 1000)
     meter.start("m.gguf", 100)
     meter.report("downloading", 500)
     now[0] = 0.01

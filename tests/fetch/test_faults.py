@@ -10,7 +10,7 @@ import pytest
 
 from qwenctl.errors import ExitCode, FetchError
 from qwenctl.fetch.artifact import fetch
-from qwenctl.fetch.retry import Patience
+from qwenctl.fetch.retry import RetryPolicy
 from tests.fakes.desk import REQUEST, Desk
 from tests.fakes.hub import COMMIT, REPO, Asked, FakeHub, Fault
 
@@ -178,7 +178,7 @@ def test_resets_in_the_middle_cost_only_what_was_on_the_way(desk: Desk, model: b
 
 
 def test_a_connection_that_hangs_is_given_up(desk: Desk) -> None:
-    desk.patience = Patience(stall_s=0.3)
+    desk.patience = RetryPolicy(stall_s=0.3)
     desk.fake.faults = lambda asked: (
         (Fault(hang_after=300_000) if asked.number == 1 else Fault(hang=True) if asked.number == 3 else None)
         if asked.kind == "bytes"

@@ -8,8 +8,8 @@ import pytest
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch.disk import PartialFile
-from qwenctl.fetch.journal import Journal
-from qwenctl.fetch.link import Links, connect
+from qwenctl.fetch.download_url import DownloadUrls, connect
+from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import RemoteFile
 from qwenctl.fetch.transfer import Transfer
 from tests.fakes.desk import Desk
@@ -43,13 +43,13 @@ def test_a_range_that_was_being_synced_when_another_connection_failed_is_kept(
     refused = Fault(status=418, after=disk.first)
     desk.fake.faults = lambda asked: refused if asked.kind == "bytes" and asked.number == 1 else None
     file = RemoteFile("m.gguf", len(model), desk.fake.sha256("m.gguf"))
-    journal = Journal(tmp_path / "journal", file, MIB)
+    journal = RangeJournal(tmp_path / "journal", file, MIB)
     journal.open()
 
     async def move() -> None:
         world = desk.world()
         async with connect(world.patience, 2) as client:
-            links = Links(client, desk.hub(), REPO, COMMIT, file)
+            links = DownloadUrls(client, desk.hub(), REPO, COMMIT, file)
             await Transfer(
                 client, links, file, disk, journal, 2, world=world, on_bytes=lambda _done, _hashing: None
             ).run()

@@ -7,7 +7,7 @@ import pytest
 
 from qwenctl import paths
 from qwenctl.demo.model import make_model
-from qwenctl.plan.load import load_profile
+from qwenctl.model.toml import load_profile
 from tests.gate.driver import Scenario, Setup, play
 
 Play = Callable[..., None]

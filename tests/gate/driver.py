@@ -11,13 +11,14 @@ from pathlib import Path
 
 import aiohttp
 
-from qwenctl.gate.gate import Gate, Options
+from qwenctl.engine.address import Address
+from qwenctl.gate.api_keys import KeyRing
+from qwenctl.gate.gate import Gate, GateOptions
 from qwenctl.gate.guard import rules
-from qwenctl.gate.keys import KeyRing
-from qwenctl.gate.limits import Limits
-from qwenctl.gate.standing import Standing
-from qwenctl.gate.warm import Warm, WarmLimits
-from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.gate.limits import GateLimits
+from qwenctl.gate.slots.saver import SlotLimits, SlotSaver
+from qwenctl.gate.upstream import UpstreamState
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.health import generates
@@ -30,7 +31,7 @@ PROBE_S = 0.02
 class Setup:
     """What a test changes of the usual."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: GateLimits = field(default_factory=GateLimits)
     keys: KeyRing = field(default_factory=lambda: KeyRing(None))
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class Setup:
     warm_after_s: float = 5.0
     flags: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
-    warm: WarmLimits | None = None
+    warm: SlotLimits | None = None
     shape: str = "demo"
 
 
@@ -61,7 +62,7 @@ class Driver:
         self.woken = 0
         self.unloaded = asyncio.Event()
         self.wakened = asyncio.Event()
-        options = Options(
+        options = GateOptions(
             host="127.0.0.1",
             rules=rules("127.0.0.1", setup.hosts, setup.origins),
             limits=setup.limits,
@@ -92,8 +93,8 @@ class Driver:
             argv, Address(str(self.socket), None), (*setup.environment, *debug), ready_timeout_s=20
         )
 
-    def warmth(self, limits: WarmLimits) -> Warm:
-        return Warm(self.kept, limits)
+    def warmth(self, limits: SlotLimits) -> SlotSaver:
+        return SlotSaver(self.kept, limits)
 
     @property
     def url(self) -> str:
@@ -113,7 +114,7 @@ class Driver:
     def tell(self, phase: str, **more: str) -> None:
         address = self.spec.address if phase == "ready" else None
         self.gate.tell(
-            Standing(
+            UpstreamState(
                 phase,
                 self.number,
                 address,

@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from qwenctl.errors import SettingsError
-from qwenctl.gate.guard import Ask, Deny, Enter, Key, Preflight, check_exposure, judge, rules
-from qwenctl.gate.keys import KeyRing
-from qwenctl.gate.limits import Limits
+from qwenctl.gate.api_keys import KeyRing
+from qwenctl.gate.guard import Deny, Enter, GuardQuestion, KeyCheck, Preflight, check_exposure, judge, rules
+from qwenctl.gate.limits import GateLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, until
 
@@ -25,15 +25,15 @@ def ask(
     target: str = CHAT,
     host: str = "localhost:8080",
     origin: str | None = None,
-    key: Key = Key.OPEN,
+    key: KeyCheck = KeyCheck.OPEN,
     *,
     site: str | None = None,
     mode: str | None = None,
     upgrade: str | None = None,
     asked: str | None = None,
-) -> Ask:
+) -> GuardQuestion:
     hosts = tuple(host.split("|")) if host else ()
-    return Ask(method, target, hosts, origin, site, mode, upgrade, asked, key)
+    return GuardQuestion(method, target, hosts, origin, site, mode, upgrade, asked, key)
 
 
 def status(verdict: Enter | Preflight | Deny) -> int:
@@ -63,8 +63,8 @@ def test_loopback_hosts_are_ours(host: str) -> None:
 def test_other_hosts_are_not_unless_a_key_proves_it(host: str) -> None:
     """DNS rebinding: the page's own name points at loopback."""
     assert status(judge(ask(host=host), LOCAL)) == 403
-    assert status(judge(ask(host=host, key=Key.VALID), LOCAL)) == 200
-    assert status(judge(ask(host=host, key=Key.WRONG), LOCAL)) == 403
+    assert status(judge(ask(host=host, key=KeyCheck.VALID), LOCAL)) == 200
+    assert status(judge(ask(host=host, key=KeyCheck.WRONG), LOCAL)) == 403
 
 
 def test_two_hosts_are_no_request() -> None:
@@ -118,12 +118,12 @@ def test_preflights_are_answered_for_allowed_origins_only() -> None:
         "https://chat.example"
     )
     assert status(judge(ask("OPTIONS", origin="https://evil.example", asked="POST"), LISTED)) == 403
-    missing = ask("OPTIONS", origin="https://chat.example", asked="POST", key=Key.MISSING)
+    missing = ask("OPTIONS", origin="https://chat.example", asked="POST", key=KeyCheck.MISSING)
     assert isinstance(judge(missing, LISTED), Preflight)  # a browser sends no key with it
 
 
-@pytest.mark.parametrize("key", [Key.MISSING, Key.WRONG])
-def test_without_the_key_only_the_page_and_health_are_public(key: Key) -> None:
+@pytest.mark.parametrize("key", [KeyCheck.MISSING, KeyCheck.WRONG])
+def test_without_the_key_only_the_page_and_health_are_public(key: KeyCheck) -> None:
     for path in ("/", "/health", "/index.html", "/bundle.js", "/_app/immutable/x.css", "/favicon.ico?v=1"):
         assert status(judge(ask("GET", path, key=key), LOCAL)) == 200
     for method, path in (
@@ -166,7 +166,7 @@ def test_without_the_key_only_the_page_and_health_are_public(key: Key) -> None:
     ],
 )
 def test_no_path_leads_to_the_slots(target: str) -> None:
-    for key in (Key.OPEN, Key.VALID):
+    for key in (KeyCheck.OPEN, KeyCheck.VALID):
         verdict = judge(ask("POST", target, key=key), LOCAL)
         allowed = target == "/slots;x"  # another path for the server too, which answers 404
         assert (status(verdict) == 200) is allowed
@@ -174,7 +174,7 @@ def test_no_path_leads_to_the_slots(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["/props", "/props?x=1", "/PROPS", "/props/", "/x/props"])
 def test_properties_are_read_only(target: str) -> None:
-    assert status(judge(ask("POST", target, key=Key.VALID), LOCAL)) == 403
+    assert status(judge(ask("POST", target, key=KeyCheck.VALID), LOCAL)) == 403
     assert status(judge(ask("GET", target), LOCAL)) == 200
 
 
@@ -205,21 +205,21 @@ def test_keys_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
     path.write_text("# mine\nalpha\n\n beta \n")
     ring = KeyRing(path, ("gamma",))
     for key in ("alpha", "beta", "gamma"):
-        assert ring.check(f"Bearer {key}", None) is Key.VALID
-        assert ring.check(None, key) is Key.VALID
-    assert ring.check("Bearer # mine", None) is Key.WRONG
-    assert ring.check("Basic alpha", None) is Key.MISSING
-    assert ring.check("Bearer ", "") is Key.MISSING
-    assert ring.check("Bearer alpha\udcff", None) is Key.WRONG
+        assert ring.check(f"Bearer {key}", None) is KeyCheck.VALID
+        assert ring.check(None, key) is KeyCheck.VALID
+    assert ring.check("Bearer # mine", None) is KeyCheck.WRONG
+    assert ring.check("Basic alpha", None) is KeyCheck.MISSING
+    assert ring.check("Bearer ", "") is KeyCheck.MISSING
+    assert ring.check("Bearer alpha\udcff", None) is KeyCheck.WRONG
     other = tmp_path / "new"
     other.write_text("delta\n")
     other.replace(path)
-    assert ring.check("bearer delta", None) is Key.VALID
-    assert ring.check("Bearer alpha", None) is Key.WRONG
+    assert ring.check("bearer delta", None) is KeyCheck.VALID
+    assert ring.check("Bearer alpha", None) is KeyCheck.WRONG
     path.unlink()
-    assert ring.check("Bearer delta", None) is Key.VALID  # an editor replaces the file in two steps
+    assert ring.check("Bearer delta", None) is KeyCheck.VALID  # an editor replaces the file in two steps
     path.write_text("")
-    assert ring.check("Bearer delta", None) is Key.WRONG
+    assert ring.check("Bearer delta", None) is KeyCheck.WRONG
     with pytest.raises(SettingsError, match="holds none"):
         KeyRing(path)
     with pytest.raises(SettingsError, match="no such file"):
@@ -323,7 +323,7 @@ def test_slow_clients_are_sent_away(playing: Play) -> None:
         assert got.startswith(b"HTTP/1.1 408")
         assert json.loads(got[got.index(b"{") :])["error"]["code"] == "slow"
 
-    playing(scenario, lambda: Setup(limits=Limits(keepalive_s=0.3, body_timeout_s=0.3)), up=False)
+    playing(scenario, lambda: Setup(limits=GateLimits(keepalive_s=0.3, body_timeout_s=0.3)), up=False)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
@@ -355,7 +355,7 @@ def test_a_reader_that_stops_is_cut_off(playing: Play, *, stream: bool) -> None:
         assert got.startswith(b"HTTP/1.1 200")
         assert not got.endswith((b"\r\n0\r\n\r\n", b"]}"))
 
-    limits = Limits(stall_s=0.3, answer_bytes=1 << 26)
+    limits = GateLimits(stall_s=0.3, answer_bytes=1 << 26)
     playing(scenario, lambda: Setup(limits=limits, context=131072, warm_after_s=0.0))
 
 
@@ -371,9 +371,9 @@ def test_the_access_log_has_no_prompt_and_no_key(playing: Play, caplog: pytest.L
         async with session.get(driver.url + "/slots?key=hunter2", headers=headers) as answer:
             assert answer.status == 403
 
-    with caplog.at_level("INFO", logger="qwenctl.gate.access"):
+    with caplog.at_level("INFO", logger="qwenctl.gate.access_log"):
         playing(scenario)
-    lines = [record.getMessage() for record in caplog.records if record.name == "qwenctl.gate.access"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "qwenctl.gate.access_log"]
     assert ["path=/tokenize status=200" in lines[0], "path=/slots status=403" in lines[1]] == [True, True]
     assert "hunter2" not in caplog.text
     assert "secret" not in caplog.text

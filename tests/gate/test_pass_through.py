@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from qwenctl.gate.limits import Limits
+from qwenctl.gate.limits import GateLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, direct, until
 
@@ -93,7 +93,7 @@ def test_a_body_beyond_the_limit_is_refused(playing: Play) -> None:
         async with session.post(driver.url + "/tokenize", data=b'{"content":"x"}', expect100=True) as answer:
             assert answer.status == 200
 
-    playing(scenario, lambda: Setup(limits=Limits(max_body_bytes=1000)))
+    playing(scenario, lambda: Setup(limits=GateLimits(max_body_bytes=1000)))
 
 
 def test_a_client_that_leaves_stops_the_generation(playing: Play) -> None:

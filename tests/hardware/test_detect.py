@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from qwenctl.errors import DetectionError
-from qwenctl.hardware.detect import Probe, detect
+from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.facts import Accelerator, Cpu, Hardware
 from qwenctl.hardware.saved import from_json, to_json
 from tests.hardware.world import NO_NVML, world
@@ -128,9 +128,9 @@ def test_nothing_readable_is_still_a_machine() -> None:
 
 
 def test_this_machine_is_detected() -> None:
-    found = detect(Probe.real())
+    found = detect(SystemProbe.real())
     assert found.ram_bytes > GIB // 4
     assert 1 <= found.cpu.physical_cores <= found.cpu.logical_cores
     assert all(a.memory_bytes is None or a.memory_bytes > 0 for a in found.accelerators)
     assert from_json(to_json(found)) == found
-    assert detect(Probe.real()) == found
+    assert detect(SystemProbe.real()) == found

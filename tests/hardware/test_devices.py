@@ -10,7 +10,7 @@ from qwenctl.hardware.detect import detect
 from qwenctl.hardware.devices import backend_of, join, parse_devices, reserve, usable
 from qwenctl.hardware.facts import Accelerator, Cpu, Device, Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
-from qwenctl.settings.types import Hardware as Choice
+from qwenctl.settings.types import HardwareSettings as Choice
 from tests.hardware.world import sample, world
 
 MIB = 1 << 20

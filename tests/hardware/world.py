@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from qwenctl.hardware.detect import Probe
+from qwenctl.hardware.detect import SystemProbe
 from qwenctl.hardware.nvidia import Nvml
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -27,13 +27,13 @@ def sections(name: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def world(name: str) -> Probe:
+def world(name: str) -> SystemProbe:
     found = sections(name)
     files = {path: _bytes(text) for path, text in found.items() if path.startswith("/")}
     system, machine = found["system"].split()
     physical, logical = (int(word) for word in found.get("cores", "1 1").split())
     nvml = TypeAdapter(Nvml).validate_json(found["nvml"]) if "nvml" in found else NO_NVML
-    return Probe(
+    return SystemProbe(
         system=lambda: (system, machine),
         read_text=files.get,
         list_dir=lambda folder: tuple(

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from qwenctl.engine.address import Address
+from qwenctl.engine.flags import parse_help
 from qwenctl.errors import SettingsError
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import OWNED, Launch, argv, lines
-from qwenctl.launch.flags import parse_help
-from qwenctl.launch.spec import Address
-from qwenctl.plan.load import read_profile
+from qwenctl.model.toml import read_profile
 from qwenctl.plan.planner import Plan, plan
 from qwenctl.settings.types import Settings
 
 ROOT = Path(__file__).parents[2]
-KNOWN = parse_help((ROOT / "tests/launch/help/b11434.txt").read_text(encoding="utf-8"))
+KNOWN = parse_help((ROOT / "tests/engine/help/b11434.txt").read_text(encoding="utf-8"))
 PROFILE = read_profile(ROOT / "profiles/qwen3.6-27b.toml")
 CODING = PROFILE.sampling["coding"].model_dump(exclude={"source"})
 HERE = Address("127.0.0.1", 8080)

@@ -4,7 +4,7 @@ import pytest
 
 from qwenctl.plan.budget import machines
 from qwenctl.plan.order import candidates, context_steps
-from qwenctl.settings.types import Context, Settings
+from qwenctl.settings.types import ContextSettings, Settings
 from tests.fakes.machines import machine, profile
 
 BIG = profile("qwen3.6-27b")
@@ -49,5 +49,5 @@ def test_checkpoints_go_last_and_only_at_the_smallest_context() -> None:
 
 def test_a_kv_type_asked_for_is_kept() -> None:
     way = machines(machine("rtx4090-24gb"))[0]
-    wanted = Settings(context=Context(kv_type="q5_1"))
+    wanted = Settings(context=ContextSettings(kv_type="q5_1"))
     assert {one.kv_type for one in candidates(way, BIG, wanted)} == {"q5_1"}

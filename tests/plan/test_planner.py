@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from qwenctl.errors import SettingsError
-from qwenctl.plan.load import load_profiles
+from qwenctl.model.profile import Profile
+from qwenctl.model.toml import load_profiles
 from qwenctl.plan.planner import Extras, NoFit, Plan, Refused, find_quant, plan
-from qwenctl.plan.profile import Profile
-from qwenctl.settings.types import Context, Model, Settings
+from qwenctl.settings.types import ContextSettings, ModelSettings, Settings
 from tests.fakes.machines import GIB, PROFILES, machine, made_up, profile
 
 BIG = profile("qwen3.6-27b")
@@ -26,7 +26,7 @@ def refused(outcome: Plan | NoFit) -> NoFit:
 
 
 def settings(quant: str = "auto", **context: int | str) -> Settings:
-    return Settings(model=Model(quant=quant), context=Context.model_validate(context))
+    return Settings(model=ModelSettings(quant=quant), context=ContextSettings.model_validate(context))
 
 
 @pytest.mark.parametrize(
@@ -211,15 +211,15 @@ def test_memory_that_others_hold_needs_less_at_the_start_not_a_smaller_cache(nam
     ],
 )
 def test_prefer_changes_the_order(prefer: str, quant: str, tokens: int) -> None:
-    wanted = Settings(model=Model.model_validate({"prefer": prefer}))
+    wanted = Settings(model=ModelSettings.model_validate({"prefer": prefer}))
     chosen = planned(plan(machine("rtx4090-24gb"), BIG, wanted))
     assert (chosen.quant, chosen.context_tokens) == (quant, tokens)
 
 
 def test_prefer_context_gives_up_the_quant_before_the_context() -> None:
-    wanted = Settings(model=Model(prefer="context"), context=Context(tokens=131072))
+    wanted = Settings(model=ModelSettings(prefer="context"), context=ContextSettings(tokens=131072))
     card = made_up(ram_bytes=64 * GIB, cards=(24 * GIB,))
-    balanced = planned(plan(card, BIG, Settings(context=Context(tokens=131072))))
+    balanced = planned(plan(card, BIG, Settings(context=ContextSettings(tokens=131072))))
     chosen = planned(plan(card, BIG, wanted))
     assert chosen.context_tokens == 131072
     assert balanced.quant == "Q4_K_M"

@@ -8,10 +8,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from qwenctl.hardware.facts import Backend, Hardware
-from qwenctl.plan.load import load_profiles
+from qwenctl.model.profile import Profile
+from qwenctl.model.toml import load_profiles
 from qwenctl.plan.planner import NoFit, Plan, plan
-from qwenctl.plan.profile import Profile
-from qwenctl.settings.types import Context, KvType, Model, Prefer, Settings
+from qwenctl.settings.types import ContextSettings, KvType, ModelSettings, Prefer, Settings
 from tests.fakes.machines import PROFILES, made_up
 
 MIB = 1024**2
@@ -43,8 +43,8 @@ def machines(draw: st.DrawFn, *, unequal: bool = False) -> Hardware:
 def wishes(draw: st.DrawFn) -> Settings:
     tokens = draw(st.integers(256, 300_000))
     return Settings(
-        model=Model(prefer=draw(st.sampled_from(get_args(Prefer)))),
-        context=Context(
+        model=ModelSettings(prefer=draw(st.sampled_from(get_args(Prefer)))),
+        context=ContextSettings(
             tokens=tokens,
             min_tokens=draw(st.integers(256, 65536)),
             kv_type=draw(st.sampled_from(get_args(KvType))),

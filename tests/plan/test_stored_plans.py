@@ -12,7 +12,7 @@ import pytest
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from qwenctl.plan.load import load_profiles
+from qwenctl.model.toml import load_profiles
 from qwenctl.plan.planner import Plan, plan
 from qwenctl.plan.wire import no_fit_to_json, to_json
 from qwenctl.settings.types import Settings

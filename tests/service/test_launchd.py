@@ -14,7 +14,7 @@ from qwenctl import paths
 from qwenctl.errors import ControlError
 from qwenctl.service import plists
 from qwenctl.service.command import Ran
-from qwenctl.service.launchd import Answer, Launchd, meaning
+from qwenctl.service.launchd import LaunchctlAnswer, Launchd, meaning
 from qwenctl.service.places import Places
 
 DOCUMENTED: dict[str, type] = {
@@ -177,8 +177,8 @@ def test_restart_and_uninstall(tmp_path: Path) -> None:
 
 
 def test_an_unknown_code_is_a_failure() -> None:
-    assert meaning("bootstrap", 1) is Answer.FAILED
-    assert meaning("bootout", 0) is Answer.DONE
+    assert meaning("bootstrap", 1) is LaunchctlAnswer.FAILED
+    assert meaning("bootout", 0) is LaunchctlAnswer.DONE
 
 
 def test_run_logs_to_a_file_of_its_own_and_keeps_the_machine_awake(tmp_path: Path) -> None:

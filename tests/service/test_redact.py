@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.service.redact import GONE, Private, found, keys, redact
+from qwenctl.service.redact import GONE, Private, found, redact
+from qwenctl.settings.key_file import parse_keys
 
 PRIVATE = Private(("sesame-open",), "ada", "/home/ada")
 
@@ -40,4 +41,4 @@ def test_no_secret_survives_wherever_it_stands(before: str, after: str) -> None:
 
 
 def test_a_key_file_has_a_key_a_line() -> None:
-    assert keys("# mine\nsesame-open\n\n other \n") == ("sesame-open", "other")
+    assert parse_keys("# mine\nsesame-open\n\n other \n") == ("sesame-open", "other")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.engine.address import Address
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import KILLED, MEMORY_BUSY, Ending
@@ -72,12 +73,12 @@ class Walk:
 
 def _events(state: st.State) -> Iterator[st.Event]:
     yield from (st.Want(None), st.Want(A), st.Want(B), st.Restart(), st.Tick(), st.Sleep(), st.Wake())
-    yield st.Lost(1.0)
+    yield st.TimeLost(1.0)
     for number in (state.spawned, state.spawned - 1):
         if number > 0:
             yield from (st.Exited(number, ending) for ending in (CRASH, BAD, KILL, BUSY, OOM))
-            yield st.Opened(number)
-            yield from (st.Probed(number, True), st.Probed(number, False))
+            yield st.Listening(number)
+            yield from (st.TokenAnswer(number, True), st.TokenAnswer(number, False))
             yield from (st.Faulty(number, WEDGE), st.Drained(number))
 
 

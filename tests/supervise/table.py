@@ -17,13 +17,13 @@ EVENTS = (
     st.Want,
     st.Restart,
     st.Exited,
-    st.Opened,
-    st.Probed,
+    st.Listening,
+    st.TokenAnswer,
     st.Faulty,
     st.Drained,
     st.Sleep,
     st.Wake,
-    st.Lost,
+    st.TimeLost,
     st.Tick,
 )
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenctl.launch.environment import cleaned
-from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.engine.address import Address
+from qwenctl.engine.environment import cleaned
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.logfile import LogFile, Tail, Throttle

@@ -19,13 +19,13 @@ EVENTS = {
     st.Want,
     st.Restart,
     st.Exited,
-    st.Opened,
-    st.Probed,
+    st.Listening,
+    st.TokenAnswer,
     st.Faulty,
     st.Drained,
     st.Sleep,
     st.Wake,
-    st.Lost,
+    st.TimeLost,
     st.Tick,
 }
 
@@ -72,8 +72,8 @@ def _nothing_stale_counts(step: Step) -> None:
     match step.event:
         case (
             st.Exited(number=number)
-            | st.Opened(number)
-            | st.Probed(number=number)
+            | st.Listening(number)
+            | st.TokenAnswer(number=number)
             | st.Faulty(number=number)
             | st.Drained(number)
         ):
@@ -90,7 +90,7 @@ def _signals_reach_only_the_living(step: Step) -> None:
             case st.Terminate(number) | st.Kill(number) | st.Drain(number):
                 assert child is not None, step
                 assert child.number == number, step
-            case st.Probe(asked):
+            case st.AskToken(asked):
                 assert asked == child, step
             case _:
                 pass
@@ -117,7 +117,7 @@ def _rest_means_that_nothing_is_wanted(step: Step) -> None:
 
 def _only_a_token_makes_a_configuration_good(step: Step) -> None:
     if step.after.good != step.state.good and step.after.good is not None:
-        assert isinstance(step.event, st.Probed), step
+        assert isinstance(step.event, st.TokenAnswer), step
         assert step.event.ok, step
     rejected = step.after.rejected
     if rejected is not None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.engine.address import Address
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
@@ -39,23 +40,23 @@ def tell(
 
 def serving(policy: st.Policy = POLICY) -> st.State:
     """``GOOD`` is ready since second 1, as child 1."""
-    return tell([(0, st.Want(GOOD)), (1, st.Probed(1, True))], policy=policy)[0]
+    return tell([(0, st.Want(GOOD)), (1, st.TokenAnswer(1, True))], policy=policy)[0]
 
 
 def test_a_server_is_ready_when_it_has_generated_a_token() -> None:
-    state, done = tell([(0, st.Want(GOOD)), (0.02, st.Tick()), (0.1, st.Probed(1, True))])
+    state, done = tell([(0, st.Want(GOOD)), (0.02, st.Tick()), (0.1, st.TokenAnswer(1, True))])
     assert state.phase == st.Ready(st.Child(1, GOOD), 0.1)
-    assert done == [st.Spawn(st.Child(1, GOOD)), st.Probe(st.Child(1, GOOD))]
+    assert done == [st.Spawn(st.Child(1, GOOD)), st.AskToken(st.Child(1, GOOD))]
 
 
 def test_a_server_that_says_that_it_listens_is_asked_for_its_token_at_once() -> None:
-    state, done = tell([(0, st.Want(GOOD)), (40, st.Tick()), (40.1, st.Opened(1))])
-    assert done[1:] == [st.Probe(st.Child(1, GOOD))] * 2
+    state, done = tell([(0, st.Want(GOOD)), (40, st.Tick()), (40.1, st.Listening(1))])
+    assert done[1:] == [st.AskToken(st.Child(1, GOOD))] * 2
     assert isinstance(state.phase, st.Starting)
 
 
 def test_a_load_may_be_silent_as_long_as_the_ready_timeout() -> None:
-    state, _ = tell([(0, st.Want(GOOD)), (100, st.Probed(1, False)), (599, st.Tick())])
+    state, _ = tell([(0, st.Want(GOOD)), (100, st.TokenAnswer(1, False)), (599, st.Tick())])
     assert isinstance(state.phase, st.Starting)
     state, done = tell([(600, st.Tick()), (601, st.Exited(1, KILL))], state)
     assert done == [st.Terminate(1)]
@@ -78,7 +79,7 @@ def test_the_sixth_crash_within_a_minute_waits_and_then_waits_longer() -> None:
             waits.append(state.phase.until - now)
             state, done = tell([(state.phase.until, st.Tick())], state)
         assert done == [st.Spawn(st.Child(number + 1, GOOD))]
-        state, _ = tell([(now, st.Probed(number + 1, True))], state)
+        state, _ = tell([(now, st.TokenAnswer(number + 1, True))], state)
     assert waits == [1, 2, 4]
 
 
@@ -111,7 +112,7 @@ def test_a_permanent_fault_parks_at_once_until_someone_asks() -> None:
 def test_kills_from_outside_are_counted_but_never_back_off() -> None:
     state = serving()
     for number in range(1, 50):
-        state, done = tell([(2, st.Exited(number, KILL)), (2, st.Probed(number + 1, True))], state)
+        state, done = tell([(2, st.Exited(number, KILL)), (2, st.TokenAnswer(number + 1, True))], state)
         assert done == [st.Spawn(st.Child(number + 1, GOOD))]
     assert dict(state.endings) == {"killed": 49}
     assert state.failures == 0
@@ -130,7 +131,12 @@ def test_kills_of_a_starting_child_never_make_the_wait_longer() -> None:
 
 def test_a_new_configuration_that_dies_before_its_token_brings_the_last_good_one_back() -> None:
     state, done = tell(
-        [(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, CRASH)), (13, st.Probed(3, True))],
+        [
+            (10, st.Want(NEW)),
+            (11, st.Exited(1, KILL)),
+            (12, st.Exited(2, CRASH)),
+            (13, st.TokenAnswer(3, True)),
+        ],
         serving(),
     )
     assert done == [st.Terminate(1), st.Spawn(st.Child(2, NEW)), st.Spawn(st.Child(3, GOOD))]
@@ -168,13 +174,13 @@ def test_a_new_configuration_that_generates_nothing_in_time_rolls_back() -> None
 
 def test_a_rejected_configuration_stays_rejected_through_crashes_of_the_good_one() -> None:
     state, _ = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, BAD))], serving())
-    state, done = tell([(13, st.Probed(3, True)), (14, st.Exited(3, CRASH)), (15, st.Restart())], state)
+    state, done = tell([(13, st.TokenAnswer(3, True)), (14, st.Exited(3, CRASH)), (15, st.Restart())], state)
     assert done == [st.Spawn(st.Child(4, GOOD)), st.Terminate(4)]
 
 
 def test_a_rejected_configuration_is_tried_again_when_it_is_asked_for_again() -> None:
     state, _ = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, BAD))], serving())
-    state, done = tell([(13, st.Probed(3, True)), (20, st.Want(NEW)), (21, st.Exited(3, KILL))], state)
+    state, done = tell([(13, st.TokenAnswer(3, True)), (20, st.Want(NEW)), (21, st.Exited(3, KILL))], state)
     assert done == [st.Terminate(3), st.Spawn(st.Child(4, NEW))]
     assert state.rejected is None
 
@@ -182,7 +188,7 @@ def test_a_rejected_configuration_is_tried_again_when_it_is_asked_for_again() ->
 def test_a_kill_from_outside_does_not_count_against_a_new_configuration() -> None:
     state, done = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (12, st.Exited(2, KILL))], serving())
     assert done[-1] == st.Spawn(st.Child(3, NEW))
-    state, _ = tell([(13, st.Probed(3, True))], state)
+    state, _ = tell([(13, st.TokenAnswer(3, True))], state)
     assert state.good == NEW
 
 
@@ -272,9 +278,9 @@ def test_an_idle_server_is_stopped_and_a_request_brings_it_back() -> None:
 
 
 def test_time_that_nobody_had_is_not_held_against_a_loading_server() -> None:
-    state, done = tell([(0, st.Want(GOOD)), (3600, st.Lost(3590)), (3600, st.Tick())])
+    state, done = tell([(0, st.Want(GOOD)), (3600, st.TimeLost(3590)), (3600, st.Tick())])
     assert isinstance(state.phase, st.Starting)
-    assert done[1:] == [st.Probe(st.Child(1, GOOD))]
+    assert done[1:] == [st.AskToken(st.Child(1, GOOD))]
 
 
 def test_down_stops_whatever_runs_and_a_wait_too() -> None:

@@ -11,12 +11,13 @@ import psutil
 import pytest
 
 from qwenctl.demo.model import make_model
-from qwenctl.launch.spec import Address, LaunchSpec
+from qwenctl.engine.address import Address
+from qwenctl.launch.spec import LaunchSpec
+from qwenctl.model.toml import load_profile
 from qwenctl.paths import data_root
-from qwenctl.plan.load import load_profile
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
-from qwenctl.supervise.wedge import Limits, Traffic
+from qwenctl.supervise.wedge import Traffic, WedgeLimits
 from tests.fakes.bench import BUSY, Bench, Switched, fake, supervising
 
 
@@ -60,7 +61,7 @@ def test_a_long_prefill_of_the_real_server_is_left_alone(real: LaunchSpec) -> No
 
     async def go() -> None:
         bench = Bench(traffic=BUSY)
-        limits = Limits(wedge_after_s=0.2, sample_s=0.05, probe_timeout_s=0.2, first_batch_s=30)
+        limits = WedgeLimits(wedge_after_s=0.2, sample_s=0.05, probe_timeout_s=0.2, first_batch_s=30)
         async with supervising(real, bench, limits):
             await bench.until("Ready")
             transport = httpx.AsyncHTTPTransport(uds=real.address.socket)
@@ -105,7 +106,7 @@ def test_an_idle_server_is_left_alone_even_if_it_hangs(tmp_path: Path) -> None:
 def test_a_thread_that_spins_for_ever_gets_its_time_and_no_more(
     tmp_path: Path, first_batch_s: float, *, wedged: bool
 ) -> None:
-    limits = Limits(wedge_after_s=0.3, sample_s=0.1, probe_timeout_s=0.2, first_batch_s=first_batch_s)
+    limits = WedgeLimits(wedge_after_s=0.3, sample_s=0.1, probe_timeout_s=0.2, first_batch_s=first_batch_s)
 
     async def go() -> None:
         bench, server = Bench(traffic=BUSY), Switched(tmp_path)

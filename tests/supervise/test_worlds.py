@@ -17,7 +17,7 @@ WISHES: tuple[st.Event, ...] = (
     st.Restart(),
     st.Sleep(),
     st.Wake(),
-    st.Lost(2.0),
+    st.TimeLost(2.0),
 )
 ENDINGS = (CRASH, BAD, KILL, BUSY, OOM)
 
@@ -56,8 +56,8 @@ class World:
             case st.Kill(number):
                 if not self.unlucky(3):
                     self.end(number, KILL)
-            case st.Probe(child):
-                self.inbox += [st.Probed(child.number, not self.unlucky(4))] * self.answers()
+            case st.AskToken(child):
+                self.inbox += [st.TokenAnswer(child.number, not self.unlucky(4))] * self.answers()
             case st.Drain(number):
                 self.inbox += [st.Drained(number)] * self.answers()
             case st.Degrade():

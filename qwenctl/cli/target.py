@@ -1,0 +1,75 @@
+"""What commands that use the endpoint share: which endpoint, which key, which plan is behind it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import click
+
+from qwenctl import paths
+from qwenctl.cli.arguments import request
+from qwenctl.cli.output import Session
+from qwenctl.control.state_dir import read_status, running
+from qwenctl.deploy import pipeline
+from qwenctl.deploy.address import address
+from qwenctl.deploy.types import ResolvedSettings
+from qwenctl.errors import NotRunningError
+from qwenctl.settings.key_file import first_key
+from qwenctl.settings.load import api_keys
+
+if TYPE_CHECKING:
+    from qwenctl.client.api import Api
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+class Target(NamedTuple):
+    """Where to ask. ``resolved`` and ``status`` are those of our own daemon; None for another server."""
+
+    url: str
+    key: str | None
+    resolved: ResolvedSettings | None = None
+    status: dict[str, object] | None = None
+
+    def api(self) -> "Api":
+        """Return a client for it."""
+        from qwenctl.client.api import Api
+
+        return Api(self.url, self.key)
+
+
+def endpoint(function: Function) -> Function:
+    """Add the options that name the endpoint."""
+    key = click.option(
+        "--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="File that holds its key."
+    )
+    return click.option("--url", metavar="URL", help="Another OpenAI-compatible server.")(key(function))
+
+
+def target(session: Session, url: str | None, api_key_file: Path | None) -> Target:
+    """Return the server that was named, or the one our daemon keeps.
+
+    The key: of the file that was named; for our own daemon alone also the first of ``QWENCTL_API_KEY``, or of
+    ``[server] api_key_file``.
+
+    Raises:
+        NotRunningError: none was named and there is no daemon.
+        SettingsError: the key file cannot be used.
+    """
+    key = None if api_key_file is None else first_key(api_key_file)
+    if url is not None:
+        return Target(url if "://" in url else f"http://{url}", key)
+    folder = paths.state_dir()
+    status = read_status(folder)
+    if running(folder) is None or status is None:
+        raise NotRunningError(
+            "cannot find an endpoint: the daemon is not running",
+            hint="qwenctl up, or --url names another server",
+        )
+    resolved = pipeline.resolve(request(session, {}))
+    if key is None:
+        key = next(iter(api_keys()), None)
+    if key is None and resolved.settings.server.api_key_file is not None:
+        key = first_key(Path(resolved.settings.server.api_key_file))
+    usual = address(resolved.settings).url
+    return Target(str(status.get("endpoint") or usual), key, resolved, status)

@@ -1,0 +1,222 @@
+"""Find which of a binary's options make this model faster on this machine, within a budget of time.
+
+    base ─> each variant on top of what is kept so far ─> what is kept, again ─> kept if faster beyond noise
+
+Tries options on the server that is already supervised: whoever calls passes ``switch``, which runs it with
+other arguments and returns once it generates. Decides what to try and what to keep; starts nothing itself.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qwenctl.client.bench.sample_statistics import Ratio, ratio
+from qwenctl.errors import QwenctlError
+
+Verdict = Literal["base", "kept", "no faster", "too much memory", "refused", "no time"]
+WORTH = 1.02
+"""A gain below two per cent is not worth another option, however sure it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Options to try. ``exact``: the answers' distribution stays. One of each ``group`` can be kept."""
+
+    name: str
+    group: str
+    arguments: tuple[str, ...]
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSample:
+    """What one set of options showed: speeds of writing, greedy answers by question, memory taken."""
+
+    speeds: tuple[float, ...]
+    answers: Mapping[str, str]
+    taken_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TriedOption:
+    """One variant and what came of it. ``same`` is the share of greedy text that stays; None: not run."""
+
+    variant: Variant
+    verdict: Verdict
+    speeds: tuple[float, ...] = ()
+    gain: Ratio | None = None
+    same: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The arguments to keep (none: what was there is best), speeds before and after, all that was tried."""
+
+    arguments: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    gain: Ratio | None
+    tried: tuple[TriedOption, ...]
+
+
+Switch = Callable[[tuple[str, ...]], None]
+Measure = Callable[[], BenchSample]
+
+
+def variants(
+    flags: Iterable[str], cores: int, logical: int, *, mtp: bool, inexact: bool
+) -> tuple[Variant, ...]:
+    """Return what a binary with these flags offers, exact options first.
+
+    ``mtp``: the file has the block that multi-token prediction needs.
+    """
+    known = set(flags)
+    found: list[Variant] = []
+    if "--threads" in known:
+        counts = dict.fromkeys(count for count in (cores, logical, cores // 2, cores - 1) if count > 0)
+        found += [Variant(f"{count} threads", "threads", ("--threads", str(count))) for count in counts]
+    if "--spec-type" in known:
+        kinds = {"ngram-mod": "--spec-ngram-mod-n-max", "ngram-simple": "--spec-ngram-simple-size-n"}
+        found += [
+            Variant(kind, "speculation", ("--spec-type", kind))
+            for kind, flag in kinds.items()
+            if flag in known
+        ]
+    if mtp and {"--spec-type", "--spec-draft-n-max"} <= known:
+        found += [
+            Variant(f"mtp {n}", "speculation", ("--spec-type", "draft-mtp", "--spec-draft-n-max", str(n)))
+            for n in (2, 3)
+        ]
+    return tuple(found) + (_inexact(known) if inexact else ())
+
+
+def tune(
+    offered: Sequence[Variant],
+    switch: Switch,
+    measure: Measure,
+    most_bytes: int | None,
+    time_left: Callable[[], bool],
+    on_tried: Callable[[TriedOption], None],
+) -> Tuned:
+    """Return what to keep. The server runs with its own arguments again afterwards.
+
+    ``most_bytes`` is the plan's memory; what takes more, and more than the base does, is never kept.
+    """
+    base = measure()
+    allowed = None if most_bytes is None else max(most_bytes, base.taken_bytes or 0)
+    tried: list[TriedOption] = [TriedOption(Variant("as it is", "", ()), "base", base.speeds, same=1.0)]
+    on_tried(tried[0])
+    kept: dict[str, Variant] = {}
+    before = base.speeds
+    try:
+        for variant in offered:
+            if not time_left():
+                tried.append(TriedOption(variant, "no time"))
+                on_tried(tried[-1])
+                continue
+            beside = _Beside(_arguments(kept.values()), before, switch, measure)
+            done = _try(variant, _arguments({**kept, variant.group: variant}.values()), beside, base, allowed)
+            if done.verdict == "kept":
+                kept[variant.group] = variant
+                switch(_arguments(kept.values()))
+                before = measure().speeds
+            else:
+                before = beside.before
+            tried.append(done)
+            on_tried(done)
+        arguments = _arguments(kept.values())
+        if not arguments:
+            return Tuned((), base.speeds, base.speeds, None, tuple(tried))
+        switch(())
+        beside = _Beside((), measure().speeds, switch, measure)
+        first = beside.before
+        after, gain = beside.compare(arguments)
+        sure = gain is not None and gain.low > 1
+        return Tuned(arguments if sure else (), first + beside.before, after.speeds, gain, tuple(tried))
+    finally:
+        switch(())
+
+
+def same_share(before: Mapping[str, str], after: Mapping[str, str]) -> float | None:
+    """Return the share of greedy text that stays: what comes before the first difference, over all of it."""
+    total = sum(len(text) for text in before.values())
+    if not total:
+        return None
+    return sum(_common(text, after.get(name, "")) for name, text in before.items()) / total
+
+
+def _inexact(known: set[str]) -> tuple[Variant, ...]:
+    found: list[Variant] = []
+    if "--ubatch-size" in known:
+        found += [
+            Variant(f"ubatch {n}", "ubatch", ("--ubatch-size", str(n)), exact=False) for n in (256, 1024)
+        ]
+    if {"-ctk", "-ctv", "--flash-attn"} <= known:
+        words = ("-ctk", "q8_0", "-ctv", "q8_0", "--flash-attn", "on")
+        found.append(Variant("kv q8_0", "attention", words, exact=False))
+    if "--flash-attn" in known:
+        found += [
+            Variant(f"flash attention {how}", "attention", ("--flash-attn", how), exact=False)
+            for how in ("on", "off")
+        ]
+    return tuple(found)
+
+
+class _Beside:
+    """Compares options with what is kept, measured before and after them: a machine drifts.
+
+    ``before`` is the last measurement of what is kept.
+    """
+
+    def __init__(
+        self, kept: tuple[str, ...], before: tuple[float, ...], switch: Switch, measure: Measure
+    ) -> None:
+        self.before = before
+        self._kept, self._switch, self._measure = kept, switch, measure
+
+    def compare(self, arguments: tuple[str, ...]) -> tuple[BenchSample, Ratio | None]:
+        """Return the sample of ``arguments`` and its gain; what was kept runs again afterwards.
+
+        Raises:
+            QwenctlError: the server does not take them.
+        """
+        first = self.before
+        self._switch(arguments)
+        sample = self._measure()
+        self._switch(self._kept)
+        self.before = self._measure().speeds
+        return sample, ratio(first + self.before, sample.speeds)
+
+
+def _try(
+    variant: Variant, arguments: tuple[str, ...], beside: _Beside, base: BenchSample, allowed: int | None
+) -> TriedOption:
+    try:
+        sample, gain = beside.compare(arguments)
+        if _faster(gain):  # starts differ from each other, too: once is chance
+            again, second = beside.compare(arguments)
+            sample, gain = (sample, gain) if _ratio(gain) < _ratio(second) else (again, second)
+    except QwenctlError as error:
+        return TriedOption(variant, "refused", why=error.message)
+    same = same_share(base.answers, sample.answers)
+    if allowed is not None and sample.taken_bytes is not None and sample.taken_bytes > allowed:
+        return TriedOption(variant, "too much memory", sample.speeds, gain, same)
+    return TriedOption(variant, "kept" if _faster(gain) else "no faster", sample.speeds, gain, same)
+
+
+def _faster(gain: Ratio | None) -> bool:
+    return gain is not None and gain.low > 1 and gain.ratio >= WORTH
+
+
+def _ratio(gain: Ratio | None) -> float:
+    return gain.ratio if gain is not None else 0.0
+
+
+def _arguments(kept: Iterable[Variant]) -> tuple[str, ...]:
+    return tuple(word for variant in kept for word in variant.arguments)
+
+
+def _common(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

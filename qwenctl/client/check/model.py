@@ -1,0 +1,91 @@
+"""The checks of what a model can do. Answers are judged by running them, in the sandbox, or by a number."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+
+from qwenctl.client.answer import table, text
+from qwenctl.client.api import Api
+from qwenctl.client.bench.prompts import user
+from qwenctl.client.check.checks import Check, CheckFailed, Expected, NotJudged, need
+from qwenctl.client.check.protocol import QUIET, TOOL
+from qwenctl.client.check.questions import ASYNC, BUG, CHICKENS, CHICKENS_ANSWER, LRU, CodeQuestion
+from qwenctl.client.markdown import python_code
+from qwenctl.client.sandbox import sandbox
+from qwenctl.errors import SandboxError
+
+MAX_TOKENS = 16384
+SHOWN = 200
+
+
+def reasoning(api: Api, expected: Expected) -> str:
+    """Check that the thinking comes apart from the answer."""
+    _not_random(expected)
+    asked = user("What is 17 * 23? Think first, then answer with the number.")
+    answer = api.answer({"messages": asked, "max_tokens": MAX_TOKENS})
+    need("<think>" not in answer.text and "</think>" not in answer.text, "its thinking is in the answer")
+    need("391" in answer.text, f"17 * 23 is 391, it says {answer.text[-SHOWN:]!r}")
+    if not answer.reasoning:
+        raise NotJudged("it answers without thinking")
+    return f"{len(answer.reasoning)} characters of thinking, apart from the answer"
+
+
+def tool_round_trip(api: Api, expected: Expected) -> str:
+    """Check that it calls a tool when it needs one, and uses what comes back."""
+    _not_random(expected)
+    messages = user("What is the weather in Paris right now? Use the tool.")
+    body = {"tools": [TOOL], "max_tokens": MAX_TOKENS, **QUIET}
+    first = api.answer({"messages": messages, **body})
+    need(first.tool_calls, f"it calls no tool, it says {first.text[-SHOWN:]!r}")
+    call = first.tool_calls[0]
+    try:
+        city = text(table(json.loads(call.arguments)).get("city"))
+    except ValueError as error:
+        raise CheckFailed(f"the arguments are no JSON: {call.arguments[:SHOWN]!r}") from error
+    need(call.name == "weather" and "paris" in city.lower(), f"it calls {call.name}({call.arguments})")
+    result = {"role": "tool", "tool_call_id": call.id, "content": '{"celsius": 17, "sky": "hail"}'}
+    second = api.answer({"messages": [*messages, first.message, result], **body})
+    need("17" in second.text and "hail" in second.text.lower(), f"it says {second.text[-SHOWN:]!r}")
+    return f"weather({city}) -> {second.text.strip()[:SHOWN]}"
+
+
+def chickens(api: Api, expected: Expected) -> str:
+    """Check the chickens and rabbits: 35 heads, 94 feet."""
+    _not_random(expected)
+    answer = api.answer({"messages": user(CHICKENS), "max_tokens": MAX_TOKENS})
+    said = answer.text.replace("*", "").replace("`", "")
+    need(CHICKENS_ANSWER in said, f"it is {CHICKENS_ANSWER}, it says {answer.text[-SHOWN:]!r}")
+    return CHICKENS_ANSWER
+
+
+def code(question: CodeQuestion, api: Api, expected: Expected) -> str:
+    """Check that its code passes the question's tests."""
+    _not_random(expected)
+    answer = api.answer({"messages": user(question.prompt), "max_tokens": MAX_TOKENS})
+    found = python_code(answer.text)
+    if found is None:
+        raise CheckFailed(f"it answers without code: {answer.text[-SHOWN:]!r}")
+    files = {"solution.py": found, "tests.py": question.tests}
+    try:
+        ran = sandbox.run(
+            (*sandbox.python(), "tests.py"), files, sandbox.SandboxLimits(), unsafe=expected.unsafe
+        )
+    except SandboxError as error:
+        raise NotJudged(error.message) from error
+    need(ran.passed, f"{ran.ended} {ran.code}: {ran.output.strip()[-SHOWN:]}")
+    return f"its {len(found.splitlines())} lines pass the tests"
+
+
+ABILITIES: Mapping[str, Check] = {
+    "thinking apart from the answer": reasoning,
+    "a tool, there and back": tool_round_trip,
+    "an LRU cache": partial(code, LRU),
+    "a bug to find": partial(code, BUG),
+    "a function made asynchronous": partial(code, ASYNC),
+    "chickens and rabbits": chickens,
+}
+
+
+def _not_random(expected: Expected) -> None:
+    if expected.random:
+        raise NotJudged("the weights are random")

@@ -1,0 +1,1 @@
+"""Tell other programs about the endpoint: what to set, and their settings files."""

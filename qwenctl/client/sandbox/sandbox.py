@@ -1,0 +1,265 @@
+"""Run generated code where it can do no harm, and bring back what it said. Starts jail.py, watches, ends it.
+
+The program gets a fresh folder in memory, no network, no sight of other processes or of the home folder, an
+empty environment, and limits; at the end everything it started is gone. Where that cannot be had it is
+refused.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from qwenctl.client.sandbox import jail
+from qwenctl.client.sandbox.seatbelt import profile
+from qwenctl.client.sandbox.seccomp import seccomp_filter
+from qwenctl.errors import SandboxError
+from qwenctl.files import reason
+
+GIB, MIB, KIB = 2**30, 2**20, 2**10
+TICK_S = 0.1
+END_S = 10.0
+SETUP_FAILED = 125
+Ended = Literal["exited", "time", "memory", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLimits:
+    """What one run may use. ``memory_bytes`` holds for each process and for all of them together."""
+
+    wall_s: float = 30.0
+    cpu_s: int = 30
+    memory_bytes: int = GIB
+    file_bytes: int = 16 * MIB
+    disk_bytes: int = 64 * MIB
+    files: int = 4096
+    processes: int = 32
+    output_bytes: int = 256 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: ``exited`` with ``code`` (128 + N after signal N), or stopped at a limit."""
+
+    ended: Ended
+    code: int
+    output: str
+    took_s: float
+
+    @property
+    def passed(self) -> bool:
+        """The program ended by itself and without complaint."""
+        return self.ended == "exited" and self.code == 0
+
+
+def python() -> tuple[str, ...]:
+    """Return the command that runs Python inside, without the modules of this user."""
+    return (sys.executable, "-s", "-B")
+
+
+def unavailable() -> str | None:
+    """Return why nothing can be run safely on this machine; None if it can. Tries it: 0.1 s."""
+    try:
+        outcome = run((*python(), "-c", "print('in')"), {}, SandboxLimits(wall_s=END_S))
+    except SandboxError as error:
+        return error.message
+    return None if outcome.output == "in\n" else f"cannot run Python in the sandbox: {outcome.output[-200:]}"
+
+
+def run(
+    command: Sequence[str], files: Mapping[str, str], limits: SandboxLimits, *, unsafe: bool = False
+) -> Outcome:
+    """Run ``command`` in a fresh folder that holds ``files`` (by relative name) and return how it ended.
+
+    Raises:
+        SandboxError: the sandbox cannot be had here; ``unsafe`` runs with the limits alone.
+    """
+    with tempfile.TemporaryDirectory(prefix="qwenctl-") as name:
+        folder = Path(name).resolve()
+        for path, content in files.items():
+            target = folder / path
+            if not target.resolve().is_relative_to(folder):
+                raise SandboxError(f"cannot write {path}: outside the sandbox's folder")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content, encoding="utf-8")
+        return _run(command, folder, limits, unsafe=unsafe)
+
+
+def _run(command: Sequence[str], folder: Path, limits: SandboxLimits, *, unsafe: bool) -> Outcome:
+    namespaces = sys.platform == "linux" and not unsafe
+    if not unsafe and sys.platform not in ("linux", "darwin"):
+        raise _no_sandbox(f"{sys.platform} has none")
+    if sys.platform == "darwin" and not unsafe:
+        command = ("/usr/bin/sandbox-exec", "-p", profile(str(folder), _readable()), *command)
+    reading, writing = os.pipe()
+    spec: jail.Spec = {
+        "command": list(command),
+        "environment": _environment(folder, namespaces=namespaces),
+        "folder": str(folder),
+        "readable": _readable(),
+        "limits": _rlimits(limits, namespaces=namespaces),
+        "disk_bytes": limits.disk_bytes,
+        "inodes": limits.files,
+        "run": secrets.randbelow(10**8),
+        "report": writing,
+        "namespaces": namespaces,
+        "filter": _filter() if namespaces else "",
+    }
+    with os.fdopen(reading, "rb") as report:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", jail.__file__, json.dumps(spec)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writing,),
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _no_sandbox(f"{sys.executable}: {reason(error)}") from error
+        finally:
+            os.close(writing)
+        with process:
+            try:
+                outcome = _watch(process, folder, limits)
+            finally:
+                _end(process)
+        said = report.read().decode(errors="replace")
+    if said != "ready":
+        raise _no_sandbox(said.removeprefix("ready").removeprefix("cannot ") or outcome.output.strip()[-300:])
+    return outcome
+
+
+def _watch(process: subprocess.Popen[bytes], folder: Path, limits: SandboxLimits) -> Outcome:
+    """Collect the output until the program ends or reaches a limit that the kernel does not keep."""
+    started = time.monotonic()
+    output = bytearray()
+    ended: Ended = "exited"
+    assert process.stdout is not None  # noqa: S101 - it is a pipe, see Popen
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        looked = started
+        while ended == "exited":
+            for _key, _events in selector.select(TICK_S):
+                chunk = os.read(process.stdout.fileno(), 64 * KIB)
+                output += chunk
+                if not chunk:
+                    selector.unregister(process.stdout)
+            now = time.monotonic()
+            if len(output) > limits.output_bytes:
+                ended = "output"
+            elif now - started >= limits.wall_s:
+                ended = "time"
+            elif now - looked >= TICK_S:
+                looked = now
+                if (
+                    _used_bytes(process.pid) > limits.memory_bytes
+                    or _stored_bytes(folder) > limits.disk_bytes
+                ):
+                    ended = "memory"
+            if process.poll() is not None and not selector.select(0):
+                break
+            if not selector.get_map():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(TICK_S)
+    _end(process)
+    text = bytes(output[: limits.output_bytes]).decode(errors="replace")
+    return Outcome(ended, process.returncode, text, time.monotonic() - started)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill everything inside, then wait: jail.py returns once the last process of its namespace is gone."""
+    if process.poll() is not None:
+        return
+    for inside in reversed(_inside(process.pid)):
+        with contextlib.suppress(psutil.Error):
+            inside.kill()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _inside(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _used_bytes(pid: int) -> int:
+    total = 0
+    for process in _inside(pid):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss
+    return total
+
+
+def _stored_bytes(folder: Path) -> int:
+    """Return what was written to the folder itself: nothing where the program has one in memory."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
+    return total
+
+
+def _readable() -> list[str]:
+    """Return the folders Python needs beside the system's."""
+    folders = (sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent))
+    return sorted(dict.fromkeys(folder for folder in folders if folder != "/"), key=len)
+
+
+def _environment(folder: Path, *, namespaces: bool) -> dict[str, str]:
+    home = "/work" if namespaces else str(folder)
+    path = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
+    return {
+        "PATH": ":".join(path),
+        "HOME": home,
+        "TMPDIR": home,
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _rlimits(limits: SandboxLimits, *, namespaces: bool) -> dict[str, int]:
+    found = {
+        "RLIMIT_CPU": limits.cpu_s,
+        "RLIMIT_FSIZE": limits.file_bytes,
+        "RLIMIT_NOFILE": 256,
+        "RLIMIT_CORE": 0,
+    }
+    if sys.platform == "linux":
+        found["RLIMIT_AS"] = limits.memory_bytes
+    if namespaces:  # elsewhere it counts all processes of this user
+        found["RLIMIT_NPROC"] = limits.processes
+    return found
+
+
+def _filter() -> str:
+    code = seccomp_filter(platform.machine())
+    if code is None:
+        raise _no_sandbox(f"the system calls of {platform.machine()} are not known")
+    return code.hex()
+
+
+def _no_sandbox(why: str) -> SandboxError:
+    return SandboxError(
+        f"cannot run code in a sandbox: {why}",
+        hint="allow user namespaces (sysctl user.max_user_namespaces), or run it with limits alone: --unsafe",
+    )

@@ -1,0 +1,76 @@
+"""The daemon's folder: its lock, its status file, its overrides. Imports little: ``status`` must be quick."""
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from qwenctl.errors import AlreadyRunningError, ControlError
+from qwenctl.files import read_json, reason
+
+LOCK, STATUS, OVERRIDES = "lock", "status.json", "overrides.json"
+CONTROL_SOCKET, CHILD_SOCKET, SERVER_LOG, DAEMON_LOG = (
+    "control.sock",
+    "child.sock",
+    "server.log",
+    "daemon.log",
+)
+EVENTS, CHILD = "events.jsonl", "child.json"
+
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01
+
+
+def lock(folder: Path) -> IO[str]:
+    """Take the folder for this process; it is free again when the returned file closes.
+
+    Raises:
+        AlreadyRunningError: another daemon holds it.
+        ControlError: the lock file cannot be opened.
+    """
+    try:
+        file = (folder / LOCK).open("a+")
+    except OSError as error:
+        raise ControlError(f"cannot use folder {folder}: {reason(error)}") from error
+    for _ in range(LOCK_TRIES):  # a reader may hold it for a microsecond, see running()
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        time.sleep(LOCK_PAUSE_S)
+    else:
+        file.close()
+        raise AlreadyRunningError(
+            f"cannot start: a daemon already runs in {folder}", hint="qwenctl status shows it"
+        )
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def running(folder: Path) -> int | None:
+    """Return the pid of the daemon that holds the folder, or None. The lock decides, not the pid."""
+    try:
+        file = (folder / LOCK).open()
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            text = file.read().strip()
+            return int(text) if text.isdecimal() else 0
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return None
+
+
+def read_status(folder: Path) -> dict[str, object] | None:
+    """Return what the daemon published last, or None if there is nothing readable."""
+    return read_json(folder / STATUS)
+
+
+def read_overrides(folder: Path) -> dict[str, object]:
+    """Return the settings that earlier ``up`` calls were given as flags."""
+    return read_json(folder / OVERRIDES) or {}

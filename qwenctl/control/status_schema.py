@@ -1,0 +1,117 @@
+"""The shape of the status that the daemon publishes and every reader gets. Pure: no I/O."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+PhaseName = Literal[
+    "down",
+    "planning",
+    "fetching",
+    "starting",
+    "ready",
+    "draining",
+    "stopping",
+    "backoff",
+    "idle",
+    "failed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStatus:
+    """What is being served, or about to be."""
+
+    profile: str
+    quant: str
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """How often the server ended without anyone's wish."""
+
+    total: int = 0
+    by_cause: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LastEnding:
+    """The last such ending."""
+
+    cause: str
+    summary: str
+    permanent: bool
+    hint: str | None
+    log_tail: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The configuration that generated no token; the one before it runs instead."""
+
+    why: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """The config file as it was read last."""
+
+    path: str
+    valid: bool = True
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A running transfer."""
+
+    file: str
+    bytes: int
+    total_bytes: int
+    bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """What the plan predicted and what the server reported after its load.
+
+    Before a load the prediction is the whole need; beside one it is that of the buffers the load reports
+    (on the devices, or on the host where there is none), and ``error_percent`` is in percent of these.
+    """
+
+    predicted_bytes: int | None = None
+    actual_bytes: int | None = None
+    error_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``status.json``, and the answer to ``GET /v1/status``. Times are RFC 3339 UTC, sizes bytes.
+
+    ``degraded``: what was given up because memory ran out. ``troubles``: what is wrong around a server
+    that goes on serving, such as a full disk. ``asks_key``: whether clients must send a key;
+    None until the endpoint is open.
+    """
+
+    phase: PhaseName
+    ready: bool
+    endpoint: str | None
+    pid: int | None
+    daemon_pid: int
+    since: str
+    next_try_at: str | None
+    plan: PlanStatus | None
+    restarts: Restarts
+    last_ending: LastEnding | None
+    config: ConfigStatus
+    version: str
+    download: Download | None = None
+    memory: MemoryStatus = MemoryStatus()
+    rolled_back: RolledBack | None = None
+    newer_commit: str | None = None
+    degraded: str | None = None
+    troubles: list[str] = field(default_factory=list)
+    held: int = 0
+    in_flight: int = 0
+    asks_key: bool | None = None

@@ -1,0 +1,1 @@
+"""The daemon: the parts that act, and the place where they are put together."""

@@ -1,0 +1,137 @@
+"""The daemon's own HTTP, on a Unix socket that only its owner can open."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from qwenctl.daemon import streams
+from qwenctl.daemon.event_log import EventLog
+from qwenctl.errors import QwenctlError, SettingsError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Commands(Protocol):
+    """What the daemon can be told and asked."""
+
+    journal: EventLog
+    server_log: Path
+
+    def status(self) -> dict[str, object]:
+        """Return the status."""
+
+    async def apply(self, overrides: Mapping[str, object], *, forget: bool) -> bool:
+        """Take new overrides; return whether anything changed."""
+
+    async def reload(self) -> bool:
+        """Read the config file again; return whether anything changed."""
+
+    async def restart(self) -> None:
+        """Start the server afresh."""
+
+    def down(self) -> None:
+        """End the daemon."""
+
+    async def owner(self, request: web.Request) -> web.StreamResponse:
+        """Pass a request of the owner on to the server."""
+
+
+class Listener:
+    """The open socket. Its file can be put back if someone removed it."""
+
+    def __init__(self, runner: web.AppRunner, socket: Path) -> None:
+        self._runner, self._socket = runner, socket
+        self._site: web.UnixSite | None = None
+
+    async def listen(self) -> None:
+        """Bind the socket file, 0600, unless it is there.
+
+        Raises:
+            OSError: it cannot be bound.
+        """
+        if self._site is not None and self._socket.is_socket():
+            return
+        if self._site is not None:
+            with contextlib.suppress(FileNotFoundError):
+                await self._site.stop()
+        self._site = web.UnixSite(self._runner, str(self._socket))
+        await self._site.start()
+        self._socket.chmod(0o600)
+
+
+@contextlib.asynccontextmanager
+async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
+    """Listen on ``socket`` while the context is open."""
+    app = web.Application(middlewares=[_errors])
+    app.router.add_get("/v1/status", lambda _: _answer(commands.status()))
+    app.router.add_get("/v1/events", lambda request: streams.events(request, commands.journal))
+    app.router.add_get("/v1/logs", lambda request: streams.logs(request, commands.server_log))
+    app.router.add_post("/v1/apply", lambda request: _apply(commands, request))
+    app.router.add_post("/v1/reload", lambda _: _reload(commands))
+    app.router.add_post("/v1/restart", lambda _: _restart(commands))
+    app.router.add_post("/v1/down", lambda _: _down(commands))
+    for own in ("/slots{tail:.*}", "/props"):
+        app.router.add_route("*", own, commands.owner)
+    socket.unlink(missing_ok=True)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    listener = Listener(runner, socket)
+    try:
+        await listener.listen()
+        yield listener
+    finally:
+        await runner.cleanup()
+        socket.unlink(missing_ok=True)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except QwenctlError as error:
+        return _refuse(400, error.code, error.message, error.hint)
+    except web.HTTPException as error:
+        return _refuse(
+            error.status, "usage", f"cannot {request.method} {request.path}: {error.reason.lower()}", None
+        )
+
+
+async def _apply(commands: Commands, request: web.Request) -> web.Response:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise SettingsError("cannot apply settings: the body is no JSON") from error
+    overrides = body.get("overrides") if isinstance(body, dict) else None
+    if not isinstance(overrides, dict):
+        raise SettingsError('cannot apply settings: the body has no "overrides" table')
+    forget = body.get("forget", False)
+    if not isinstance(forget, bool):
+        raise SettingsError('cannot apply settings: "forget" is true or false')
+    return await _answer({"changed": await commands.apply(overrides, forget=forget)})
+
+
+async def _reload(commands: Commands) -> web.Response:
+    return await _answer({"changed": await commands.reload()})
+
+
+async def _restart(commands: Commands) -> web.Response:
+    await commands.restart()
+    return await _answer({"accepted": True})
+
+
+async def _down(commands: Commands) -> web.Response:
+    commands.down()
+    return await _answer({"accepted": True})
+
+
+async def _answer(data: object) -> web.Response:
+    return web.json_response(data)
+
+
+def _refuse(status: int, code: str, message: str, hint: str | None) -> web.Response:
+    error = {"code": code, "message": message, "hint": hint}
+    return web.Response(status=status, text=json.dumps({"error": error}), content_type="application/json")

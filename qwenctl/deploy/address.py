@@ -1,0 +1,42 @@
+"""Where the endpoint listens, and whether that address is free."""
+
+import errno
+import socket
+
+from qwenctl import files
+from qwenctl.engine.address import Address
+from qwenctl.errors import LaunchError
+from qwenctl.settings.types import Settings
+from qwenctl.supervise.identity import listener
+
+
+def address(settings: Settings) -> Address:
+    """Return where the endpoint listens."""
+    return Address(settings.server.host, settings.server.port)
+
+
+def check_address(where: Address) -> None:
+    """Check that nothing else listens there.
+
+    Raises:
+        LaunchError: the address is taken, or not this machine's.
+    """
+    if where.port is None:
+        return
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((where.host, where.port))
+    except OSError as error:
+        raise cannot_listen(where, error) from error
+
+
+def cannot_listen(where: Address, error: OSError) -> LaunchError:
+    """Return the error for an address that cannot be had, with the name of who has it."""
+    reason = files.reason(error)
+    if error.errno == errno.EADDRINUSE and where.port and (holder := listener(where.host, where.port)):
+        reason = f"{reason}, by {holder}"
+    return LaunchError(
+        f"cannot listen on {where.host}:{where.port}: {reason}", hint="qwenctl up --port N uses another port"
+    )

@@ -1,0 +1,85 @@
+"""The model file of a plan: where it is, how to get it, whether the hub has a newer one."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from qwenctl import paths
+from qwenctl.demo.model import make_model
+from qwenctl.deploy.types import Prepared, ResolvedSettings
+from qwenctl.errors import FetchError
+from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.artifact_record import expected_path, read_records
+from qwenctl.fetch.gguf_check import local_artifact
+from qwenctl.fetch.preview import newer_commit
+from qwenctl.fetch.request import Progress, request_for
+from qwenctl.model.profile import Quant
+from qwenctl.plan.planner import Plan, find_quant
+
+
+def model_path(resolved: ResolvedSettings, chosen: Plan) -> Path:
+    """Return where the model file is, or will be once it is fetched."""
+    if resolved.settings.model.path is not None:
+        return Path(resolved.settings.model.path).expanduser().absolute()
+    wanted = request_for(resolved.profile, _quant(resolved, chosen), resolved.settings)
+    if wanted is None:
+        return paths.cache_dir() / "demo" / chosen.files[0].name
+    return expected_path(wanted, paths.state_dir())
+
+
+def is_local(resolved: ResolvedSettings) -> bool:
+    """Return whether the model needs no hub: made here, or named by path."""
+    return resolved.profile.generated or resolved.settings.model.path is not None
+
+
+def obtain_local(prepared: Prepared) -> Path:
+    """Return the model file of a plan that needs no hub, made if it is to be made, and checked.
+
+    Raises:
+        FetchError: it is missing, no whole GGUF, or of another architecture.
+        LaunchError: it cannot be made.
+    """
+    return make_local(prepared.resolved, model_path(prepared.resolved, prepared.plan))
+
+
+def make_local(resolved: ResolvedSettings, path: Path) -> Path:
+    """Return ``path`` once it is a whole model of the profile's architecture; make it if it can be made.
+
+    Raises:
+        FetchError, LaunchError: as ``obtain_local``.
+    """
+    if resolved.settings.model.path is None and resolved.profile.generated:
+        make_model(path, resolved.profile.architecture)
+    return local_artifact(path, resolved.profile.architecture.name).path
+
+
+async def obtain(prepared: Prepared, on_progress: Callable[[Progress], None]) -> Path:
+    """Return the verified model file, fetched if need be.
+
+    Raises:
+        FetchError: it cannot be had; what has arrived is kept.
+        LaunchError: it cannot be made.
+    """
+    resolved = prepared.resolved
+    quant = _quant(resolved, prepared.plan)
+    wanted = None if is_local(resolved) else request_for(resolved.profile, quant, resolved.settings)
+    if wanted is None:
+        return await asyncio.to_thread(obtain_local, prepared)
+    return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
+
+
+async def newer(prepared: Prepared) -> str | None:
+    """Return the commit that ``fetch --update`` would move to; None if there is none, or nobody to ask."""
+    resolved = prepared.resolved
+    wanted = request_for(resolved.profile, _quant(resolved, prepared.plan), resolved.settings)
+    if wanted is None or is_local(resolved):
+        return None
+    used = read_records(paths.state_dir()).find(wanted)
+    try:
+        return await newer_commit(wanted, used.commit) if used is not None else None
+    except FetchError:
+        return None  # asked again tomorrow
+
+
+def _quant(resolved: ResolvedSettings, chosen: Plan) -> Quant:
+    return find_quant(resolved.profile, chosen.quant)

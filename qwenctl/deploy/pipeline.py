@@ -1,0 +1,185 @@
+"""Lead from what a person wants to what is started: settings, profile, hardware, plan, spec.
+
+Each step is its own function, so that a command stops where it needs to. Everything here can be done
+while an older server still answers; nothing here starts or stops one.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from qwenctl import paths
+from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
+from qwenctl.deploy.address import address
+from qwenctl.deploy.model_file import model_path
+from qwenctl.deploy.oom_record import key, remembered
+from qwenctl.deploy.types import PlanRequest, Prepared, ResolvedSettings, Surveyed
+from qwenctl.engine.address import Address
+from qwenctl.engine.ask import Engine, ask_server, list_devices
+from qwenctl.engine.find import find_server
+from qwenctl.errors import NoFitError, NoServerError
+from qwenctl.hardware.detect import SystemProbe, detect
+from qwenctl.hardware.devices import parse_devices, reserve, usable
+from qwenctl.hardware.facts import Hardware, ServerFacts
+from qwenctl.hardware.saved import read_machine
+from qwenctl.launch.argv import Launch, argv
+from qwenctl.launch.spec import LaunchSpec
+from qwenctl.model.toml import load_profile, load_profiles
+from qwenctl.plan.outcome import Plan, Refused
+from qwenctl.plan.planner import NoFit, find_quant, plan
+from qwenctl.plan.wire import no_fit_to_json
+from qwenctl.settings.load import LoadedSettings, load, merge, read_file
+from qwenctl.settings.types import Settings
+
+SHOW_SLOTS = (("LLAMA_SERVER_SLOTS_DEBUG", "1"),)
+"""Lets ``GET /slots`` show the text of a slot, for saving it. Source: llama.cpp, tools/server."""
+
+
+def resolve(request: PlanRequest) -> ResolvedSettings:
+    """Return the settings and the profile.
+
+    Raises:
+        SettingsError, ProfileError: one of them is wrong, or the quant unknown; the message says where.
+    """
+    config = request.config or paths.config_dir() / "config.toml"
+    file = read_file(config, required=request.config is not None)
+    up = read_overrides(request.folder) if request.overrides is None else request.overrides
+
+    def layered(profile: Mapping[str, object]) -> LoadedSettings:
+        return load(flags=request.flags, up=up, file=file, profile=profile)
+
+    name = layered({}).settings.profile
+    profile = load_profile(name, paths.data_root() / "profiles", paths.config_dir() / "profiles")
+    preset = layered(profile.settings).settings.sampling.preset
+    drawn = profile.sampling[preset].model_dump(exclude={"source"})
+    loaded = layered(merge(profile.settings, {"sampling": drawn}))
+    if loaded.settings.model.quant != "auto":
+        find_quant(profile, loaded.settings.model.quant)
+    return ResolvedSettings(loaded.settings, loaded.origins, profile, config, request.folder)
+
+
+def survey(resolved: ResolvedSettings, machine: Path | None = None) -> Surveyed:
+    """Look at this machine and at the binary; or at the machine saved in ``machine`` alone.
+
+    Raises:
+        DetectionError: the machine cannot be read.
+        NoServerError: the binary that is named cannot be used.
+        NoFitError, SettingsError: ``[hardware]`` asks for what is not there.
+    """
+    settings = resolved.settings
+    try:
+        server = ask_server(find_server(settings.server.binary), paths.cache_dir())
+    except NoServerError:
+        if settings.server.binary != "auto":
+            raise
+        server = None
+    if machine is not None:
+        return _surveyed(resolved, usable(read_machine(machine), None, settings.hardware), server)
+    return _surveyed(resolved, _this_machine(settings, server), server)
+
+
+def prepare(request: PlanRequest) -> Prepared:
+    """Return the plan for this machine and the binary that will run it.
+
+    Raises:
+        NoFitError: nothing fits.
+        NoServerError: there is no usable binary.
+        SettingsError, ProfileError, DetectionError: what was given is wrong.
+    """
+    resolved = resolve(request)
+    server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
+    hardware = _this_machine(resolved.settings, server)
+    surveyed = _surveyed(resolved, hardware, server, request.refused)
+    return Prepared(resolved, hardware, server, choose(resolved, surveyed))
+
+
+def _surveyed(
+    resolved: ResolvedSettings,
+    hardware: Hardware,
+    server: Engine | None,
+    refused: frozenset[Refused] = frozenset(),
+) -> Surveyed:
+    kept = remembered(resolved.folder, key(hardware, resolved.profile.name, server))
+    return Surveyed(hardware, server, refused | kept)
+
+
+def _this_machine(settings: Settings, server: Engine | None) -> Hardware:
+    """Return this machine, as far as the binary can use it and the settings allow."""
+    facts = None
+    if server is not None:
+        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+        facts = ServerFacts(str(server.path), server.version, devices)
+    return usable(detect(SystemProbe.real()), facts, settings.hardware)
+
+
+def choose(resolved: ResolvedSettings, surveyed: Surveyed) -> Plan:
+    """Return the plan, none of what memory ran out for before.
+
+    Raises:
+        NoFitError: nothing fits.
+    """
+    profile, settings = resolved.profile, resolved.settings
+    hardware, refused = reserve(surveyed.hardware, settings.hardware.reserve_mib), surveyed.refused
+    chosen = plan(hardware, profile, settings, refused=refused)
+    if isinstance(chosen, NoFit):
+        siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
+        chosen = plan(hardware, profile, settings, siblings=siblings, refused=refused)
+    if isinstance(chosen, NoFit):
+        error = NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
+        error.data = no_fit_to_json(chosen)
+        raise error
+    return chosen
+
+
+def spec(prepared: Prepared, model: Path) -> LaunchSpec:
+    """Return what the supervisor is to run.
+
+    Raises:
+        LaunchError: the binary does not know a flag.
+        SettingsError: extra_args override what qwenctl owns.
+    """
+    settings, server = prepared.resolved.settings, prepared.server
+    launch = _launch(settings, str(server.path), model, prepared.hardware, prepared.plan)
+    return LaunchSpec(
+        argv=argv(launch, prepared.plan, settings, server.known),
+        address=launch.address,
+        environment=SHOW_SLOTS if launch.slots else (),
+        key_file=launch.key_file,
+        ready_timeout_s=settings.supervise.ready_timeout_s,
+        stop_timeout_s=settings.supervise.stop_timeout_s,
+    )
+
+
+def command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan) -> tuple[str, ...]:
+    """Return the command line for a plan, unchecked where no binary is installed.
+
+    Raises:
+        LaunchError, SettingsError: as ``spec``.
+    """
+    settings, server = resolved.settings, surveyed.server
+    binary = str(server.path) if server else "llama-server"
+    launch = _launch(settings, binary, model_path(resolved, chosen), surveyed.hardware, chosen)
+    return argv(launch, chosen, settings, server.known if server else None)
+
+
+def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, chosen: Plan) -> Launch:
+    """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own."""
+    gate, devices = settings.gate, _devices(settings, hardware, chosen)
+    if not gate.enabled:
+        keys = settings.server.api_key_file
+        key_file = str(Path(keys).expanduser()) if keys is not None else None
+        return Launch(binary, str(model), address(settings), devices, key_file)
+    where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
+    return Launch(binary, str(model), where, devices, slots=str(slots_dir()) if gate.warm else None)
+
+
+def slots_dir() -> Path:
+    """Return the folder of the slots that outlive a restart."""
+    return paths.state_dir() / "warm"
+
+
+def _devices(settings: Settings, hardware: Hardware, chosen: Plan) -> tuple[str, ...] | None:
+    """Return the devices to name to the server, where it would take others than the plan does."""
+    if settings.hardware.gpu == "off":
+        return ()
+    narrowed = settings.hardware.devices or len(chosen.devices) < len(hardware.accelerators)
+    return chosen.devices if narrowed and chosen.devices else None

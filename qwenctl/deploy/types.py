@@ -1,0 +1,52 @@
+"""What planning starts from and what each of its steps knows. Pure: data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qwenctl.engine.ask import Engine
+from qwenctl.hardware.facts import Hardware
+from qwenctl.model.profile import Profile
+from qwenctl.plan.outcome import Plan, Refused
+from qwenctl.settings.types import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a command was told: flags by dotted tables, another config file, the state folder."""
+
+    folder: Path
+    flags: Mapping[str, object] = field(default_factory=dict)
+    config: Path | None = None
+    overrides: Mapping[str, object] | None = None  # None: those kept in the folder
+    refused: frozenset[Refused] = frozenset()  # beside those kept in the folder
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSettings:
+    """Settings with their origins, and the profile they name."""
+
+    settings: Settings
+    origins: dict[str, str]
+    profile: Profile
+    config: Path
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """The machine as far as it may be planned for, the binary, if there is one, and what memory refused."""
+
+    hardware: Hardware
+    server: Engine | None
+    refused: frozenset[Refused] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything short of the file itself."""
+
+    resolved: ResolvedSettings
+    hardware: Hardware
+    server: Engine
+    plan: Plan

@@ -1,0 +1,126 @@
+"""The one client of llama-server's HTTP API: a token, its slots, tokenizing. Decides nothing.
+
+``/health`` alone proves nothing, either way; a generated token does.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from qwenctl.engine.address import Address
+from qwenctl.engine.slot import Slot, count, parse_slots
+
+CONNECT_TIMEOUT_S = 5.0
+LOOK_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 120.0
+"""64 KiB per token on the 27B: 3.9 GB for 60,000 tokens, 40 s on a slow disk."""
+ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError)
+"""What a call that comes to nothing raises."""
+SHORTEST_REQUEST = {"prompt": "Hi", "n_predict": 1}
+
+
+def session(address: Address) -> aiohttp.ClientSession:
+    """Return a session for the server at ``address``.
+
+    Each request gets a fresh connection, because llama-server closes idle ones. The answer is not
+    decompressed and no header is added, so that the gate can pass both on as they are.
+    """
+    connector: aiohttp.BaseConnector
+    if address.socket is not None:
+        connector = aiohttp.UnixConnector(path=address.socket, force_close=True, limit=0)
+    else:
+        connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        trust_env=False,
+        max_line_size=65_536,
+        max_field_size=65_536,
+    )
+
+
+def base_url(address: Address) -> str:
+    """Return the start of the URLs of a server at ``address``."""
+    return "http://localhost" if address.socket is not None else address.url
+
+
+class ServerApi:
+    """The calls to one server. Each raises one of ``ERRORS`` when it comes to nothing.
+
+    ``key`` is sent where the server itself asks for one: without the gate.
+    """
+
+    def __init__(self, address: Address, key: str | None = None) -> None:
+        self._client = session(address)
+        self._base = base_url(address)
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def generates(self, timeout_s: float, *, empty: bool = False) -> bool:
+        """Return whether the server generated a token. One that is still loading says no at once.
+
+        ``empty``: no slot holds anything yet, so the prompt cache is not used; the first token then comes in
+        half the time.
+        """
+        body = {**SHORTEST_REQUEST, "cache_prompt": not empty}
+        try:
+            answer = await self._call("POST", "/completion", body, timeout_s)
+        except ERRORS:
+            return False
+        return isinstance(answer, dict) and "content" in answer
+
+    async def slots(self, timeout_s: float = LOOK_TIMEOUT_S) -> tuple[Slot, ...]:
+        """Return what the slots hold and do."""
+        return parse_slots(await self._call("GET", "/slots", None, timeout_s))
+
+    async def roll(self, number: int, text: str) -> None:
+        """Take a slot back to where it held ``text``; the server has checkpoints for that."""
+        body = {"prompt": text, "n_predict": 0, "cache_prompt": True, "id_slot": number}
+        await self._call("POST", "/completion", body, CALL_TIMEOUT_S)
+
+    async def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text is."""
+        body = {"content": text, "parse_special": True}
+        answer = await self._call("POST", "/tokenize", body, LOOK_TIMEOUT_S)
+        tokens = answer.get("tokens") if isinstance(answer, dict) else None
+        return len(tokens) if isinstance(tokens, list) else 0
+
+    async def save_slot(self, number: int, filename: str) -> tuple[int, int]:
+        """Save a slot in the server's folder; return its tokens and the file's bytes."""
+        path = f"/slots/{number}?action=save"
+        answer = await self._call("POST", path, {"filename": filename}, CALL_TIMEOUT_S)
+        return count(answer, "n_saved"), count(answer, "n_written")
+
+    async def restore_slot(self, number: int, filename: str) -> int:
+        """Bring a saved slot back; return its tokens."""
+        path = f"/slots/{number}?action=restore"
+        answer = await self._call("POST", path, {"filename": filename}, CALL_TIMEOUT_S)
+        return count(answer, "n_restored")
+
+    async def _call(self, method: str, path: str, body: object, timeout_s: float) -> object:
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, CONNECT_TIMEOUT_S))
+        url = self._base + path
+        async with self._client.request(
+            method, url, json=body, timeout=timeout, headers=self._headers
+        ) as answer:
+            if not answer.ok:
+                text = (await answer.read())[:200].decode("utf-8", "replace")
+                raise ValueError(f"{path.partition('?')[0]} answered {answer.status}: {text}")
+            content: object = await answer.json(content_type=None)
+            return content

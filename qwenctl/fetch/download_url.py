@@ -1,0 +1,125 @@
+"""Find the storage's address of a file, and find it again when it has expired."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+
+import aiohttp
+from yarl import URL
+
+from qwenctl import __version__
+from qwenctl.errors import FetchError
+from qwenctl.fetch.hub import Hub, status_error
+from qwenctl.fetch.request import RemoteFile
+from qwenctl.fetch.retry import RetryPolicy, asked_s
+
+HOPS = 8
+READ_BYTES = 2**19  # aiohttp stops reading at twice that; four connections stay far below 100 MB
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadUrl:
+    """Where the bytes are. ``signed``: a storage's own address, good for a while and without our token."""
+
+    url: URL
+    signed: bool
+    headers: dict[str, str] = field(repr=False)
+
+
+class DownloadUrls:
+    """The current link of one file. Many connections use it; one of them renews it."""
+
+    def __init__(
+        self, client: aiohttp.ClientSession, hub: Hub, repo: str, commit: str, file: RemoteFile
+    ) -> None:
+        self._client = client
+        self._hub = hub
+        self._file = file
+        self._shown = f"{file.name} of {repo}"
+        self._start = URL(hub.url(repo, commit, file.name), encoded=True)
+        self._link: DownloadUrl | None = None
+        self._renewing = asyncio.Lock()
+
+    async def get(self) -> DownloadUrl:
+        """Return the link, asking the hub for one if there is none.
+
+        Raises:
+            FetchError: the hub refuses, or it now has another file there; a PassingError may pass.
+            aiohttp.ClientError: it can't be reached.
+        """
+        async with self._renewing:
+            if self._link is None:
+                self._link = await self._find()
+            return self._link
+
+    def expire(self, link: DownloadUrl) -> None:
+        """Give up a link that no longer works, unless another connection has done so already."""
+        if self._link is link:
+            self._link = None
+
+    async def _find(self) -> DownloadUrl:
+        url = self._start
+        for _ in range(HOPS):
+            if url.origin() != self._start.origin():
+                return DownloadUrl(url, signed=True, headers=headers(None))
+            sent = headers(self._hub.token)
+            async with self._client.head(url, headers=sent, allow_redirects=False) as response:
+                self._check_identity(response)
+                if 300 <= response.status < 400 and "location" in response.headers:
+                    url = url.join(URL(response.headers["location"], encoded=True))
+                    continue
+                if response.ok:
+                    return DownloadUrl(url, signed=False, headers=sent)
+                raise status_error(
+                    self._shown,
+                    response.status,
+                    asked_s(response.headers.get("retry-after"), response.headers.get("ratelimit")),
+                    response.headers.get("x-error-code", ""),
+                )
+        raise FetchError(f"cannot read {self._shown}: more than {HOPS} redirects")
+
+    def _check_identity(self, response: aiohttp.ClientResponse) -> None:
+        etag = response.headers.get("x-linked-etag", "").removeprefix("W/").strip('"')
+        size = response.headers.get("x-linked-size", "")
+        if (len(etag) == 64 and etag != self._file.sha256) or (
+            size.isdigit() and int(size) != self._file.bytes
+        ):
+            raise FetchError(
+                f"cannot read {self._shown}: the hub now has another file there"
+                f" ({size or '?'} bytes, sha256 {etag or '?'})",
+                hint="run it again",
+            )
+
+
+def connect(patience: RetryPolicy, connections: int) -> aiohttp.ClientSession:
+    """Return a client that honours HTTP_PROXY, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE.
+
+    aiohttp, not httpx, for the bytes: 1 GB over four connections on loopback took 0.1 s of CPU in this
+    process instead of 0.86 s, and the loop it runs in is the gate's too. Source: measured, 2 cores, Linux.
+    """
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience.connect_s, sock_read=patience.stall_s)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections + 1, ssl=_trust()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=timeout,
+        trust_env=True,
+        auto_decompress=False,
+        requote_redirect_url=False,
+        read_bufsize=READ_BYTES,
+    )
+
+
+def _trust() -> ssl.SSLContext:
+    """Return whom to trust: SSL_CERT_FILE, else the system's authorities, else the list httpx brings."""
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or paths.capath:
+        return ssl.create_default_context()
+    import httpx  # noqa: PLC0415 - 0.04 s that systems with authorities of their own don't need
+
+    return httpx.create_ssl_context()
+
+
+def headers(token: str | None) -> dict[str, str]:
+    """Return what every request for bytes says. No compression: offsets must mean the same on both sides."""
+    sent = {"user-agent": f"qwenctl/{__version__}", "accept-encoding": "identity"}
+    return sent | ({"authorization": f"Bearer {token}"} if token else {})

@@ -1,0 +1,100 @@
+"""Check that a file is a whole GGUF of the wanted architecture. Reads headers; never the weights."""
+
+import re
+from pathlib import Path
+
+from qwenctl.errors import FetchError
+from qwenctl.fetch.request import Artifact, ArtifactFile
+from qwenctl.files import reason
+from qwenctl.model.gguf_header import Header, read_header
+
+SHARD = re.compile(r"^(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf$")
+"""Name of one part of a split file. Source: llama.cpp llama_split_path, "%s-%05d-of-%05d.gguf"."""
+
+
+def shards(name: str) -> tuple[str, ...]:
+    """Return the names of all parts ``name`` belongs to, just ``name`` for a file that is whole."""
+    match = SHARD.match(name)
+    if match is None or not 1 <= int(match["no"]) <= int(match["count"]):
+        return (name,)
+    count = int(match["count"])
+    return tuple(f"{match['stem']}-{no:05d}-of-{count:05d}.gguf" for no in range(1, count + 1))
+
+
+def check_gguf(path: Path, architecture: str | None = None) -> Header:
+    """Check a GGUF file, with its other parts beside it if it is split, and return its (first) header.
+
+    Raises:
+        FetchError: a part is missing, unreadable, no GGUF, shorter than its tensors, or another architecture.
+    """
+    names = shards(path.name)
+    if names[0] != path.name:
+        raise FetchError(f"cannot use {path}: it is a later part of {names[0]}", hint="name the first part")
+    headers = [check_part(path.with_name(name), architecture) for name in names]
+    first = headers[0]
+    if (count := first.number("split.count") or 1) != len(names):
+        raise FetchError(
+            f"cannot use {path}: it is one of {count} parts, its name says {len(names)}",
+            hint="keep the names the parts were published under",
+        )
+    tensors = sum(len(header.tensors) for header in headers)
+    if (promised := first.number("split.tensors.count") or tensors) != tensors:
+        raise FetchError(f"cannot use {path}: its parts hold {tensors} tensors, {promised} were promised")
+    return first
+
+
+def check_part(path: Path, architecture: str | None = None, name: str | None = None) -> Header:
+    """Check one file by itself and return its header. ``name`` stands for the path in messages.
+
+    Raises:
+        FetchError: see ``check_gguf``.
+    """
+    shown = name or str(path)
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            header = read_header(file.read)
+    except OSError as error:
+        raise FetchError(f"cannot read {shown}: {reason(error)}") from error
+    except FetchError as error:
+        cause = error.message.removeprefix("cannot read GGUF header: ")
+        raise FetchError(f"cannot use {shown}: no valid GGUF header: {cause}") from error
+    _check_architecture(shown, header, architecture)
+    for tensor in header.tensors:
+        end = header.data_offset + tensor.offset + (tensor.bytes or 0)
+        if tensor.offset % header.alignment:
+            raise FetchError(
+                f"cannot use {shown}: tensor {tensor.name!r} starts at odd offset {tensor.offset}"
+            )
+        if end > size:
+            raise FetchError(
+                f"cannot use {shown}: tensor {tensor.name!r} ends at byte {end}, the file at {size}",
+                hint="the file is incomplete; download it again",
+            )
+    return header
+
+
+def _check_architecture(shown: str, header: Header, wanted: str | None) -> None:
+    if header.number("split.no"):  # only the first part carries the model's keys
+        return
+    if header.architecture is None:
+        raise FetchError(f"cannot use {shown}: it names no architecture")
+    if wanted is not None and header.architecture != wanted:
+        raise FetchError(
+            f"cannot use {shown}: its architecture is {header.architecture!r}, the profile's is {wanted!r}",
+            hint="choose the profile of this model, or another file",
+        )
+
+
+def local_artifact(path: Path, architecture: str | None = None) -> Artifact:
+    """Return a file, with its other parts if it is split, once it is checked as a GGUF. Blocks.
+
+    Its hash is not taken: there is nothing to compare it with.
+
+    Raises:
+        FetchError: it is missing, unreadable, no whole GGUF, or another architecture.
+    """
+    path = path.expanduser().absolute()
+    check_gguf(path, architecture)
+    parts = [path.with_name(name) for name in shards(path.name)]
+    return Artifact(files=tuple(ArtifactFile(part.name, part, part.stat().st_size, None) for part in parts))

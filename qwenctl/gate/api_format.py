@@ -1,0 +1,117 @@
+"""Speak the API of the path: error bodies, error events, and what ends a stream. Pure: no I/O.
+
+Source of the shapes: OpenAI API reference (chat, completions, responses), Anthropic Messages streaming;
+what llama-server b11434 sends was measured.
+"""
+
+import json
+from enum import Enum, auto
+
+
+class ApiFormat(Enum):
+    """Which API a path belongs to."""
+
+    OPENAI = auto()
+    RESPONSES = auto()
+    ANTHROPIC = auto()
+    NATIVE = auto()
+    OTHER = auto()
+
+
+FORMATS = {
+    "/v1/chat/completions": ApiFormat.OPENAI,
+    "/chat/completions": ApiFormat.OPENAI,
+    "/v1/completions": ApiFormat.OPENAI,
+    "/v1/responses": ApiFormat.RESPONSES,
+    "/responses": ApiFormat.RESPONSES,
+    "/v1/messages": ApiFormat.ANTHROPIC,
+    "/completion": ApiFormat.NATIVE,
+    "/completions": ApiFormat.NATIVE,
+    "/infill": ApiFormat.NATIVE,
+}
+LAST_WORDS: dict[ApiFormat, tuple[bytes, ...]] = {
+    ApiFormat.OPENAI: (b"data: [DONE]", b'data: {"error"'),
+    ApiFormat.RESPONSES: (
+        b"event: response.completed",
+        b"event: response.failed",
+        b"event: response.incomplete",
+        b"event: error",
+        b'data: {"error"',
+    ),
+    ApiFormat.ANTHROPIC: (b"event: message_stop", b"event: error", b'data: {"error"'),
+    ApiFormat.NATIVE: (b'"stop":true', b"data: [DONE]", b'data: {"error"'),
+}
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+}
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 503: "unavailable_error"}
+
+
+def format_of(path: str) -> ApiFormat:
+    """Return the API that ``path`` belongs to."""
+    if path.startswith("/v1/messages"):
+        return ApiFormat.ANTHROPIC
+    return FORMATS.get(path, ApiFormat.OTHER)
+
+
+def is_complete(shape: ApiFormat, tail: bytes) -> bool:
+    """Return whether the events in ``tail`` say that a stream is over; unknown APIs end as they like."""
+    words = LAST_WORDS.get(shape)
+    if words is None:
+        return True
+    return any(tail.startswith(word) or b"\n" + word in tail or b"," + word in tail for word in words)
+
+
+def error_body(shape: ApiFormat, status: int, code: str, message: str, hint: str | None = None) -> bytes:
+    """Return the body of an error answer."""
+    return json.dumps(_error(shape, status, code, message, hint), ensure_ascii=False).encode()
+
+
+def error_event(shape: ApiFormat, status: int, code: str, message: str) -> bytes:
+    """Return the event that ends a stream which can't go on."""
+    told = _error(shape, status, code, message, None)
+    if shape is ApiFormat.RESPONSES:
+        flat = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
+        told = flat | told  # the reference has the fields flat, OpenAI's client looks for "error"
+    name = "event: error\n" if shape in (ApiFormat.ANTHROPIC, ApiFormat.RESPONSES) else ""
+    return f"{name}data: {json.dumps(told, ensure_ascii=False)}\n\n".encode()
+
+
+def passed_on_error(shape: ApiFormat, status: int, body: bytes) -> bytes:
+    """Return the child's own error body as the event that ends a stream whose head has left."""
+    message = body[:2000].decode("utf-8", "replace")
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    error = told.get("error") if isinstance(told, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        message = error["message"]
+    return error_event(shape, status, "upstream_error", message)
+
+
+def wants_stream(body: bytes) -> bool:
+    """Return whether a request asks for a stream."""
+    if b'"stream"' not in body:
+        return False
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("stream") is True
+
+
+def _error(shape: ApiFormat, status: int, code: str, message: str, hint: str | None) -> dict[str, object]:
+    error: dict[str, object]
+    if shape is ApiFormat.ANTHROPIC:
+        said = f"{message} ({hint})" if hint else message
+        error = {"type": ANTHROPIC_TYPES.get(status, "api_error"), "message": said}
+        return {"type": "error", "error": error}
+    kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return {"error": error | ({"hint": hint} if hint else {})}

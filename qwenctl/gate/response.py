@@ -1,0 +1,158 @@
+"""Write one answer to the client: head, events, comments while it waits, and a clean end."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDict
+
+from qwenctl.gate.api_format import ApiFormat, error_body, error_event, passed_on_error
+from qwenctl.gate.headers import Pairs
+
+COMMENT = b": waiting\n\n"
+STREAM_HEAD = [
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+]
+WRITE_ERRORS = (ConnectionError,)
+
+
+class ResponseWriter:
+    """One answer. ``begun``: part of it has left, so that the request can't be sent again."""
+
+    __slots__ = (
+        "_cors",
+        "_lock",
+        "_request",
+        "_sign",
+        "_sign_task",
+        "begun",
+        "bytes_out",
+        "response",
+        "shape",
+        "status",
+        "writing",
+        "wrote_at",
+    )
+
+    def __init__(self, request: BaseRequest, shape: ApiFormat, cors: Pairs) -> None:
+        self.shape = shape
+        self.begun = False
+        self.writing = False
+        self.wrote_at = 0.0
+        self.bytes_out = 0
+        self.status = 0
+        self.response: web.StreamResponse | None = None
+        self._request, self._cors = request, cors
+        self._lock = asyncio.Lock()
+        self._sign: asyncio.TimerHandle | None = None
+        self._sign_task: asyncio.Task[None] | None = None
+
+    def promise(self, after_s: float, every_s: float, wanted: Callable[[], bool]) -> None:
+        """Send a head and comments to a stream that waits that long. ``wanted`` is asked once, then."""
+        loop = asyncio.get_running_loop()
+
+        def due() -> None:
+            if not self.begun and (self.response is not None or wanted()):
+                self._sign_task = loop.create_task(self._comment())
+                self._sign = loop.call_later(every_s, due)
+
+        self._sign = loop.call_later(after_s, due)
+
+    async def begin(self, status: int, reason: str | None, headers: Pairs) -> None:
+        """Send the child's head, unless the gate's own has left."""
+        self.stop_waiting()
+        async with self._lock:
+            self.begun = True
+            if self.response is None:
+                await self._head(status, reason, headers)
+
+    async def write(self, data: bytes) -> None:
+        """Send part of the answer; wait while the client does not read."""
+        response = self.response
+        if response is None:
+            return
+        self.wrote_at = asyncio.get_running_loop().time()
+        self.writing = True
+        await response.write(data)
+        self.writing = False
+        self.bytes_out += len(data)
+
+    async def whole(self, status: int, reason: str | None, headers: Pairs, body: bytes) -> web.StreamResponse:
+        """Answer at once; where a stream's head has left, an error becomes its last event."""
+        self.stop_waiting()
+        async with self._lock:
+            self.begun = True
+            if self.response is None:
+                self.status, self.bytes_out = status, len(body)
+                kept = CIMultiDict(
+                    (name, value)
+                    for name, value in (*headers, *self._cors)
+                    if self._request.method == "HEAD" or name.lower() != "content-length"
+                )
+                return web.Response(status=status, reason=reason, headers=kept, body=body)
+        await self.write(body if status == 200 else passed_on_error(self.shape, status, body))
+        return await self.end()
+
+    async def fail(
+        self, status: int, code: str, message: str, hint: str | None = None, headers: Pairs | None = None
+    ) -> web.StreamResponse:
+        """Say what went wrong, in the words of the API: as a body, or as the last event of a stream."""
+        self.stop_waiting()
+        async with self._lock:
+            if self.response is None:
+                self.begun, self.status = True, status
+                pairs = [("Content-Type", "application/json"), *(headers or ()), *self._cors]
+                body = error_body(self.shape, status, code, message, hint)
+                return web.Response(status=status, headers=CIMultiDict(pairs), body=body)
+        await self.write(error_event(self.shape, status, code, message))
+        return await self.end()
+
+    async def end(self) -> web.StreamResponse:
+        """End a stream properly."""
+        response = self.response
+        if response is None:
+            raise RuntimeError("an answer ended before it began")
+        await response.write_eof()
+        return response
+
+    def cut(self) -> web.StreamResponse:
+        """Close the connection in the middle: the only way to end an answer of a promised length."""
+        if (transport := self._request.transport) is not None:
+            transport.abort()
+        return self.response or web.Response(status=502)
+
+    def stop_waiting(self) -> None:
+        """Send no more comments."""
+        if self._sign is not None:
+            self._sign.cancel()
+            self._sign = None
+
+    def abort_if_stalled(self, before: float) -> bool:
+        """Cut off a client that has taken nothing since ``before``."""
+        if self.writing and self.wrote_at < before and self._request.transport is not None:
+            self._request.transport.abort()
+            return True
+        return False
+
+    async def _comment(self) -> None:
+        async with self._lock:
+            if self.begun:
+                return
+            with contextlib.suppress(*WRITE_ERRORS):  # it has gone; its handler is being cancelled
+                if self.response is None:
+                    await self._head(200, None, STREAM_HEAD)
+                if self.response is not None:
+                    await self.response.write(COMMENT)  # no progress of the child's: not counted
+
+    async def _head(self, status: int, reason: str | None, headers: Pairs) -> None:
+        self.status = status
+        pairs: CIMultiDict[str] = CIMultiDict((*headers, *self._cors))
+        response = web.StreamResponse(status=status, reason=reason, headers=pairs)
+        if "Content-Length" not in pairs and self._request.version >= (1, 1):
+            response.enable_chunked_encoding()
+        await response.prepare(self._request)
+        self.response = response

@@ -1,0 +1,92 @@
+"""Read what llama.cpp says about memory: its log lines. Pure: no I/O.
+
+Sizes are MiB, as llama.cpp prints them. Source: llama.cpp b11434, common/fit.cpp, src/llama-model.cpp,
+src/llama-context.cpp, and the captured samples in tests/launch/captured.
+"""
+
+import re
+from dataclasses import dataclass
+
+from qwenctl.engine.fit_table import error_percent
+from qwenctl.plan.memory import MIB, Memory
+
+HOST = ("CPU", "CPU_Mapped", "CPU_REPACK", "Host")
+"""Buffer names that are the host's memory, beside pinned ones such as CUDA_Host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """What a server said while it loaded. ``None`` is what it did not say."""
+
+    device_mib: float
+    host_mib: float
+    by_device: tuple[tuple[str, float], ...]
+    projected_mib: int | None
+    offloaded: tuple[int, int] | None
+    reduced_context: tuple[int, int] | None
+
+    @property
+    def partly_on_cpu(self) -> bool:
+        """Layers were left on the CPU: the server runs, slowly. This counts as out of device memory."""
+        return self.offloaded is not None and self.offloaded[0] < self.offloaded[1]
+
+
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
+_PROJECTED = re.compile(r"projected to use (\d+) MiB of")
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_REDUCED = re.compile(r"context size reduced from (\d+) to (\d+)")
+
+
+def parse_log(text: str) -> Buffers:
+    """Return what a log at ``-lv 4`` says. Of lines that repeat, the last counts: a dry pass comes first.
+
+    Repacked weights are copies: their pages of the mapped file are not needed again and count once.
+    """
+    sizes: dict[tuple[str, str], float] = {}
+    for name, kind, mib in _BUFFER.findall(text):
+        sizes[name, kind] = float(mib)
+    mapped = sizes.get(("CPU_Mapped", "model"), 0.0)
+    copied = min(mapped, sizes.get(("CPU_REPACK", "model"), 0.0))
+    by_device: dict[str, float] = {}
+    for (name, _), mib in sizes.items():
+        if not _is_host(name):
+            device = _device(name)
+            by_device[device] = by_device.get(device, 0.0) + mib
+    projected = _PROJECTED.findall(text)
+    offloaded = _OFFLOADED.findall(text)
+    reduced = _REDUCED.findall(text)
+    return Buffers(
+        device_mib=sum(by_device.values()),
+        host_mib=sum(mib for (name, _), mib in sizes.items() if _is_host(name)) - copied,
+        by_device=tuple(by_device.items()),
+        projected_mib=int(projected[-1]) if projected else None,
+        offloaded=(int(offloaded[-1][0]), int(offloaded[-1][1])) if offloaded else None,
+        reduced_context=(int(reduced[-1][0]), int(reduced[-1][1])) if reduced else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredLoad:
+    """A prediction beside what was really allocated, on the devices, or on the host where there is none."""
+
+    predicted_bytes: int
+    actual_bytes: int
+    error_percent: float
+    partly_on_cpu: bool
+
+
+def compare(memory: Memory, said: Buffers) -> MeasuredLoad:
+    """Return how far a plan's prediction is from the buffers of the load that followed."""
+    caches = memory.cache_bytes + memory.checkpoints_bytes
+    predicted = memory.device_bytes if memory.devices else memory.host_bytes - caches
+    actual = int((said.device_mib if memory.devices else said.host_mib) * MIB)
+    return MeasuredLoad(predicted, actual, error_percent(predicted, actual), said.partly_on_cpu)
+
+
+def _is_host(name: str) -> bool:
+    return name in HOST or name.endswith("_Host")
+
+
+def _device(name: str) -> str:
+    """Return the device of a buffer: ``RPC0[127.0.0.1:50052]`` is RPC0's, ``MTL0_Mapped`` is MTL0's."""
+    return name.split("[", maxsplit=1)[0].removesuffix("_Mapped")

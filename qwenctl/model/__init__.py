@@ -1,0 +1,1 @@
+"""What is to be served: profiles, and the headers of GGUF files."""

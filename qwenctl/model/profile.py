@@ -1,0 +1,195 @@
+"""What a profile says: a model's architecture, its quants, hardware rows, sampling. Pure: no I/O.
+
+Every table carries a ``source``. ``estimated`` marks a size that was not read from the file itself,
+``unverified`` a number with one source only.
+"""
+
+import difflib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from qwenctl.hardware.facts import MemoryKind
+
+PRESETS = ("thinking-general", "coding", "instruct")
+
+
+class Table(BaseModel):
+    """One table of a profile. Unknown keys are errors; values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class HubSource(Table):
+    """Where the files come from."""
+
+    repo: str
+    revision: str = "main"
+    source: str
+
+
+class Architecture(Table):
+    """The numbers the memory formulas need, by their GGUF names.
+
+    ``header_bytes`` are those bytes of a file that are no tensors; the vocabulary is nearly all of them.
+    In a mixture of experts ``feed_forward_length`` is the shared expert's.
+    """
+
+    name: str
+    block_count: int = Field(gt=0)
+    full_attention_interval: int = Field(gt=0)
+    embedding_length: int = Field(gt=0)
+    feed_forward_length: int = Field(gt=0)
+    head_count: int = Field(gt=0)
+    head_count_kv: int = Field(gt=0)
+    key_length: int = Field(gt=0)
+    value_length: int = Field(gt=0)
+    ssm_conv_kernel: int = Field(gt=0)
+    ssm_state_size: int = Field(gt=0)
+    ssm_group_count: int = Field(gt=0)
+    ssm_time_step_rank: int = Field(gt=0)
+    ssm_inner_size: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    context_length: int = Field(gt=0)
+    tied_embeddings: bool = False  # no output tensor of its own: the device gets a copy of the embedding
+    expert_count: int = Field(0, ge=0)
+    expert_used_count: int = Field(0, ge=0)
+    expert_feed_forward_length: int = Field(0, ge=0)
+    header_bytes: int = Field(0, ge=0)
+    unverified: tuple[str, ...] = ()
+    source: str
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers that keep keys and values; the others keep a recurrent state."""
+        return self.block_count // self.full_attention_interval
+
+
+class File(Table):
+    """One file of a quant. ``sha256`` is its LFS id; unknown until the hub has been read."""
+
+    name: str
+    bytes: int = Field(gt=0)
+    sha256: str | None = None
+
+
+class Quant(Table):
+    """One quantization of the model.
+
+    ``token_embd_bytes`` stay on the host whatever is offloaded (llama.cpp keeps the input embedding there).
+    ``named_only``: too poor to be chosen; a person can still ask for it.
+    """
+
+    name: str
+    files: tuple[File, ...] = Field(min_length=1)
+    pattern: str | None = None
+    token_embd_bytes: int = Field(gt=0)
+    output_bytes: int | None = Field(None, gt=0)
+    bits_per_weight: float = Field(gt=0)
+    kl_divergence: float | None = Field(None, ge=0)
+    named_only: bool = False
+    estimated: bool = False
+    note: str | None = None
+    source: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.bytes for file in self.files)
+
+
+class Row(Table):
+    """Machines with at least ``at_least_gb`` (10^9 bytes) of such memory are recommended this quant."""
+
+    memory: tuple[MemoryKind | Literal["cpu"], ...]
+    at_least_gb: float = Field(ge=0)
+    quant: str
+
+
+class SamplingPreset(Table):
+    """One row of the model card's sampling table."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    presence_penalty: float
+    repeat_penalty: float
+    source: str
+
+
+class Mtp(Table):
+    """The twin repository whose files carry the multi-token-prediction block. Same names, other bytes."""
+
+    repo: str
+    revision: str = "main"
+    block_share: float = Field(gt=0, lt=1, description="the block's bytes as a share of the file's")
+    source: str
+
+
+class Vision(Table):
+    """The vision encoder. ``runtime_bytes`` is what it takes when it runs, the file included."""
+
+    file: str
+    bytes: int = Field(gt=0)
+    runtime_bytes: int = Field(gt=0)
+    source: str
+
+
+class SpeedClaim(Table):
+    """Somebody's figure for a class of machines, tokens per second. No ``chips``: machines without a GPU."""
+
+    chips: tuple[str, ...] = ()
+    devices: int = Field(1, ge=1)
+    at_least_gb: float = Field(0, ge=0)
+    below_gb: float | None = None
+    low: float = Field(gt=0)
+    high: float | None = None
+    source: str
+
+
+class Profile(Table):
+    """One model that qwenctl can serve. Quants are listed from the best to the poorest."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str
+    title: str
+    note: str | None = None
+    generated: bool = False  # the file is made on this machine (random weights), never fetched
+    hub: HubSource | None = None
+    mtp: Mtp | None = None
+    vision: Vision | None = None
+    architecture: Architecture
+    quants: tuple[Quant, ...] = Field(min_length=1)
+    rows: tuple[Row, ...] = Field(min_length=1)
+    sampling: dict[str, SamplingPreset]
+    speeds: tuple[SpeedClaim, ...] = ()
+    settings: dict[str, object] = {}
+
+    def quant(self, name: str) -> Quant | None:
+        """Return the quant of that name, letter case aside."""
+        return next((quant for quant in self.quants if quant.name.lower() == name.lower()), None)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        names = [quant.name.lower() for quant in self.quants]
+        if len(set(names)) < len(names):
+            raise ValueError("two quants have the same name")
+        for row in self.rows:
+            if row.quant.lower() not in names:
+                near = difflib.get_close_matches(row.quant, [quant.name for quant in self.quants], n=1)
+                raise ValueError(f"a row names quant {row.quant!r}, which the profile lacks{_hint(near)}")
+        missing = [preset for preset in PRESETS if preset not in self.sampling]
+        if missing:
+            raise ValueError(f"sampling preset {missing[0]!r} is missing")
+        unknown = [preset for preset in self.sampling if preset not in PRESETS]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], PRESETS, n=1)
+            raise ValueError(f"sampling preset {unknown[0]!r} is unknown{_hint(near)}")
+        if not self.generated and self.hub is None:
+            raise ValueError("neither hub nor generated: there is no place to get the files from")
+        return self
+
+
+def _hint(near: list[str]) -> str:
+    return f"; did you mean {near[0]!r}?" if near else ""

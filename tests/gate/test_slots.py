@@ -1,0 +1,329 @@
+"""A conversation survives its server: by value for the rules, on the real server for the promise."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from qwenctl.gate.gate import SlotKeeper
+from qwenctl.gate.slots import rules
+from qwenctl.gate.slots.saver import SlotLimits, SlotSaver
+from qwenctl.gate.upstream import UpstreamState
+from tests.gate.conftest import Play
+from tests.gate.driver import Driver, Setup, until
+from tests.gate.talk import FLAGS, Talk
+
+STORY = "once upon a time " * 80
+WARM = SlotLimits(min_tokens=300)
+ASK = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+
+
+def warm_setup(limits: SlotLimits = WARM, after_s: float = 3600.0) -> Setup:
+    return Setup(warm=limits, warm_after_s=after_s, parallel=2, context=8192, flags=FLAGS)
+
+
+def manifest(driver: Driver) -> dict[str, Any]:
+    """What is noted as saved."""
+    path = driver.kept / "warm.json"
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"slots": []}
+    return told
+
+
+def saved_tokens(driver: Driver) -> int:
+    return max((each["tokens"] for each in manifest(driver)["slots"]), default=0)
+
+
+def warmth(driver: Driver) -> SlotKeeper:
+    assert driver.gate._warmth is not None
+    return driver.gate._warmth
+
+
+class Saves(SlotSaver):
+    """Saves of an idle server that take until they are let go, or ended."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver.kept, WARM)
+        self.log: list[str] = []
+        self.go = asyncio.Event()
+
+    async def save(self, standing: UpstreamState, *, stopping: bool) -> None:
+        del standing
+        self.log.append("stopping" if stopping else "begun")
+        if not stopping:
+            try:
+                await self.go.wait()
+            finally:
+                self.log.append("ended")
+
+
+def test_a_client_that_continues_word_for_word_is_known_by_its_second_turn() -> None:
+    first = rules.see(ASK + "<think>a</think>b", None)
+    assert not first.faithful
+    faithful = rules.see(ASK + "<think>a</think>b<|im_end|>\n" + ASK + "c", first)
+    assert faithful.faithful
+    assert rules.cut(ASK + "x" + ASK + "c", faithful) is None
+    dropping = rules.see(ASK + "b<|im_end|>\n" + ASK + "c", first)
+    assert not dropping.faithful
+    assert rules.cut(ASK + "b" + ASK + "c", dropping) == ASK + "b" + ASK[: ASK.index(rules.TURN)]
+
+
+def test_our_own_rolling_is_no_turn() -> None:
+    seen = rules.see(ASK + "ab", None)
+    rolled = rules.SlotHistory(
+        seen.turn, faithful=False, rolled=rules.mark("<|im_start|>user\nhi<|im_end|>\n")
+    )
+    for text in ("<|im_start|>user\nhi<|im_end|>\n", "<|im_start|>user\nhi<|im_end|>\nv"):
+        assert rules.see(text, rolled) == rolled
+        assert rules.cut(text, rolled) is None
+    assert rules.see(ASK + "ab<|im_end|>\n" + ASK, rolled).faithful
+    assert rules.cut(ASK + "ab", rolled) == "<|im_start|>user\nhi<|im_end|>\n"  # the rolling was cut short
+
+
+def test_what_is_saved_is_not_saved_again() -> None:
+    seen = rules.see("a" * 500, None)
+    assert rules.is_worth_saving(500, seen, 400, stopping=False)
+    assert not rules.is_worth_saving(500, seen, 600, stopping=False)
+    assert rules.is_worth_saving(500, seen, 600, stopping=True)
+    assert not rules.is_worth_saving(100, seen, 600, stopping=True)
+    saved = rules.SlotHistory(seen.turn, faithful=True, saved=seen.turn, saved_tokens=500)
+    assert not rules.is_worth_saving(500, saved, 0, stopping=True)
+    longer = rules.see("a" * 700, saved)
+    assert (longer.saved_tokens, longer.faithful) == (500, True)
+    assert not rules.is_worth_saving(700, longer, 400, stopping=False)
+    assert rules.is_worth_saving(700, longer, 400, stopping=True)
+    other = rules.see("b" * 700, longer)
+    assert (other.saved, other.saved_tokens) == (None, 0)
+
+
+def test_the_disk_is_not_filled() -> None:
+    assert rules.room_bytes(100, 10_000, 0) == 100
+    assert rules.room_bytes(100, 500, 0) == 50
+    assert rules.room_bytes(100, 10_000, 70) == 30
+    assert rules.room_bytes(100, 10, 70) == 0
+
+
+def test_a_slot_fits_only_the_model_and_flags_it_was_made_with() -> None:
+    model = ("/m.gguf", 5, 6)
+    base = rules.fingerprint(("server", "-m", "/m.gguf", "-c", "4096", "--port", "1"), model)
+    assert base == rules.fingerprint(
+        ("other", "-m", "/m.gguf", "-c", "4096", "--port", "2", "--temp", "1"), model
+    )
+    assert base != rules.fingerprint(("server", "-m", "/m.gguf", "-c", "8192", "--port", "1"), model)
+    assert base != rules.fingerprint(
+        ("server", "-m", "/m.gguf", "-c", "4096", "--port", "1"), ("/m.gguf", 5, 7)
+    )
+
+
+@pytest.mark.parametrize("anthropic", [False, True], ids=["openai", "anthropic"])
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bool, anthropic: bool) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful, anthropic, tools=True)
+        await talk.say(STORY)
+        await talk.say("and then?", 300)
+        first = talk.cached + talk.processed
+        draining = asyncio.create_task(driver.gate.drain(5.0))
+        driver.tell("draining")  # as the daemon does: no address any more
+        assert await draining
+        files = list(driver.kept.glob("slot-*.bin"))
+        assert len(files) == 1
+        assert files[0].stat().st_mode & 0o777 == 0o600
+        await driver.down(signal.SIGTERM, "stopping")
+        await driver.up()
+        await talk.say("and at last?")
+        assert talk.cached >= 0.97 * first
+        assert talk.processed < 120
+
+    playing(scenario, warm_setup)
+
+
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_an_idle_server_has_saved_what_a_crash_would_cost(playing: Play, *, faithful: bool) -> None:
+    """Saved is what the manifest names: the file alone is there while it is still being written."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful)
+        await talk.say(STORY)
+        await until(lambda: saved_tokens(driver) > 1000)
+        await talk.say("go on " * 80)
+        first = talk.cached + talk.processed
+        assert talk.processed < first / 2
+        await until(lambda: saved_tokens(driver) >= 0.97 * first)
+        held = saved_tokens(driver)
+        await driver.gate.drain(5.0)
+        assert saved_tokens(driver) == held
+        await driver.down()
+        await driver.up()
+        await talk.say("and at last?")
+        assert talk.cached >= 0.97 * first
+
+    playing(scenario, lambda: warm_setup(after_s=0.05))
+
+
+def saving_setup() -> Setup:
+    return Setup(warm_after_s=0.05, flags=FLAGS)
+
+
+def test_a_request_ends_a_save_and_the_next_idleness_saves_again(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        driver.gate._warmth = saves = Saves(driver)
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say("hi")
+        await until(lambda: saves.log == ["begun"])
+        for path in ("/health", "/v1/models"):  # to look is no use
+            async with session.get(driver.url + path) as answer:
+                assert answer.status == 200
+        assert saves.log == ["begun"]
+        await talk.say("go on")
+        await until(lambda: saves.log == ["begun", "ended", "begun"])
+
+    playing(scenario, saving_setup)
+
+
+def test_a_wanted_stop_waits_for_a_save_under_way(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        driver.gate._warmth = saves = Saves(driver)
+        await Talk(driver.url, session, faithful=True).say("hi")
+        await until(lambda: saves.log == ["begun"])
+        draining = asyncio.create_task(driver.gate.drain(5.0))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        saves.go.set()
+        assert await draining
+        assert saves.log == ["begun", "ended", "stopping"]
+
+    playing(scenario, saving_setup)
+
+
+def test_what_its_client_left_unread_is_not_read_for_the_save(playing: Play) -> None:
+    """To roll a slot forward would read the rest of a prompt that nobody waits for, for minutes."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        text = "once upon a time " * 2500
+        begun, released = driver.output.count(b"processing task"), driver.output.count(b"stop processing")
+        asking = asyncio.create_task(Talk(driver.url, session, faithful=False).say(text))
+        await until(lambda: driver.output.count(b"processing task") > begun)
+        asking.cancel()
+        # whoever looks at the slots now keeps the server from noticing that the client left
+        await until(lambda: driver.output.count(b"stop processing") > released)
+        await driver.gate.drain(5.0)
+        assert 1000 <= saved_tokens(driver) < 0.9 * len(text)
+
+    playing(scenario, lambda: Setup(warm=WARM, warm_after_s=3600, parallel=1, context=65536, flags=FLAGS))
+
+
+def test_who_only_looks_does_not_keep_the_model_loaded(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        while not driver.unloaded.is_set():
+            async with session.get(driver.url + "/v1/models") as answer:
+                assert answer.status == 200
+
+    playing(scenario, lambda: Setup(idle_unload_s=0.3))
+
+
+@pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
+def test_a_new_daemon_knows_what_the_old_one_knew(playing: Play, *, faithful: bool) -> None:
+    """Which kind of client a slot serves; else the next save would take it for one that drops its answers."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful)
+        await talk.say(STORY)
+        await talk.say("go on " * 80)
+        await driver.gate.drain(5.0)
+        held = saved_tokens(driver)
+        await driver.down(signal.SIGTERM, "stopping")
+        await warmth(driver).close()
+        driver.gate._warmth = driver.warmth(WARM)
+        await driver.up()
+        await until(lambda: driver.gate._room.opened == driver.number)
+        await driver.gate.drain(5.0)
+        assert saved_tokens(driver) == held
+        driver.gate.resume()
+        await talk.say("and then?")
+        assert talk.cached >= 0.97 * held
+        await driver.gate.drain(5.0)
+        assert manifest(driver)["slots"][0]["seen"]["faithful"] is faithful
+
+    playing(scenario, warm_setup)
+
+
+def test_another_shape_starts_cold_and_leaves_nothing(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        await driver.down(signal.SIGTERM, "stopping")
+        driver.setup.shape = "other"
+        await driver.up()
+        await talk.say("and then?")
+        assert talk.cached == 0
+        assert list(driver.kept.glob("slot-*.bin")) == []
+
+    playing(scenario, warm_setup)
+
+
+def test_a_child_that_dies_while_it_is_warmed_keeps_its_file_once(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        await driver.down(signal.SIGTERM, "stopping")
+        for expected in (1, 0):
+            driver.number += 1
+            driver.tell("ready")  # nobody listens there
+            await until(lambda: driver.gate._room.opened == driver.number)
+            assert len(list(driver.kept.glob("slot-*.bin"))) == expected
+            driver.tell("backoff")
+
+    playing(scenario, warm_setup)
+
+
+def test_a_damaged_file_costs_nothing_but_time(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        await driver.down(signal.SIGTERM, "stopping")
+        file: Path = next(driver.kept.glob("slot-*.bin"))
+        file.write_bytes(b"junk")
+        await driver.up()
+        await talk.say("and then?")
+        assert talk.cached == 0
+
+    playing(scenario, warm_setup)
+
+
+def test_more_than_is_allowed_is_not_kept(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say(STORY)
+        await driver.gate.drain(5.0)
+        assert list(driver.kept.glob("slot-*.bin")) == []
+
+    playing(scenario, lambda: warm_setup(SlotLimits(min_tokens=300, max_bytes=10_000)))
+    playing(scenario, lambda: warm_setup(SlotLimits(min_tokens=300, bytes_fixed=1 << 60)))
+
+
+def test_idleness_stops_the_child_and_a_request_wakes_it(playing: Play) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=True)
+        await talk.say("hi")
+        async with session.get(driver.url + "/health") as answer:
+            assert answer.status == 200
+        await driver.unloaded.wait()
+        assert driver.gate.stats().idle_since is not None
+        await driver.down(signal.SIGTERM, "idle")
+        async with session.get(driver.url + "/health") as answer:
+            assert await answer.json() == {"status": "ok", "phase": "idle", "progress": None}
+        assert driver.woken == 0
+        asking = asyncio.create_task(talk.say("are you there?"))
+        await driver.wakened.wait()
+        await driver.up()
+        await asking
+        assert driver.woken == 1
+
+    playing(scenario, lambda: Setup(idle_unload_s=0.2, flags=FLAGS))
