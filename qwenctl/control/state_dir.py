@@ -17,7 +17,7 @@ CONTROL_SOCKET, CHILD_SOCKET, SERVER_LOG, DAEMON_LOG = (
     "server.log",
     "daemon.log",
 )
-EVENTS, CHILD = "events.jsonl", "child.json"
+EVENTS, CHILD, GOOD = "events.jsonl", "child.json", "good.json"
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01
 

@@ -19,7 +19,7 @@ from qwenctl.daemon.gateway import drain_timeout_s
 from qwenctl.daemon.status import Known
 from qwenctl.deploy import model_file, oom_record, pipeline
 from qwenctl.deploy.address import check_address
-from qwenctl.deploy.types import PlanRequest, Prepared, ResolvedSettings
+from qwenctl.deploy.types import PlanRequest, Draft, ResolvedSettings
 from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.fetch.request import Progress
 from qwenctl.launch.spec import LaunchSpec
@@ -42,7 +42,7 @@ class Choice:
     """A configuration on its way to the server. ``overrides`` are kept once it has generated a token."""
 
     request: PlanRequest
-    prepared: Prepared
+    prepared: Draft
     spec: LaunchSpec
     overrides: Mapping[str, object] | None = None
 
@@ -204,7 +204,7 @@ class Changes:
         self.on_change(self._supervisor.state)
         self._publish()
 
-    def _note(self, prepared: Prepared, *, changed: bool) -> None:
+    def _note(self, prepared: Draft, *, changed: bool) -> None:
         plan, resolved = prepared.plan, prepared.resolved
         self._seen, self._had_file = resolved, resolved.config.exists()
         refused = oom_record.remembered(

@@ -13,7 +13,7 @@ from qwenctl import paths
 from qwenctl.daemon.socket_activation import PassedSockets
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.address import address, cannot_listen
-from qwenctl.deploy.types import Prepared
+from qwenctl.deploy.types import Draft
 from qwenctl.engine.address import Address
 from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard
@@ -137,7 +137,7 @@ class Door:
         self,
         phase: str,
         state: st.State,
-        prepared: Prepared | None,
+        prepared: Draft | None,
         progress: str | None,
         refused: QwenctlError | None,
     ) -> None:

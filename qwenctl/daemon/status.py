@@ -19,7 +19,7 @@ from qwenctl.control.status_schema import (
 from qwenctl.daemon import event_log
 from qwenctl.daemon.gateway import Counts
 from qwenctl.deploy.address import address
-from qwenctl.deploy.types import Prepared
+from qwenctl.deploy.types import Draft
 from qwenctl.errors import QwenctlError
 from qwenctl.launch.load_log import MeasuredLoad
 from qwenctl.supervise import lifecycle as lc
@@ -47,7 +47,7 @@ class Known:
         return [trouble for trouble in self.troubles.values() if trouble]
 
 
-def status(state: st.State, known: Known, prepared: Prepared | None, since: str, counts: Counts) -> Status:
+def status(state: st.State, known: Known, prepared: Draft | None, since: str, counts: Counts) -> Status:
     """Return the status of now."""
     phase = phase_now(state, known)
     spec = lc.aim(state) or state.want
@@ -79,7 +79,7 @@ def status(state: st.State, known: Known, prepared: Prepared | None, since: str,
     )
 
 
-def _memory(loaded: MeasuredLoad | None, prepared: Prepared | None) -> MemoryStatus:
+def _memory(loaded: MeasuredLoad | None, prepared: Draft | None) -> MemoryStatus:
     """Return the prediction alone until a load can be set beside it: then of the same buffers."""
     if loaded is not None:
         return MemoryStatus(loaded.predicted_bytes, loaded.actual_bytes, round(loaded.error_percent, 3))

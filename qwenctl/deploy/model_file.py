@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.demo.model import make_model
-from qwenctl.deploy.types import Prepared, ResolvedSettings
+from qwenctl.deploy.types import Draft, ResolvedSettings
 from qwenctl.errors import FetchError
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.artifact_record import expected_path, read_records
@@ -32,7 +32,7 @@ def is_local(resolved: ResolvedSettings) -> bool:
     return resolved.profile.generated or resolved.settings.model.path is not None
 
 
-def obtain_local(prepared: Prepared) -> Path:
+def obtain_local(prepared: Draft) -> Path:
     """Return the model file of a plan that needs no hub, made if it is to be made, and checked.
 
     Raises:
@@ -53,7 +53,7 @@ def make_local(resolved: ResolvedSettings, path: Path) -> Path:
     return local_artifact(path, resolved.profile.architecture.name).path
 
 
-async def obtain(prepared: Prepared, on_progress: Callable[[Progress], None]) -> Path:
+async def obtain(prepared: Draft, on_progress: Callable[[Progress], None]) -> Path:
     """Return the verified model file, fetched if need be.
 
     Raises:
@@ -68,7 +68,7 @@ async def obtain(prepared: Prepared, on_progress: Callable[[Progress], None]) ->
     return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
 
 
-async def newer(prepared: Prepared) -> str | None:
+async def newer(prepared: Draft) -> str | None:
     """Return the commit that ``fetch --update`` would move to; None if there is none, or nobody to ask."""
     resolved = prepared.resolved
     wanted = request_for(resolved.profile, _quant(resolved, prepared.plan), resolved.settings)

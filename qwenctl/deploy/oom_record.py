@@ -1,54 +1,54 @@
-"""Remember which plans ran out of memory on this machine, so that none is tried twice.
+"""Remember how much memory ran out on this machine, so that no plan needs as much again.
 
-Kept in the state folder by machine, profile and binary: another of these begins anew.
+It is kept in the state folder by machine, profile and engine: for another of these nothing is remembered.
 """
 
 import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
 
-from qwenctl.engine.ask import Engine
+from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.files import read_json, write_json
 from qwenctl.hardware.facts import Hardware
-from qwenctl.plan.outcome import Plan, Refused
+from qwenctl.plan.outcome import MemoryPlace, MemoryRefusal, Plan, needed_bytes
 from qwenctl.supervise.exits import HOST_OUT_OF_MEMORY, MEMORY_BUSY
 
 REFUSED = "refused.json"
 
 
-def key(hardware: Hardware, profile: str, server: Engine | None) -> str:
+def key(hardware: Hardware, profile: str, engine: Engine | EngineIdentity | None) -> str:
     """Return what a refusal holds for."""
     machine = (
         hardware.ram_bytes,
         tuple((a.id, a.name, a.memory_bytes) for a in hardware.accelerators),
         profile,
-        (str(server.path), server.version) if server else None,
+        (str(engine.path), engine.version) if engine else None,
     )
     return hashlib.sha256(repr(machine).encode()).hexdigest()[:16]
 
 
-def refusal(plan: Plan, cause: str) -> Refused:
-    """Return what is not to be tried again after ``plan`` ended by ``cause``."""
-    places: dict[str, Literal["device", "host", "start"]] = {HOST_OUT_OF_MEMORY: "host", MEMORY_BUSY: "start"}
-    where = places.get(cause, "device")
-    return Refused(plan.quant, plan.context_tokens, plan.kv_type, plan.cache_ram_mib, where)
+def refusal(plan: Plan, cause: str) -> MemoryRefusal:
+    """Return what is not to be tried again after ``plan`` ended by ``cause``: the bytes, and where."""
+    places: dict[str, MemoryPlace] = {HOST_OUT_OF_MEMORY: "host", MEMORY_BUSY: "start"}
+    place = places.get(cause, "device" if plan.devices else "host")
+    name = f"{plan.quant} at {plan.context_tokens:,} tokens, {plan.kv_type}"
+    return MemoryRefusal(place, needed_bytes(plan.memory, place), name)
 
 
-def remembered(folder: Path, wanted: str) -> frozenset[Refused]:
+def remembered(folder: Path, wanted: str) -> frozenset[MemoryRefusal]:
     """Return what was refused before; nothing where the file cannot be read."""
     kept = (read_json(folder / REFUSED) or {}).get(wanted)
     found = set()
     for entry in kept if isinstance(kept, list) else ():
         try:
-            found.add(Refused(**entry))
+            found.add(MemoryRefusal(**entry))
         except TypeError:
             continue  # of another version
     return frozenset(found)
 
 
-def remember(folder: Path, wanted: str, refused: Refused) -> None:
+def remember(folder: Path, wanted: str, refused: MemoryRefusal) -> None:
     """Keep a refusal.
 
     Raises:

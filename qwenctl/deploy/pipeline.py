@@ -12,24 +12,28 @@ from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
 from qwenctl.deploy.address import address
 from qwenctl.deploy.model_file import model_path
 from qwenctl.deploy.oom_record import key, remembered
-from qwenctl.deploy.types import PlanRequest, Prepared, ResolvedSettings, Surveyed
+from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import Address
-from qwenctl.engine.ask import Engine, ask_server, list_devices
+from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.find import find_server
+from qwenctl.engine.program import Engine
 from qwenctl.errors import NoFitError, NoServerError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.devices import parse_devices, reserve, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.model.toml import load_profile, load_profiles
-from qwenctl.plan.outcome import Plan, Refused
+from qwenctl.plan.outcome import MemoryRefusal, Plan
 from qwenctl.plan.planner import NoFit, find_quant, plan
 from qwenctl.plan.wire import no_fit_to_json
 from qwenctl.settings.load import LoadedSettings, load, merge, read_file
 from qwenctl.settings.types import Settings
 
+SAVING_S, CLOSING_S = 60.0, 5.0
+"""What saving the slots may take after the drain, and what closing the connections may take."""
 SHOW_SLOTS = (("LLAMA_SERVER_SLOTS_DEBUG", "1"),)
 """Lets ``GET /slots`` show the text of a slot, for saving it. Source: llama.cpp, tools/server."""
 
@@ -77,7 +81,7 @@ def survey(resolved: ResolvedSettings, machine: Path | None = None) -> Surveyed:
     return _surveyed(resolved, _this_machine(settings, server), server)
 
 
-def prepare(request: PlanRequest) -> Prepared:
+def prepare(request: PlanRequest) -> Draft:
     """Return the plan for this machine and the binary that will run it.
 
     Raises:
@@ -89,14 +93,14 @@ def prepare(request: PlanRequest) -> Prepared:
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
     hardware = _this_machine(resolved.settings, server)
     surveyed = _surveyed(resolved, hardware, server, request.refused)
-    return Prepared(resolved, hardware, server, choose(resolved, surveyed))
+    return Draft(resolved, hardware, server, choose(resolved, surveyed))
 
 
 def _surveyed(
     resolved: ResolvedSettings,
     hardware: Hardware,
     server: Engine | None,
-    refused: frozenset[Refused] = frozenset(),
+    refused: frozenset[MemoryRefusal] = frozenset(),
 ) -> Surveyed:
     kept = remembered(resolved.folder, key(hardware, resolved.profile.name, server))
     return Surveyed(hardware, server, refused | kept)
@@ -130,7 +134,7 @@ def choose(resolved: ResolvedSettings, surveyed: Surveyed) -> Plan:
     return chosen
 
 
-def spec(prepared: Prepared, model: Path) -> LaunchSpec:
+def spec(prepared: Draft, model: Path) -> LaunchSpec:
     """Return what the supervisor is to run.
 
     Raises:
@@ -146,7 +150,50 @@ def spec(prepared: Prepared, model: Path) -> LaunchSpec:
         key_file=launch.key_file,
         ready_timeout_s=settings.supervise.ready_timeout_s,
         stop_timeout_s=settings.supervise.stop_timeout_s,
+        drain_timeout_s=drain_timeout_s(settings),
+        wedge_after_s=settings.supervise.wedge_after_s,
+        on_oom=settings.supervise.on_oom,
     )
+
+
+def configuration(draft: Draft, model: Path) -> Configuration:
+    """Return the configuration that serves ``model`` as it was planned.
+
+    Raises:
+        LaunchError, SettingsError: as ``spec``.
+    """
+    return Configuration(
+        settings=draft.resolved.settings,
+        profile=draft.resolved.profile,
+        plan=draft.plan,
+        hardware=draft.hardware,
+        engine=draft.server.identity,
+        model_file=model,
+        spec=spec(draft, model),
+    )
+
+
+def smaller(than: Configuration, folder: Path, refused: frozenset[MemoryRefusal]) -> Draft:
+    """Return the next plan from the settings of a configuration that ran out of memory.
+
+    No file of settings or profiles is read: they may say something else by now.
+
+    Raises:
+        NoFitError: nothing smaller fits.
+        NoServerError: the engine is gone.
+    """
+    resolved = ResolvedSettings(than.settings, {}, than.profile, paths.config_dir() / "config.toml", folder)
+    engine = ask_server(than.engine.path, paths.cache_dir())
+    surveyed = _surveyed(resolved, than.hardware, engine, refused)
+    return Draft(resolved, than.hardware, engine, choose(resolved, surveyed))
+
+
+def drain_timeout_s(settings: Settings) -> float:
+    """Return how long a wanted stop may wait for the gate: the answers in flight, then the saving."""
+    gate = settings.gate
+    if not gate.enabled:
+        return 0.0
+    return gate.drain_timeout_s + (SAVING_S if gate.warm else CLOSING_S)
 
 
 def command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwenctl.engine.ask import Engine
+from qwenctl.engine.program import Engine
 from qwenctl.hardware.facts import Hardware
 from qwenctl.model.profile import Profile
-from qwenctl.plan.outcome import Plan, Refused
+from qwenctl.plan.outcome import MemoryRefusal, Plan
 from qwenctl.settings.types import Settings
 
 
@@ -19,7 +19,7 @@ class PlanRequest:
     flags: Mapping[str, object] = field(default_factory=dict)
     config: Path | None = None
     overrides: Mapping[str, object] | None = None  # None: those kept in the folder
-    refused: frozenset[Refused] = frozenset()  # beside those kept in the folder
+    refused: frozenset[MemoryRefusal] = frozenset()  # beside those kept in the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Surveyed:
 
     hardware: Hardware
     server: Engine | None
-    refused: frozenset[Refused] = frozenset()
+    refused: frozenset[MemoryRefusal] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything short of the file itself."""
+class Draft:
+    """A configuration short of its model file: the settings, the machine, the engine and the plan."""
 
     resolved: ResolvedSettings
     hardware: Hardware

@@ -3,25 +3,16 @@
 import hashlib
 import json
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from qwenctl.engine.environment import environment
 from qwenctl.engine.find import INSTALL_HINT
-from qwenctl.engine.flags import Known, parse_help
+from qwenctl.engine.flags import parse_help
+from qwenctl.engine.program import Engine
 from qwenctl.errors import NoServerError
 from qwenctl.files import reason, write_json
 
 ANSWER_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A usable binary: where it is, what it calls itself, which flags it knows."""
-
-    path: Path
-    version: str
-    known: Known
 
 
 def ask_server(path: Path, cache: Path) -> Engine:

@@ -1,16 +1,21 @@
 """Everything needed to start the server, as one value. Pure: no I/O."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from qwenctl.engine.address import Address
+
+SLOT_FLAG = "--slot-save-path"
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What one child is started with. Two equal specs need no restart; patience is no part of that.
+    """What one child is started with, and how patient the supervisor is with it.
 
-    ``environment`` is added to the cleaned environment of the daemon. ``key_file`` holds the keys that
-    the server asks its clients for, one a line.
+    Two equal specs need no restart: patience is no part of the comparison. ``environment`` is added to the
+    cleaned environment of the daemon. ``key_file`` holds the keys that the server itself asks its clients
+    for, one a line. Times are seconds. ``drain_timeout_s`` is 0 where no gate knows of requests in flight.
+    ``on_oom`` says whether a smaller plan is taken when memory ran out.
     """
 
     argv: tuple[str, ...]
@@ -19,3 +24,11 @@ class LaunchSpec:
     key_file: str | None = None
     ready_timeout_s: float = field(default=600.0, compare=False)
     stop_timeout_s: float = field(default=20.0, compare=False)
+    drain_timeout_s: float = field(default=0.0, compare=False)
+    wedge_after_s: float = field(default=120.0, compare=False)
+    on_oom: Literal["degrade", "stop"] = field(default="degrade", compare=False)
+
+    @property
+    def saves_slots(self) -> bool:
+        """Whether conversations are saved before a stop and restored after a start."""
+        return SLOT_FLAG in self.argv

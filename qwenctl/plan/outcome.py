@@ -1,6 +1,6 @@
 """What planning ends in: a plan, or the reasons why there is none. Pure: no I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from qwenctl.model.profile import File
@@ -8,6 +8,10 @@ from qwenctl.plan.budget import Judged, Machine, Need, Verdict
 from qwenctl.plan.memory import Memory
 from qwenctl.plan.order import Candidate
 from qwenctl.plan.speed import Speed
+
+
+MemoryPlace = Literal["device", "host", "start"]
+"""Where memory can run out; see ``MemoryRefusal``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +28,17 @@ class Considered:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A plan that ran out of memory here. What needs as much in that place is not tried again.
+class MemoryRefusal:
+    """Memory that ran out here: a plan that needs ``bytes`` or more in ``place`` is not tried again.
 
-    ``start``: what must be there when the server starts, on device and host. Its caches grow with use.
+    The bytes are remembered, not the settings that led to them: settings change, the memory does not.
+    ``device`` is the memory of all accelerators together, ``host`` is everything the server holds, ``start`` is
+    what it holds before it is used (its caches grow with use). ``plan`` names the plan for people.
     """
 
-    quant: str
-    context_tokens: int
-    kv_type: str
-    cache_ram_mib: int
-    where: Literal["device", "host", "start"] = "device"
+    place: MemoryPlace
+    bytes: int
+    plan: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +95,15 @@ class TriedCandidate:
     machine: Machine
     need: Need
     judged: Judged
+
+
+def needed_bytes(memory: Memory, place: MemoryPlace) -> int:
+    """Return what a plan with this memory needs in a place where memory can run out."""
+    match place:
+        case "device":
+            return memory.device_bytes
+        case "host":
+            return memory.device_bytes + memory.host_bytes
+        case "start":
+            grows = memory.cache_bytes + memory.checkpoints_bytes
+            return memory.device_bytes + memory.host_bytes - grows

@@ -15,12 +15,12 @@ from qwenctl.model.profile import File, HubSource, Profile, Quant
 from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
 from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
 from qwenctl.plan.order import Candidate, candidates, recommended
-from qwenctl.plan.outcome import Considered, Extras, NoFit, Plan, Refused, TriedCandidate
+from qwenctl.plan.outcome import Considered, Extras, MemoryRefusal, NoFit, Plan, TriedCandidate
 from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
 from qwenctl.plan.speed import speed
 from qwenctl.settings.types import Settings
 
-__all__ = ["Considered", "Extras", "NoFit", "Plan", "Refused", "Verdict", "find_quant", "plan"]
+__all__ = ["Considered", "Extras", "MemoryRefusal", "NoFit", "Plan", "Verdict", "find_quant", "plan"]
 
 
 def find_quant(profile: Profile, name: str) -> Quant:
@@ -46,7 +46,7 @@ def plan(
     settings: Settings,
     *,
     siblings: tuple[Profile, ...] = (),
-    refused: frozenset[Refused] = frozenset(),
+    refused: frozenset[MemoryRefusal] = frozenset(),
     extras: Extras = Extras(),  # noqa: B008  frozen, and nothing extra is the plain case
 ) -> Plan | NoFit:
     """Return the best choice for this machine, or why there is none.
@@ -54,11 +54,10 @@ def plan(
     ``hardware`` is what the server can use of the machine (``hardware.devices.usable``).
     """
     question = _Question(machines(hardware), profile, settings, extras)
-    bans = tuple(_ban(question, one) for one in sorted(refused, key=repr) if profile.quant(one.quant))
     tried: list[TriedCandidate] = []
     tight = chosen = None
     for candidate in candidates(question.ways[0], profile, settings):
-        best = _best_way(question, candidate, bans)
+        best = _best_way(question, candidate, refused)
         tried.append(best)
         if best.judged.verdict == "fits":
             chosen = best
@@ -109,43 +108,25 @@ def _need(question: _Question, candidate: Candidate, way: int) -> Need:
 
 
 def _best_way(
-    question: _Question, candidate: Candidate, bans: tuple[tuple[str, int], ...] = ()
+    question: _Question, candidate: Candidate, refused: frozenset[MemoryRefusal] = frozenset()
 ) -> TriedCandidate:
     """Return the candidate on all cards, or on as many of the largest as make it fit."""
     outcomes = []
     for way, machine in enumerate(question.ways):
         need = _need(question, candidate, way)
-        judged = _unless_banned(judge(machine, need), need, bans)
+        judged = _unless_refused(judge(machine, need), need, refused)
         outcomes.append(TriedCandidate(candidate, machine, need, judged))
         if judged.verdict != "no":
             return outcomes[-1]
     return outcomes[0]
 
 
-def _ban(question: _Question, one: Refused) -> tuple[str, int]:
-    """Return a refusal's place and what was needed there: too much, as has been seen."""
-    quant = find_quant(question.profile, one.quant)
-    checkpoints = question.settings.context.checkpoints
-    candidate = Candidate(quant, one.context_tokens, one.kv_type, one.cache_ram_mib, checkpoints)
-    where = "host" if one.where == "device" and not question.ways[0].accelerators else one.where
-    return where, _needed(_need(question, candidate, 0), where)
-
-
-def _needed(need: Need, where: str) -> int:
-    match where:
-        case "device":
-            return need.device_bytes
-        case "start":
-            return need.start_bytes
-        case _:
-            return need.total_bytes
-
-
-def _unless_banned(judged: Judged, need: Need, bans: tuple[tuple[str, int], ...]) -> Judged:
-    for where, limit in bans:
-        needs = _needed(need, where)
-        if needs >= limit:
-            return Judged("no", "out of memory here before", needs, limit)
+def _unless_refused(judged: Judged, need: Need, refused: frozenset[MemoryRefusal]) -> Judged:
+    """Return the verdict; "no" where the need is at least one that memory refused here before."""
+    for one in sorted(refused, key=lambda each: each.bytes):
+        needs = {"device": need.device_bytes, "host": need.total_bytes, "start": need.start_bytes}[one.place]
+        if needs >= one.bytes:
+            return Judged("no", "out of memory here before", needs, one.bytes)
     return judged
 
 

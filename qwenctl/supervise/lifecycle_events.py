@@ -12,8 +12,8 @@ Told = tuple[str, dict[str, object]]
 def tell(before: st.State, after: st.State, pid: int | None, now: float) -> tuple[Told, ...]:
     """Return the events in their order: how a child ended, what was decided, what came of it.
 
-    Names: child_ended, memory_short, rolled_back, child_started, child_ready, draining, stopping, backoff,
-    failed, idle, down. They do not change within a schema; fields may be added.
+    Names: child_ended, memory_short, rolled_back, child_started, restoring, child_ready, draining, stopping,
+    backoff, failed, idle, down. They do not change within a schema; fields may be added.
     """
     return tuple(_told(before, after, pid, now))
 
@@ -31,14 +31,15 @@ def _told(before: st.State, after: st.State, pid: int | None, now: float) -> Ite
     if here is not None and here != gone and pid is not None:
         yield "child_started", {"child": here.number, "pid": pid}
     if type(after.phase) is not type(before.phase):
-        yield from _entered(before, after, pid, now)
+        yield from _entered(after, pid, now)
 
 
-def _entered(before: st.State, after: st.State, pid: int | None, now: float) -> Iterator[Told]:
+def _entered(after: st.State, pid: int | None, now: float) -> Iterator[Told]:
     match after.phase:
-        case st.Ready(child, since):
-            took = round(since - before.phase.since, 3) if isinstance(before.phase, st.Starting) else None
-            yield "child_ready", {"child": child.number, "pid": pid, "took_s": took}
+        case st.Restoring(child):
+            yield "restoring", {"child": child.number}
+        case st.Ready(child, _, loaded_s):
+            yield "child_ready", {"child": child.number, "pid": pid, "took_s": round(loaded_s, 3)}
         case st.Draining(child, until):
             yield "draining", {"child": child.number, "at_most_s": round(until - now, 3)}
         case st.Stopping(child, _, cause):

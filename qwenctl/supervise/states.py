@@ -1,45 +1,13 @@
-"""The words of the lifecycle: its policy, phases, events, actions and state. Pure: data only.
+"""The words of the lifecycle: its phases, events, actions and state. Pure: data only.
 
 Times are monotonic seconds. Children are numbered: an event about another number changes nothing.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.exits import Ending
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How eagerly a server is brought back.
-
-    A child that had been ready starts again at once, ``quick_restarts`` times in ``quick_window_s``.
-    After that, and for one that never got ready, the delay doubles from first to max, without end.
-    While other programs hold the memory it needs, it is looked at every ``memory_poll_s``; after
-    ``memory_wait_s`` something smaller is planned, or a new configuration is given up after
-    ``trial_memory_wait_s``. ``drain_timeout_s`` is 0 where no gate knows of requests in flight.
-    """
-
-    quick_restarts: int = 5
-    quick_window_s: float = 60.0
-    first_delay_s: float = 1.0
-    max_delay_s: float = 60.0
-    first_probe_s: float = 0.02
-    max_probe_s: float = 1.0
-    drain_timeout_s: float = 0.0
-    on_oom: Literal["degrade", "stop"] = "degrade"
-    memory_poll_s: float = 2.0
-    memory_wait_s: float = 60.0
-    trial_memory_wait_s: float = 5.0
-
-    def delay_s(self, failures: int) -> float:
-        """Return the wait before the next try after that many failures in a row."""
-        return min(self.first_delay_s * 2.0 ** min(failures - 1, 30), self.max_delay_s)
-
-    def probe_s(self, waited_s: float) -> float:
-        """Return the time to the next probe: soon for a quick loader, seldom for a slow one."""
-        return min(max(waited_s / 10, self.first_probe_s), self.max_probe_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +15,19 @@ class Child:
     """One incarnation of the server."""
 
     number: int
-    spec: LaunchSpec
+    configuration: Configuration
+
+    @property
+    def spec(self) -> LaunchSpec:
+        """What it was started with."""
+        return self.configuration.spec
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A configuration that generated no token, so that the last good one came back."""
 
-    spec: LaunchSpec
+    configuration: Configuration
     why: Ending
     at: float
 
@@ -82,11 +55,25 @@ class Starting:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The child has generated a token."""
+class Restoring:
+    """The child has generated a token; its saved slots come back before requests flow, at most ``until``.
+
+    ``loaded_s`` is the time from its start to its first token.
+    """
 
     child: Child
     since: float
+    loaded_s: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child takes requests. ``loaded_s`` is the time from its start to its first token."""
+
+    child: Child
+    since: float
+    loaded_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +100,20 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Nothing runs; ``spec`` starts again at ``until``."""
+    """Nothing runs; ``configuration`` starts again at ``until``."""
 
-    spec: LaunchSpec
+    configuration: Configuration
     until: float
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Parked: trying ``spec`` again cannot help until something changes."""
+    """Parked: trying ``configuration`` again cannot help until something changes."""
 
-    spec: LaunchSpec
+    configuration: Configuration
 
 
-Phase = Down | Idle | Starting | Ready | Draining | Stopping | Backoff | Failed
+Phase = Down | Idle | Starting | Restoring | Ready | Draining | Stopping | Backoff | Failed
 
 
 # Events.
@@ -134,9 +121,20 @@ Phase = Down | Idle | Starting | Ready | Draining | Stopping | Backoff | Failed
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Run exactly this, or (None) nothing. Said again of a rejected spec, it is tried again."""
+    """A person wants exactly this, or (None) nothing. Wanted again, a rejected one is tried again."""
 
-    spec: LaunchSpec | None
+    configuration: Configuration | None
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """The planner's answer to ``Degrade``: run this in place of what ran out of memory.
+
+    Nobody's wish: failures and delays go on counting. It changes nothing if something else is to run by now.
+    """
+
+    instead_of: Configuration
+    configuration: Configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,10 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The child says that it takes requests. It is probed at once; one that says nothing is, in time."""
+    """The child's log says that it takes requests, so it is probed now.
+
+    A server that logs nothing is found by the regular probes.
+    """
 
     number: int
 
@@ -165,6 +166,13 @@ class TokenAnswer:
 
     number: int
     ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The child's saved slots are back, as far as they could be brought back."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +196,15 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """A request came."""
+class Demand:
+    """Whether a request waits at the gate. A level: it holds until the opposite is told."""
+
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLost:
-    """The machine (or this process) stood still for ``seconds``: nobody's time ran."""
+    """The machine, or this process, stood still for ``seconds``: a child had no time to do anything then."""
 
     seconds: float
 
@@ -204,7 +214,8 @@ class Tick:
     """The deadline passed."""
 
 
-Event = Want | Restart | Exited | Listening | TokenAnswer | Faulty | Drained | Sleep | Wake | TimeLost | Tick
+FromChild = Exited | Listening | TokenAnswer | Restored | Faulty | Drained
+Event = Want | Smaller | Restart | FromChild | Sleep | Demand | TimeLost | Tick
 
 
 # Actions.
@@ -240,20 +251,27 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class AskToken:
-    """Ask the child for a token; the answer comes as ``Probed``."""
+    """Ask the child for a token; the answer comes as ``TokenAnswer``."""
+
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Bring the child's saved slots back; ``Restored`` tells when that is done."""
 
     child: Child
 
 
 @dataclass(frozen=True, slots=True)
 class Degrade:
-    """Plan something smaller than ``spec``; if there is something, it comes as ``Want``."""
+    """Plan something smaller than ``configuration``; if there is something, it comes as ``Smaller``."""
 
-    spec: LaunchSpec
+    configuration: Configuration
     why: Ending
 
 
-Action = Spawn | Drain | Terminate | Kill | AskToken | Degrade
+Action = Spawn | Drain | Terminate | Kill | AskToken | Restore | Degrade
 Actions = tuple[Action, ...]
 
 
@@ -261,14 +279,17 @@ Actions = tuple[Action, ...]
 class State:
     """Everything the decisions depend on. ``want`` is the desired state, ``phase`` the actual one."""
 
-    want: LaunchSpec | None = None
+    want: Configuration | None = None
     phase: Phase = Down()
     spawned: int = 0  # children so far; the next one's number is one more
-    good: LaunchSpec | None = None  # the last one that generated a token
+    good: Configuration | None = None  # the last one that generated a token
     rejected: Rejection | None = None  # the wish that generated none, while ``good`` runs in its place
-    asleep: bool = False  # wanted, but not before a request comes
+    asleep: bool = False  # wanted, but not before a request comes; never while one waits
+    demand: bool = False  # a request waits at the gate
     failures: int = 0  # in a row, since a child stayed ready for a quick window
     quick: tuple[float, ...] = ()  # times of restarts without delay, within the last quick window
+    starts: tuple[float, ...] = ()  # times of all starts within the last starts window
+    short_lives: int = 0  # in a row; see Policy
     short_since: float | None = None  # since when others hold the memory that is needed
     last: Ending | None = None  # the last ending that was not our wish
     endings: tuple[tuple[str, int], ...] = ()  # how often each cause ended a child unwished

@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from qwenctl import files
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess
 from qwenctl.supervise.exits import Ending
-from qwenctl.supervise.wedge import ServerSample, WedgeLimits, WedgeWatch, judge
+from qwenctl.supervise.policy import Policy
+from qwenctl.supervise.wedge import ServerSample, WedgeLimits, WedgeWatch, judge, wedge_limits
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ SHORT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, er
 """What may pass by itself, so that trying again makes sense."""
 
 
-class NotNowError(Exception):
+class NotStartedError(Exception):
     """The child was not started; ``ending`` says why."""
 
     def __init__(self, ending: Ending) -> None:
@@ -32,28 +34,45 @@ class NotNowError(Exception):
         self.ending = ending
 
 
+def limits_of(spec: LaunchSpec) -> WedgeLimits:
+    """Return how long the server of ``spec`` may go without progress."""
+    return wedge_limits(spec.wedge_after_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What the supervisor does to the world. Passed in, so that a test can pass its own.
 
-    ``spawn`` may raise ``OSError`` or ``NotNowError``; ``probe`` and ``measure`` get the seconds they may
+    ``spawn`` may raise ``OSError`` or ``NotStartedError``; ``probe`` and ``measure`` get the seconds they may
     take; ``publish`` is called after each change with the state before, the state, and the child's pid.
     """
 
     spawn: Callable[[st.Child], Awaitable[ChildProcess]]
-    probe: Callable[[LaunchSpec, float], Awaitable[bool]]
+    probe: Callable[[st.Child, float], Awaitable[bool]]
+    restore: Callable[[st.Child], Awaitable[None]]
     measure: Callable[[LaunchSpec, int, float], Awaitable[ServerSample]]
     publish: Callable[[st.State, st.State, int | None], None]
-    degrade: Callable[[LaunchSpec, Ending], Awaitable[None]]
-    drain: Callable[[int], None]
+    degrade: Callable[[Configuration, Ending], None]
+    drain: Callable[[st.Child], None]
 
 
 class Supervisor:
     """Runs one server. Only ``run`` changes ``state``; everyone else posts events."""
 
-    def __init__(self, effects: Effects, policy: st.Policy, limits: WedgeLimits) -> None:
-        self.state = st.State()
-        self.policy, self.limits = policy, limits
+    def __init__(
+        self,
+        effects: Effects,
+        policy: Policy,
+        good: Configuration | None = None,
+        limits: Callable[[LaunchSpec], WedgeLimits] = limits_of,
+    ) -> None:
+        """Make a supervisor that runs nothing yet.
+
+        ``good`` generated a token under an earlier daemon: it comes back if the first wish generates none.
+        ``limits`` says how long a server may go without progress; it is asked before each look at it.
+        """
+        self.state = st.State(good=good)
+        self._policy, self._limits = policy, limits
         self._effects = effects
         self._events: asyncio.Queue[st.Event] = asyncio.Queue()
         self._process: ChildProcess | None = None
@@ -87,7 +106,7 @@ class Supervisor:
 
     async def _turn(self, event: st.Event, tasks: asyncio.TaskGroup) -> None:
         before = self.state
-        self.state, actions = lc.step(before, event, time.monotonic(), self.policy)
+        self.state, actions = lc.step(before, event, time.monotonic(), self._policy)
         if type(before.phase) is not type(self.state.phase):
             log.info("phase=%s was=%s event=%s", *_names(self.state.phase, before.phase, event))
         for action in actions:
@@ -117,8 +136,10 @@ class Supervisor:
         match action:
             case st.Spawn(child):
                 await self._start(child, tasks)
-            case st.Drain(number):
-                self._effects.drain(number)
+            case st.Drain():
+                leaving = lc.live(self.state)
+                if leaving is not None:
+                    self._effects.drain(leaving)
             case st.Terminate():
                 self._signal(signal.SIGTERM)
             case st.Kill():
@@ -126,13 +147,15 @@ class Supervisor:
             case st.AskToken(child):
                 if self._asking is None:
                     self._asking = tasks.create_task(self._ask(child))
-            case st.Degrade(spec, why):
-                tasks.create_task(_awaited(self._effects.degrade(spec, why)))
+            case st.Restore(child):
+                self._asking = tasks.create_task(self._restore(child))
+            case st.Degrade(configuration, why):
+                self._effects.degrade(configuration, why)
 
     async def _start(self, child: st.Child, tasks: asyncio.TaskGroup) -> None:
         try:
             self._process = await self._effects.spawn(child)
-        except NotNowError as error:
+        except NotStartedError as error:
             self.post(st.Exited(child.number, error.ending))
         except OSError as error:
             reason = files.reason(error)
@@ -159,28 +182,33 @@ class Supervisor:
 
     async def _ask(self, child: st.Child) -> None:
         try:
-            self.post(
-                st.TokenAnswer(
-                    child.number, await self._effects.probe(child.spec, child.spec.ready_timeout_s)
-                )
-            )
+            ok = await self._effects.probe(child, child.spec.ready_timeout_s)
+            self.post(st.TokenAnswer(child.number, ok))
         finally:
             if self._asking is asyncio.current_task():
                 self._asking = None
+
+    async def _restore(self, child: st.Child) -> None:
+        try:
+            await self._effects.restore(child)
+        finally:
+            self.post(st.Restored(child.number))
 
     async def _watch(self, child: st.Child, pid: int) -> None:
         """Look at a ready child now and then, for as long as it runs."""
         watch = WedgeWatch(time.monotonic(), ServerSample(time.monotonic()))
         while True:
-            await asyncio.sleep(self.limits.sample_s)
-            sample = await self._effects.measure(child.spec, pid, self.limits.sample_s)
-            watch, verdict = judge(watch, sample, self.limits)
+            configuration = lc.in_force(self.state) or child.configuration  # an edit needs no restart
+            limits = self._limits(configuration.spec)
+            await asyncio.sleep(limits.sample_s)
+            sample = await self._effects.measure(child.spec, pid, limits.sample_s)
+            watch, verdict = judge(watch, sample, limits)
             if verdict == "calm":
                 continue
-            if await self._effects.probe(child.spec, self.limits.probe_timeout_s):
+            if await self._effects.probe(child, limits.probe_timeout_s):
                 watch = WedgeWatch(time.monotonic(), sample, watch.longest_batch_s)
                 continue
-            silent_s, patience_s = time.monotonic() - watch.progress_at, self.limits.probe_timeout_s
+            silent_s, patience_s = time.monotonic() - watch.progress_at, limits.probe_timeout_s
             summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {patience_s:g} s"
             self.post(st.Faulty(child.number, Ending("wedged", summary)))
             return
@@ -194,10 +222,6 @@ def _is_news(before: st.State, after: st.State) -> bool:
         case _:
             pass
     return after != before
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 def _names(*things: object) -> list[str]:

@@ -15,6 +15,10 @@ BATCH_TOKENS = 2048
 """Prompt tokens between two moves of a slot's counter. Source: llama-server b11434, default of -b."""
 
 
+SAMPLES_PER_LIMIT = 4
+"""How often a server is looked at within a short ``wedge_after_s``."""
+
+
 @dataclass(frozen=True, slots=True)
 class WedgeLimits:
     """How long no progress is believed. Seconds, but for ``alive_share``: CPU time per time."""
@@ -25,6 +29,16 @@ class WedgeLimits:
     first_batch_s: float = 1800.0
     batches: float = 5.0
     alive_share: float = 0.05
+
+
+def wedge_limits(after_s: float) -> WedgeLimits:
+    """Return the limits for a server that may go ``after_s`` without progress.
+
+    A short time is sampled ``SAMPLES_PER_LIMIT`` times; a long one as seldom as ``WedgeLimits`` says.
+    """
+    usual = WedgeLimits()
+    sample_s = min(usual.sample_s, after_s / SAMPLES_PER_LIMIT)
+    return WedgeLimits(after_s, sample_s, min(usual.probe_timeout_s, max(after_s, 1.0)))
 
 
 @dataclass(frozen=True, slots=True)

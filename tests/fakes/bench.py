@@ -8,18 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwenctl.engine.address import Address
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.health import generates, measure
-from qwenctl.supervise.supervisor import Effects, NotNowError, Supervisor
+from qwenctl.supervise.policy import Policy
+from qwenctl.supervise.supervisor import Effects, NotStartedError, Supervisor
 from qwenctl.supervise.wedge import ServerSample, Traffic, WedgeLimits
+from tests.fakes.configurations import of_spec
 from tests.fakes.home import free_port
 
 FAKE = Path(__file__).parent / "llama_server.py"
 LIMITS = WedgeLimits(wedge_after_s=0.6, sample_s=0.1, probe_timeout_s=0.4, first_batch_s=3.0)
-POLICY = st.Policy(first_delay_s=0.05, max_delay_s=0.2)
+POLICY = Policy(first_delay_s=0.05, max_delay_s=0.2)
 BUSY = Traffic(1, 0)
 
 
@@ -38,7 +41,7 @@ class Bench:
     async def spawn(self, child: st.Child) -> ChildProcess:
         if self.refuse:
             reason = self.refuse.pop(0)
-            raise NotNowError(reason) if isinstance(reason, Ending) else reason
+            raise NotStartedError(reason) if isinstance(reason, Ending) else reason
         return spawn(child.spec, lambda _: None)
 
     async def measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
@@ -51,8 +54,14 @@ class Bench:
         self.last, self.pid = after.last, pid
         self.changed.set()
 
-    async def degrade(self, spec: LaunchSpec, why: Ending) -> None:
-        del spec, why
+    def degrade(self, configuration: Configuration, why: Ending) -> None:
+        del configuration, why
+
+    async def probe(self, child: st.Child, timeout_s: float) -> bool:
+        return await generates(child.spec, timeout_s)
+
+    async def restore(self, child: st.Child) -> None:
+        del child
 
     async def until(self, phase: str, within: float = 20) -> None:
         async with asyncio.timeout(within):
@@ -69,11 +78,19 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def supervising(
-    spec: LaunchSpec, bench: Bench, limits: WedgeLimits = LIMITS, policy: st.Policy = POLICY
+    spec: LaunchSpec, bench: Bench, limits: WedgeLimits = LIMITS, policy: Policy = POLICY
 ) -> AsyncIterator[Supervisor]:
-    effects = Effects(bench.spawn, generates, bench.measure, bench.publish, bench.degrade, lambda _: None)
-    supervisor = Supervisor(effects, policy, limits)
-    supervisor.post(st.Want(spec))
+    effects = Effects(
+        bench.spawn,
+        bench.probe,
+        bench.restore,
+        bench.measure,
+        bench.publish,
+        bench.degrade,
+        lambda _: None,
+    )
+    supervisor = Supervisor(effects, policy, limits=lambda _: limits)
+    supervisor.post(st.Want(of_spec(spec)))
     running = asyncio.create_task(supervisor.run())
     try:
         yield supervisor

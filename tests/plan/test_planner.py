@@ -7,7 +7,8 @@ import pytest
 from qwenctl.errors import SettingsError
 from qwenctl.model.profile import Profile
 from qwenctl.model.toml import load_profiles
-from qwenctl.plan.planner import Extras, NoFit, Plan, Refused, find_quant, plan
+from qwenctl.plan.outcome import MemoryPlace, MemoryRefusal, needed_bytes
+from qwenctl.plan.planner import Extras, NoFit, Plan, find_quant, plan
 from qwenctl.settings.types import ContextSettings, ModelSettings, Settings
 from tests.fakes.machines import GIB, PROFILES, machine, made_up, profile
 
@@ -157,35 +158,54 @@ def test_an_unknown_quant_is_answered_with_the_nearest() -> None:
     assert refused(plan(machine("m3-max-36gb"), BIG, settings("zzz"))).considered == ()
 
 
+def ran_out(chosen: Plan, place: MemoryPlace = "device") -> MemoryRefusal:
+    """What is remembered after memory ran out for this plan."""
+    return MemoryRefusal(place, needed_bytes(chosen.memory, place))
+
+
 def test_out_of_memory_leads_to_what_needs_less() -> None:
     first = planned(plan(machine("rtx4090-24gb"), BIG, Settings()))
-    bans = frozenset({Refused(first.quant, first.context_tokens, first.kv_type, first.cache_ram_mib)})
-    second = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), refused=bans))
+    refusals = frozenset({ran_out(first)})
+    second = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), refused=refusals))
     assert (second.quant, second.context_tokens, second.kv_type) == ("Q4_K_M", 65536, "q8_0")
     assert second.memory.device_bytes < first.memory.device_bytes
     assert any("ran out of memory here before" in one.reason for one in second.considered)
-    bans |= {Refused(second.quant, second.context_tokens, second.kv_type, second.cache_ram_mib)}
-    third = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), refused=bans))
+    refusals |= {ran_out(second)}
+    third = planned(plan(machine("rtx4090-24gb"), BIG, Settings(), refused=refusals))
     assert third.memory.device_bytes < second.memory.device_bytes
     assert third.quant == "Q4_K_M"
 
 
-def test_refusals_end_in_no_fit_not_in_a_loop() -> None:
-    bans: frozenset[Refused] = frozenset()
-    for _ in range(200):
-        outcome = plan(machine("m3-max-36gb"), BIG, Settings(), refused=bans)
+PLACES: tuple[MemoryPlace, ...] = ("device", "host", "start")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", ["2xa100-80gb", "cpu-24gb", "m3-max-36gb", "m4-max-64gb", "rtx4090-24gb"])
+def test_refusals_lead_through_ever_smaller_plans_to_the_last_quant(name: str, place: MemoryPlace) -> None:
+    """Each plan needs less than every one that memory refused; so no plan can come twice."""
+    hardware = machine(name)
+    if place == "device" and not hardware.accelerators:
+        return  # nothing of this machine is a device's memory
+    refusals: list[MemoryRefusal] = []
+    quants: list[str] = []
+    for _ in range(500):
+        outcome = plan(hardware, BIG, Settings(), refused=frozenset(refusals))
         if isinstance(outcome, NoFit):
-            return
-        one = Refused(outcome.quant, outcome.context_tokens, outcome.kv_type, outcome.cache_ram_mib)
-        assert one not in bans
-        bans |= {one}
-    pytest.fail("still planning")
+            break
+        one = ran_out(outcome, place)
+        assert all(one.bytes < before.bytes for before in refusals)
+        refusals.append(one)
+        quants += [outcome.quant] if outcome.quant not in quants else []
+    else:
+        pytest.fail("still planning")
+    choosable = [quant.name for quant in BIG.quants if not quant.named_only]
+    assert quants == choosable[choosable.index(quants[0]) :]
 
 
 def test_host_out_of_memory_takes_the_cache_first() -> None:
     first = planned(plan(machine("m3-max-36gb"), BIG, Settings()))
-    bans = frozenset({Refused(first.quant, first.context_tokens, first.kv_type, 4096, "host")})
-    second = planned(plan(machine("m3-max-36gb"), BIG, Settings(), refused=bans))
+    refusals = frozenset({ran_out(first, "host")})
+    second = planned(plan(machine("m3-max-36gb"), BIG, Settings(), refused=refusals))
     assert (second.quant, second.kv_type, second.cache_ram_mib) == ("Q4_K_M", "f16", 2048)
 
 
@@ -196,8 +216,7 @@ def test_memory_that_others_hold_needs_less_at_the_start_not_a_smaller_cache(nam
         return memory.device_bytes + memory.host_bytes - memory.cache_bytes - memory.checkpoints_bytes
 
     first = planned(plan(machine(name), BIG, Settings()))
-    bans = {Refused(first.quant, first.context_tokens, first.kv_type, first.cache_ram_mib, "start")}
-    second = planned(plan(machine(name), BIG, Settings(), refused=frozenset(bans)))
+    second = planned(plan(machine(name), BIG, Settings(), refused=frozenset({ran_out(first, "start")})))
     assert at_the_start(second) < at_the_start(first)
 
 

@@ -3,12 +3,14 @@
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
-from tests.supervise.exploring import Step, Walk
+from qwenctl.supervise.policy import Policy
+from tests.supervise.exploring import HUNTED, Step, Walk, endings_only
 
 PHASES = {
     st.Down,
     st.Idle,
     st.Starting,
+    st.Restoring,
     st.Ready,
     st.Draining,
     st.Stopping,
@@ -17,14 +19,16 @@ PHASES = {
 }
 EVENTS = {
     st.Want,
+    st.Smaller,
     st.Restart,
     st.Exited,
     st.Listening,
     st.TokenAnswer,
+    st.Restored,
     st.Faulty,
     st.Drained,
     st.Sleep,
-    st.Wake,
+    st.Demand,
     st.TimeLost,
     st.Tick,
 }
@@ -43,8 +47,19 @@ def test_every_reachable_step_keeps_the_promises() -> None:
         _only_a_token_makes_a_configuration_good(step)
         _a_healthy_server_is_left_alone(step)
         _something_always_comes_next(step)
+        _who_waits_is_never_asleep(step)
+        _starts_are_bounded(step, walk.policy)
     assert walk.done
     assert cells == {(phase, event) for phase in PHASES for event in EVENTS}
+
+
+def test_a_server_that_ends_again_and_again_is_started_at_a_bounded_rate() -> None:
+    walk = Walk(HUNTED, endings_only)
+    for step in walk:
+        _one_child_at_a_time(step, _gone(step))
+        _starts_are_bounded(step, walk.policy)
+        _something_always_comes_next(step)
+    assert walk.done
 
 
 def _gone(step: Step) -> bool:
@@ -59,7 +74,7 @@ def _one_child_at_a_time(step: Step, gone: bool) -> None:  # noqa: FBT001 - a fa
         assert len(spawns) == 1, step
         assert before is None or gone, step
         assert spawns[0].child == after, step
-        assert spawns[0].child.spec == lc.aim(step.after), step
+        assert spawns[0].child.configuration == lc.aim(step.after), step
         assert spawns[0].child.number == step.state.spawned + 1, step
     elif before is not None and not gone:
         assert after == before, step  # never forgotten while it may run
@@ -74,6 +89,7 @@ def _nothing_stale_counts(step: Step) -> None:
             st.Exited(number=number)
             | st.Listening(number)
             | st.TokenAnswer(number=number)
+            | st.Restored(number)
             | st.Faulty(number=number)
             | st.Drained(number)
         ):
@@ -92,6 +108,8 @@ def _signals_reach_only_the_living(step: Step) -> None:
                 assert child.number == number, step
             case st.AskToken(asked):
                 assert asked == child, step
+            case st.Restore(asked):
+                assert asked == lc.live(step.after), step
             case _:
                 pass
 
@@ -112,7 +130,7 @@ def _rest_means_that_nothing_is_wanted(step: Step) -> None:
         assert step.after.asleep, step
         assert step.after.want is not None, step
     if isinstance(step.after.phase, st.Ready):
-        assert lc.aim(step.after) == step.after.phase.child.spec, step
+        assert lc.aim(step.after) == step.after.phase.child.configuration, step
 
 
 def _only_a_token_makes_a_configuration_good(step: Step) -> None:
@@ -122,8 +140,8 @@ def _only_a_token_makes_a_configuration_good(step: Step) -> None:
     rejected = step.after.rejected
     if rejected is not None:
         assert step.after.good is not None, step
-        assert rejected.spec not in (step.after.good, None), step
-        assert rejected.spec == step.after.want, step
+        assert rejected.configuration not in (step.after.good, None), step
+        assert rejected.configuration == step.after.want, step
         if step.state.rejected is None:
             assert isinstance(step.event, st.Exited), step
             assert isinstance(step.state.phase, st.Starting | st.Stopping), step
@@ -133,8 +151,8 @@ def _a_healthy_server_is_left_alone(step: Step) -> None:
     if not isinstance(step.state.phase, st.Ready) or isinstance(step.after.phase, st.Ready):
         return
     match step.event:
-        case st.Want(spec):
-            assert spec != step.state.phase.child.spec, step
+        case st.Want(wanted) | st.Smaller(_, wanted):
+            assert wanted != step.state.phase.child.configuration, step
         case st.Restart() | st.Exited() | st.Faulty() | st.Sleep():
             pass
         case _:
@@ -143,7 +161,38 @@ def _a_healthy_server_is_left_alone(step: Step) -> None:
 
 def _something_always_comes_next(step: Step) -> None:
     """No phase that is on its way somewhere may wait for ever."""
-    on_its_way = isinstance(step.after.phase, st.Starting | st.Draining | st.Stopping | st.Backoff)
+    on_its_way = isinstance(
+        step.after.phase, st.Starting | st.Restoring | st.Draining | st.Stopping | st.Backoff
+    )
     assert (lc.deadline(step.after) is not None) == on_its_way, step
     if isinstance(step.after.phase, st.Failed):
         assert isinstance(step.after.last, Ending), step
+
+
+def _who_waits_is_never_asleep(step: Step) -> None:
+    """A request that is held wakes the server, whenever it came."""
+    assert not (step.after.demand and step.after.asleep), step
+    if step.after.demand and step.after.want is not None:
+        assert not isinstance(step.after.phase, st.Idle), step
+
+
+ORDERS = (st.Want, st.Restart, st.Demand)
+
+
+def _starts_are_bounded(step: Step, policy: Policy) -> None:
+    """Whatever the cause, at most so many starts within the window happen without an order."""
+    if not any(isinstance(action, st.Spawn) for action in step.actions):
+        return
+    assert step.after.starts[-1] == step.now, step
+    follows_order = isinstance(step.event, ORDERS) or (
+        isinstance(step.event, st.Exited)
+        and (isinstance(step.state.phase, st.Draining) or step.state.phase == _wanted_stop(step.state))
+    )
+    if not follows_order:
+        recent = [time for time in step.state.starts if step.now - time < policy.starts_window_s]
+        assert len(recent) < policy.most_starts, step
+
+
+def _wanted_stop(state: st.State) -> st.Phase | None:
+    """The phase, if it is a stop that somebody wanted."""
+    return state.phase if isinstance(state.phase, st.Stopping) and state.phase.cause is None else None

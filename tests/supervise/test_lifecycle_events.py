@@ -4,21 +4,21 @@ from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.lifecycle_events import tell
+from qwenctl.supervise.policy import Policy
+from tests.fakes.configurations import with_patience
 from tests.supervise.test_stories import BAD, CRASH, GOOD, KILL, NEW, WEDGE, Story, serving
 
 
-def told(
-    story: Story, state: st.State, policy: st.Policy | None = None
-) -> list[tuple[str, dict[str, object]]]:
+def told(story: Story, state: st.State, policy: Policy | None = None) -> list[tuple[str, dict[str, object]]]:
     events: list[tuple[str, dict[str, object]]] = []
     for now, event in story:
-        after, _ = lc.step(state, event, now, policy or st.Policy())
+        after, _ = lc.step(state, event, now, policy or Policy())
         events += tell(state, after, 100 + after.spawned, now)
         state = after
     return events
 
 
-def names(story: Story, state: st.State, policy: st.Policy | None = None) -> list[str]:
+def names(story: Story, state: st.State, policy: Policy | None = None) -> list[str]:
     return [name for name, _ in told(story, state, policy)]
 
 
@@ -80,11 +80,9 @@ def test_a_wait_for_memory_names_the_holders_once() -> None:
 
 
 def test_draining_and_a_wedge() -> None:
-    policy = st.Policy(drain_timeout_s=30)
-    assert names([(9, st.Restart()), (12, st.Drained(1))], serving(policy), policy) == [
-        "draining",
-        "stopping",
-    ]
+    patient = with_patience(GOOD, drain_timeout_s=30)
+    story: Story = [(5, st.Want(patient)), (9, st.Restart()), (12, st.Drained(1))]
+    assert names(story, serving()) == ["draining", "stopping"]
     assert names([(9, st.Faulty(1, WEDGE)), (9, st.Exited(1, KILL))], serving()) == [
         "stopping",
         "child_ended",

@@ -5,30 +5,26 @@ from dataclasses import replace
 
 import pytest
 
-from qwenctl.engine.address import Address
-from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.policy import Policy
+from tests.fakes.configurations import configuration, with_patience
 
-
-def spec(name: str) -> LaunchSpec:
-    return LaunchSpec((name,), Address("127.0.0.1", 8080), ready_timeout_s=600, stop_timeout_s=20)
-
-
-GOOD, NEW = spec("good"), spec("new")
+GOOD, NEW = configuration("good"), configuration("new")
+SAVING = configuration("saving", slots=True)
 CRASH = Ending("crashed", "crashed (SIGSEGV)")
 BAD = Ending("bad_flag", "it does not know a flag: --x", permanent=True)
 KILL = Ending("killed", "killed from outside (SIGKILL)")
 OOM = Ending("device_out_of_memory", "device memory ran out")
 BUSY = Ending("memory_busy", "others hold the memory")
 WEDGE = Ending("wedged", "no progress for 120 s")
-POLICY = st.Policy()
+POLICY = Policy()
 Story = Iterable[tuple[float, st.Event]]
 
 
 def tell(
-    story: Story, state: st.State | None = None, policy: st.Policy = POLICY
+    story: Story, state: st.State | None = None, policy: Policy = POLICY
 ) -> tuple[st.State, list[st.Action]]:
     state = state or st.State()
     done: list[st.Action] = []
@@ -38,14 +34,14 @@ def tell(
     return state, done
 
 
-def serving(policy: st.Policy = POLICY) -> st.State:
+def serving(policy: Policy = POLICY) -> st.State:
     """``GOOD`` is ready since second 1, as child 1."""
     return tell([(0, st.Want(GOOD)), (1, st.TokenAnswer(1, True))], policy=policy)[0]
 
 
 def test_a_server_is_ready_when_it_has_generated_a_token() -> None:
     state, done = tell([(0, st.Want(GOOD)), (0.02, st.Tick()), (0.1, st.TokenAnswer(1, True))])
-    assert state.phase == st.Ready(st.Child(1, GOOD), 0.1)
+    assert state.phase == st.Ready(st.Child(1, GOOD), 0.1, loaded_s=0.1)
     assert done == [st.Spawn(st.Child(1, GOOD)), st.AskToken(st.Child(1, GOOD))]
 
 
@@ -140,7 +136,7 @@ def test_a_new_configuration_that_dies_before_its_token_brings_the_last_good_one
         serving(),
     )
     assert done == [st.Terminate(1), st.Spawn(st.Child(2, NEW)), st.Spawn(st.Child(3, GOOD))]
-    assert state.phase == st.Ready(st.Child(3, GOOD), 13)
+    assert state.phase == st.Ready(st.Child(3, GOOD), 13, loaded_s=1)
     assert state.rejected == st.Rejection(NEW, CRASH, 12)
     assert state.want == NEW
 
@@ -199,17 +195,19 @@ def test_a_configuration_with_no_good_one_before_it_is_simply_tried_again() -> N
 
 
 def test_equal_wishes_change_nothing_but_the_timeouts() -> None:
-    state, done = tell([(5, st.Want(replace(GOOD, stop_timeout_s=3)))], serving())
+    state, done = tell([(5, st.Want(with_patience(GOOD, stop_timeout_s=3)))], serving())
     assert done == []
+    assert state.good is not None
+    assert state.good.spec.stop_timeout_s == 3
     _, done = tell([(6, st.Restart()), (9, st.Tick())], state)
     assert done == [st.Terminate(1), st.Kill(1)]
 
 
 def test_answers_in_flight_are_given_time_before_a_wanted_stop() -> None:
-    policy = replace(POLICY, drain_timeout_s=30)
-    state, done = tell([(10, st.Restart()), (15, st.Drained(1))], serving(policy), policy)
+    patient = tell([(2, st.Want(with_patience(GOOD, drain_timeout_s=30)))], serving())[0]
+    state, done = tell([(10, st.Restart()), (15, st.Drained(1))], patient)
     assert done == [st.Drain(1), st.Terminate(1)]
-    state, done = tell([(10, st.Restart()), (40, st.Tick())], serving(policy), policy)
+    state, done = tell([(10, st.Restart()), (40, st.Tick())], patient)
     assert done == [st.Drain(1), st.Terminate(1)]
     assert isinstance(state.phase, st.Stopping)
 
@@ -240,10 +238,99 @@ def test_a_configuration_that_ran_out_of_memory_is_good_no_longer() -> None:
 
 
 def test_out_of_memory_can_be_told_to_stop() -> None:
-    policy = replace(POLICY, on_oom="stop")
-    state, done = tell([(0, st.Want(GOOD)), (1, st.Exited(1, OOM))], policy=policy)
-    assert state.phase == st.Failed(GOOD)
+    stopping = with_patience(GOOD, on_oom="stop")
+    state, done = tell([(0, st.Want(stopping)), (1, st.Exited(1, OOM))])
+    assert state.phase == st.Failed(stopping)
     assert len(done) == 1
+
+
+def test_after_a_rollback_the_rules_of_the_last_good_configuration_hold() -> None:
+    stopping = with_patience(NEW, on_oom="stop")
+    rolled_back: list[tuple[float, st.Event]] = [
+        (10, st.Want(stopping)),
+        (11, st.Exited(1, KILL)),
+        (12, st.Exited(2, CRASH)),
+    ]
+    state, done = tell([*rolled_back, (13, st.TokenAnswer(3, True)), (90, st.Exited(3, OOM))], serving())
+    assert done[-1] == st.Degrade(GOOD, OOM)
+    assert isinstance(state.phase, st.Backoff)
+
+
+def test_something_smaller_is_planned_from_what_ran_out_and_counts_as_no_wish() -> None:
+    state, done = tell([(10, st.Exited(1, OOM))], serving())
+    assert done == [st.Degrade(GOOD, OOM)]
+    state, done = tell([(10.2, st.Smaller(GOOD, NEW))], state)
+    assert done == [st.Spawn(st.Child(2, NEW))]
+    assert state.failures == 1, "a smaller plan does not forget that the one before failed"
+    state, done = tell([(11, st.Smaller(GOOD, GOOD))], state)
+    assert done == [], "an answer about what no longer runs changes nothing"
+
+
+def test_smaller_and_smaller_plans_are_started_at_a_bounded_rate() -> None:
+    """Whatever a planner says: never more starts within the window than the policy allows."""
+    state, now = tell([(0, st.Want(GOOD))])[0], 0.0
+    one, other = GOOD, NEW
+    starts = []
+    while now < 120:
+        state, done = tell([(now, st.Exited(state.spawned, OOM)), (now, st.Smaller(one, other))], state)
+        one, other = other, one
+        starts += [now for action in done if isinstance(action, st.Spawn)]
+        if isinstance(state.phase, st.Backoff):
+            now = state.phase.until
+            state, done = tell([(now, st.Tick())], state)
+            starts += [now for action in done if isinstance(action, st.Spawn)]
+        now += 0.1
+    assert starts, "it goes on trying"
+    assert max(sum(at <= time < at + 60 for time in starts) for at in starts) <= POLICY.most_starts
+
+
+def test_a_server_that_is_killed_soon_after_each_long_load_waits_and_then_becomes_smaller() -> None:
+    """As the guards of a machine that is short of memory do: they move no counter of the kernel's."""
+    state, now = tell([(0, st.Want(GOOD))])[0], 0.0
+    waits, asked = [], []
+    for _ in range(3):
+        now += 20
+        state, _ = tell([(now, st.TokenAnswer(state.spawned, True))], state)
+        now += 1
+        state, done = tell([(now, st.Exited(state.spawned, KILL))], state)
+        asked += [action.why.cause for action in done if isinstance(action, st.Degrade)]
+        if isinstance(state.phase, st.Backoff):
+            waits.append(state.phase.until - now)
+            now = state.phase.until
+            state, _ = tell([(now, st.Tick())], state)
+    assert len(waits) == 2
+    assert asked == ["host_out_of_memory"]
+
+
+def test_a_server_that_served_longer_than_it_loaded_is_back_at_once_when_it_is_killed() -> None:
+    state, now = tell([(0, st.Want(GOOD))])[0], 0.0
+    for number in range(1, 20):
+        state, _ = tell([(now + 20, st.TokenAnswer(number, True))], state)
+        now += 50
+        state, done = tell([(now, st.Exited(number, KILL))], state)
+        assert done == [st.Spawn(st.Child(number + 1, GOOD))]
+
+
+def test_saved_slots_come_back_before_requests_flow() -> None:
+    state, done = tell([(0, st.Want(SAVING)), (1, st.TokenAnswer(1, True))])
+    assert done[-1] == st.Restore(st.Child(1, SAVING))
+    assert isinstance(state.phase, st.Restoring)
+    assert state.good == SAVING, "the token is the proof"
+    state, done = tell([(3, st.Restored(1))], state)
+    assert state.phase == st.Ready(st.Child(1, SAVING), 3, loaded_s=1)
+    assert done == []
+
+
+def test_restoring_slots_cannot_take_for_ever() -> None:
+    state, _ = tell([(0, st.Want(SAVING)), (1, st.TokenAnswer(1, True))])
+    state, _ = tell([(1 + POLICY.restore_timeout_s, st.Tick())], state)
+    assert isinstance(state.phase, st.Ready)
+
+
+def test_a_server_that_dies_while_its_slots_come_back_starts_again_at_once() -> None:
+    state, _ = tell([(0, st.Want(SAVING)), (1, st.TokenAnswer(1, True))])
+    _, done = tell([(2, st.Exited(1, CRASH))], state)
+    assert done == [st.Spawn(st.Child(2, SAVING))]
 
 
 def test_memory_that_others_hold_is_waited_for_and_then_something_smaller_is_planned() -> None:
@@ -273,8 +360,31 @@ def test_an_idle_server_is_stopped_and_a_request_brings_it_back() -> None:
     assert state.phase == st.Idle()
     assert done == [st.Terminate(1)]
     assert state.endings == ()
-    _, done = tell([(900, st.Wake())], state)
+    _, done = tell([(900, st.Demand(True))], state)
     assert done == [st.Spawn(st.Child(2, GOOD))]
+
+
+@pytest.mark.parametrize("when", ["draining", "stopping", "idle"])
+def test_a_request_that_comes_while_an_idle_server_leaves_brings_it_back(when: str) -> None:
+    drained = tell([(2, st.Want(with_patience(GOOD, drain_timeout_s=30)))], serving())[0]
+    leaving: list[tuple[float, st.Event]] = [(500, st.Sleep())]
+    leaving += [(501, st.Drained(1))] if when != "draining" else []
+    leaving += [(502, st.Exited(1, KILL))] if when == "idle" else []
+    state, _ = tell(leaving, drained)
+    state, done = tell([(503, st.Demand(True)), (504, st.Drained(1)), (505, st.Exited(1, KILL))], state)
+    assert done[-1] == st.Spawn(st.Child(2, state.want or GOOD))
+
+
+def test_nobody_is_put_to_sleep_while_a_request_waits() -> None:
+    state, done = tell([(500, st.Demand(True)), (501, st.Sleep())], serving())
+    assert done == []
+    assert isinstance(state.phase, st.Ready)
+
+
+def test_the_last_good_configuration_of_an_earlier_daemon_comes_back() -> None:
+    state, done = tell([(0, st.Want(NEW)), (1, st.Exited(1, CRASH))], st.State(good=GOOD))
+    assert done == [st.Spawn(st.Child(1, NEW)), st.Spawn(st.Child(2, GOOD))]
+    assert state.rejected == st.Rejection(NEW, CRASH, 1)
 
 
 def test_time_that_nobody_had_is_not_held_against_a_loading_server() -> None:

@@ -17,6 +17,7 @@ from qwenctl.model.toml import load_profile
 from qwenctl.paths import data_root
 from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.wedge import Traffic, WedgeLimits
 from tests.fakes.bench import BUSY, Bench, Switched, fake, supervising
 
@@ -199,7 +200,7 @@ def test_memory_that_others_hold_is_waited_for() -> None:
     async def go() -> None:
         busy = Ending("memory_busy", "others hold it")
         bench = Bench(refuse=[busy, busy])
-        policy = st.Policy(memory_poll_s=0.05)
+        policy = Policy(memory_poll_s=0.05)
         async with supervising(fake(), bench, policy=policy):
             await bench.until("Backoff")
             await bench.until("Ready")

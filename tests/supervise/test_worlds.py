@@ -16,7 +16,8 @@ WISHES: tuple[st.Event, ...] = (
     st.Want(B),
     st.Restart(),
     st.Sleep(),
-    st.Wake(),
+    st.Demand(True),
+    st.Demand(False),
     st.TimeLost(2.0),
 )
 ENDINGS = (CRASH, BAD, KILL, BUSY, OOM)
@@ -60,9 +61,11 @@ class World:
                 self.inbox += [st.TokenAnswer(child.number, not self.unlucky(4))] * self.answers()
             case st.Drain(number):
                 self.inbox += [st.Drained(number)] * self.answers()
-            case st.Degrade():
+            case st.Restore(child):
+                self.inbox += [st.Restored(child.number)] * self.answers()
+            case st.Degrade(worse, _):
                 if self.unlucky(2):
-                    self.inbox.append(st.Want(self.chance.choice((A, B))))
+                    self.inbox.append(st.Smaller(worse, self.chance.choice((A, B))))
 
     def answers(self) -> int:
         """How often an answer arrives."""
@@ -105,7 +108,7 @@ def test_a_calm_world_always_reaches_what_is_wanted(seed: int) -> None:
             assert not world.alive
         else:
             assert isinstance(world.state.phase, st.Ready)
-            assert [child.spec for child in world.alive.values()] == [wanted]
+            assert [child.configuration for child in world.alive.values()] == [wanted]
 
 
 @pytest.mark.parametrize("seed", range(100))
