@@ -23,8 +23,8 @@ PURE = set(
     model.profile model.ggml plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags launch.spec launch.load_log launch.argv
-    gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.limits
-    gate.unavailable gate.access_log gate.slots.rules
+    gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
+    gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
     supervise.states supervise.restart_counts supervise.lifecycle
     supervise.exits supervise.crash_texts supervise.lifecycle_events supervise.wedge
     control.status_schema service.units service.plists service.redact service.checks

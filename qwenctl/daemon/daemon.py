@@ -191,11 +191,12 @@ class Daemon:
         """Pass a request of the owner on to the server."""
         return await self._door.owner(request)
 
-    # What the gate asks for (gate.gate.Upstream).
+    # What the gate asks for (gate.gate.ChildDemand).
 
-    def wake(self) -> None:
-        """Start the child: a request came while it was idle."""
-        self._supervisor.post(st.Wake())
+    def demand(self, held: bool) -> None:  # noqa: FBT001 - a level has one argument: itself
+        """Start the child that was stopped because nobody used it: requests are held for it."""
+        if held and self._supervisor.state.asleep:
+            self._supervisor.post(st.Wake())
 
     def unload(self) -> None:
         """Stop the child: nobody has used it for long."""

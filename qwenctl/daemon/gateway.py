@@ -3,6 +3,8 @@
 With ``[gate] enabled = false`` there is no gate: the server listens on the public port itself.
 """
 
+import asyncio
+import dataclasses
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,10 @@ from qwenctl.deploy.types import Draft
 from qwenctl.engine.address import Address
 from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard
-from qwenctl.gate.api_keys import KeyRing
-from qwenctl.gate.gate import Daemon, Gate, GateOptions
-from qwenctl.gate.limits import GateLimits
+from qwenctl.gate.api_keys import KeyRing, key_path
+from qwenctl.gate.gate import ChildDemand, Gate
+from qwenctl.gate.options import GateOptions, gate_options
 from qwenctl.gate.slots import rules
-from qwenctl.gate.slots.saver import SlotLimits, SlotSaver
 from qwenctl.gate.upstream import UpstreamState
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.outcome import Plan
@@ -47,72 +48,74 @@ class Counts:
 
 
 class Door:
-    """The gate of one daemon, made anew when the settings that shape it change.
+    """The one gate of a daemon, and where the settings want it to listen.
 
     ``keys`` are those of the environment; they stay the same for the daemon's life.
     """
 
     def __init__(
-        self, upstream: Daemon, passed: tuple[socket.socket, ...] = (), keys: tuple[str, ...] = ()
+        self, daemon: ChildDemand, passed: tuple[socket.socket, ...] = (), keys: tuple[str, ...] = ()
     ) -> None:
-        self._upstream, self._passed, self._keys = upstream, PassedSockets(passed), keys
+        self._daemon, self._passed, self._keys = daemon, PassedSockets(passed), keys
         self._asks_key: bool | None = None
         self._gate: Gate | None = None
-        self._warm: SlotSaver | None = None
-        self._shape: tuple[object, ...] = ()
+        self._settings: Settings | None = None  # those in force
+        self._plan: Plan | None = None
+        self._opening = asyncio.Lock()
         self._crashed: int | None = None
         self._slots = (0, "")  # a child's number and what its saved slots must match
+        self._restoring: tuple[int, asyncio.Task[None]] | None = None  # part of the bridge in ``tell``
         self.told = UpstreamState("planning")
 
     async def open(self, settings: Settings) -> None:
-        """Listen where the settings say. What already listens there, and like that, is left alone.
+        """Listen where the settings say, in the way they say. A new address opens before the old one closes.
 
         Raises:
             LaunchError: the address is taken, or not this machine's, or the server itself is to have one
-                that the service manager holds; the old gate goes on.
+                that the service manager holds; everything stays as it was.
             SettingsError: it would be open to the network without a key, or the keys cannot be used.
         """
-        shape = _shape(settings)
-        if shape != self._shape or not settings.gate.enabled:
+        async with self._opening:
             check(settings, self._keys)
-        asks_key = bool(self._keys) or settings.server.api_key_file is not None
-        if shape == self._shape:
-            self._asks_key = asks_key  # without a gate the key file is no part of the shape
-            return
-        gate = self._make(settings) if settings.gate.enabled else None
-        elsewhere = self._shape[:2] != shape[:2]
-        old = self._gate
-        where = address(settings)
-        if gate is None and old is not None and self._passed.on_port(where.port):
-            raise LaunchError(
-                f"cannot give {where.host}:{where.port} to the server: the socket unit holds it",
-                hint="qwenctl service install removes the socket unit",
-            )
-        if not elsewhere or gate is None:
-            await self.close()
-        if gate is not None:
-            await self._start(gate, where)
-        self._gate, self._shape = gate, shape
-        self._passed.use(where if gate is not None else None)
-        self._asks_key = asks_key
-        if elsewhere and gate is not None and old is not None:
-            await old.stop()
+            where = address(settings)
+            if settings.gate.enabled:
+                await self._open(where, gate_options(settings, self._plan))
+            elif self._open_gate is not None and self._passed.on_port(where.port):
+                raise LaunchError(
+                    f"cannot give {where.host}:{where.port} to the server: the socket unit holds it",
+                    hint="qwenctl service install removes the socket unit",
+                )
+            if self._gate is not None:
+                for other in self._gate.addresses:
+                    if other != where or not settings.gate.enabled:
+                        await self._gate.close(other)
+            self._passed.use(where if settings.gate.enabled else None)
+            self._settings = settings
+            self._asks_key = bool(self._keys) or settings.server.api_key_file is not None
 
-    @property
-    def trouble(self) -> str | None:
-        """Where the passed sockets and the settings differ."""
-        return self._passed.trouble
-
-    async def _start(self, gate: Gate, where: Address) -> None:
-        passed = self._passed.for_address(where)
+    async def _open(self, where: Address, options: GateOptions) -> None:
+        if self._gate is None:
+            folder = paths.private_dir(pipeline.slots_dir())
+            self._gate = Gate(self._daemon, self._keys, folder, options)
+            self._gate.tell(self.told)
+        passed = self._passed.for_address(where) if where not in self._gate.addresses else None
         try:
-            await gate.start(where.port or 0, passed.dup() if passed is not None else None)
+            await self._gate.open(where, options, passed.dup() if passed is not None else None)
         except OSError as error:
             refused = cannot_listen(where, error)
             if self._passed.on_port(where.port):  # another address of the same port
                 refused.hint = "the socket unit has the port; qwenctl service install brings it in line"
             raise refused from error
-        gate.tell(self.told)
+
+    @property
+    def _open_gate(self) -> Gate | None:
+        """The gate, if it listens anywhere."""
+        return self._gate if self._gate is not None and self._gate.addresses else None
+
+    @property
+    def trouble(self) -> str | None:
+        """Where the passed sockets and the settings differ."""
+        return self._passed.trouble
 
     def leave(self) -> None:
         """Take no more connections where they can wait for the next daemon: in a passed socket's queue."""
@@ -120,18 +123,18 @@ class Door:
             self._gate.leave()
 
     def expect(self, plan: Plan) -> None:
-        """Say what a slot of this plan takes on disk."""
-        if self._warm is not None:
-            self._warm.limit(
-                bytes_per_token=plan.memory.kv_bytes // (plan.context_tokens * plan.parallel),
-                bytes_fixed=plan.memory.recurrent_bytes // plan.parallel,
-            )
+        """Say which plan is served, and so what a slot takes on disk."""
+        if plan != self._plan:
+            self._plan = plan
+            if self._open_gate is not None and self._settings is not None:
+                self._open_gate.configure(gate_options(self._settings, plan))
 
     async def close(self) -> None:
-        """Close the port."""
-        gate, self._gate, self._shape = self._gate, None, ()
-        if gate is not None:
-            await gate.stop()
+        """Stop the gate."""
+        if self._restoring is not None:
+            self._restoring[1].cancel()
+        if self._gate is not None:
+            await self._gate.stop()
 
     def tell(
         self,
@@ -156,10 +159,35 @@ class Door:
             hint=why[1],
             crashed=self._crashed,
             alias=prepared.resolved.profile.name if prepared else "model",
-            shape=self._slots_shape(child) if child else "",
+            slots_fingerprint=self._slots_fingerprint(child) if child else "",
         )
         if self._gate is not None:
-            self._gate.tell(self.told)
+            self._tell(self._gate, child.number if child else 0)
+
+    def _tell(self, gate: Gate, child: int) -> None:
+        """Tell the gate the state.
+
+        BRIDGE, to be removed when the supervisor knows the phase ``restoring`` and awaits ``Gate.restore``
+        itself: until then a child that the supervisor calls ready is told as restoring first, and as ready
+        once its slots are restored.
+        """
+        if self.told.phase != "ready" or not gate.addresses:
+            gate.tell(self.told)
+            return
+        if self._restoring is None or self._restoring[0] != child:
+            if self._restoring is not None:
+                self._restoring[1].cancel()
+            gate.tell(dataclasses.replace(self.told, phase="restoring"))
+            task = asyncio.get_running_loop().create_task(self._restore(gate))
+            self._restoring = (child, task)
+        elif self._restoring[1].done():
+            gate.tell(self.told)
+        else:
+            gate.tell(dataclasses.replace(self.told, phase="restoring"))
+
+    async def _restore(self, gate: Gate) -> None:
+        await gate.restore()
+        gate.tell(self.told)
 
     def note_ending(self, before: st.State, after: st.State) -> None:
         """Remember which child crashed by a fault of its own."""
@@ -176,43 +204,31 @@ class Door:
 
     def traffic(self) -> Traffic | None:
         """Return what moves through the gate; None without one."""
-        if self._gate is None:
+        gate = self._open_gate
+        if gate is None:
             return None
-        stats = self._gate.stats()
+        stats = gate.stats()
         return Traffic(stats.in_flight, stats.bytes_through, stats.reader_blocked)
 
     def counts(self) -> Counts:
         """Return what the status shows."""
-        if self._gate is None:
+        gate = self._open_gate
+        if gate is None:
             return Counts(asks_key=self._asks_key)
-        stats = self._gate.stats()
+        stats = gate.stats()
         return Counts(stats.held, stats.in_flight, self._asks_key)
 
     async def owner(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request of the control socket that is meant for the server."""
-        if self._gate is None:
+        gate = self._open_gate
+        if gate is None:
             raise LaunchError("cannot reach the server's own routes: there is no gate", hint="[gate] enabled")
-        return await self._gate.owner(request)
+        return await gate.owner(request)
 
-    def _make(self, settings: Settings) -> Gate:
-        gate, server = settings.gate, settings.server
-        keys = KeyRing(_key_file(settings), self._keys)
-        options = GateOptions(
-            host=server.host,
-            rules=guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins),
-            limits=GateLimits(gate.hold_timeout_s, gate.max_held, gate.max_held_bytes),
-            allow_open=gate.allow_open,
-            idle_unload_s=gate.idle_unload_s,
-            warm_after_s=gate.warm_after_s,
-        )
-        limits = SlotLimits(gate.warm_min_tokens, gate.warm_max_bytes)
-        self._warm = SlotSaver(paths.private_dir(pipeline.slots_dir()), limits) if gate.warm else None
-        return Gate(options, keys, self._upstream, self._warm)
-
-    def _slots_shape(self, child: st.Child) -> str:
+    def _slots_fingerprint(self, child: st.Child) -> str:
         """Return what a slot of this child matches, asked once: its model was opened at its start."""
         if self._slots[0] != child.number:
-            self._slots = (child.number, _slots_shape(child.spec))
+            self._slots = (child.number, _slots_fingerprint(child.spec))
         return self._slots[1]
 
 
@@ -225,19 +241,14 @@ def check(settings: Settings, keys: tuple[str, ...]) -> None:
         SettingsError: it would be open to the network without a key, or the keys cannot be used.
     """
     gate, host = settings.gate, settings.server.host
-    ring = KeyRing(_key_file(settings), keys if gate.enabled else ())
-    guard.check_exposure(host, has_keys=ring.asked, allow_open=gate.allow_open)
+    ring = KeyRing(key_path(settings.server.api_key_file), keys if gate.enabled else ())
+    guard.check_exposure(host, has_keys=ring.required, allow_open=gate.allow_open)
     beyond = (key for key in keys if ring.check(f"Bearer {key}", None) is not guard.KeyCheck.VALID)
     if not gate.enabled and any(beyond):
         raise SettingsError(
             f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
             hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
         )
-
-
-def _key_file(settings: Settings) -> Path | None:
-    named = settings.server.api_key_file
-    return Path(named).expanduser() if named else None
 
 
 def drain_timeout_s(settings: Settings) -> float:
@@ -248,15 +259,7 @@ def drain_timeout_s(settings: Settings) -> float:
     return gate.drain_timeout_s + (SAVING_S if gate.warm else 5.0)
 
 
-def _shape(settings: Settings) -> tuple[object, ...]:
-    """Return what a gate is made from, the address first; keys are read again by the gate itself."""
-    if not settings.gate.enabled:
-        return ("", 0)
-    server = settings.server
-    return (server.host, server.port, server.api_key_file, settings.gate)
-
-
-def _slots_shape(spec: LaunchSpec) -> str:
+def _slots_fingerprint(spec: LaunchSpec) -> str:
     model = spec.argv[spec.argv.index("-m") + 1] if "-m" in spec.argv else ""
     try:
         stat = Path(model).stat()

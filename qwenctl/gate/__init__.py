@@ -1,1 +1,1 @@
-"""The front door: owns the public port, keeps strangers out, holds requests while the child is away."""
+"""The gate: owns the public port, decides who may come in, holds requests while the child is away."""

@@ -1,4 +1,4 @@
-"""One line for each request, without prompts and keys. Pure: no I/O."""
+"""Format the access log: one line for each request, without prompts and keys. Pure: no I/O."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AccessRecord:
-    """What is remembered of a request."""
+    """What the access log says of a request."""
 
     client: str
     method: str
@@ -20,11 +20,11 @@ class AccessRecord:
     outcome: str
 
 
-def line(visit: AccessRecord) -> str:
-    """Return the line. The query is left out (a key may hide in it); odd characters are shown as dots."""
-    path = re.sub(r"[^!-~]", ".", visit.target.partition("?")[0])[:200]
+def line(record: AccessRecord) -> str:
+    """Return the line. The query is left out: it may hold a key. Unprintable characters are shown as dots."""
+    path = re.sub(r"[^!-~]", ".", record.target.partition("?")[0])[:200]
     return (
-        f"client={visit.client} method={visit.method[:16]} path={path} status={visit.status}"
-        f" ms={visit.took_s * 1000:.0f} held_ms={visit.held_s * 1000:.0f}"
-        f" in={visit.bytes_in} out={visit.bytes_out} replays={visit.replays} outcome={visit.outcome}"
+        f"client={record.client} method={record.method[:16]} path={path} status={record.status}"
+        f" ms={record.took_s * 1000:.0f} held_ms={record.held_s * 1000:.0f}"
+        f" in={record.bytes_in} out={record.bytes_out} replays={record.replays} outcome={record.outcome}"
     )

@@ -1,7 +1,7 @@
-"""Speak the API of the path: error bodies, error events, and what ends a stream. Pure: no I/O.
+"""Know the API of a path: its error bodies, its error events, and how its streams end. Pure: no I/O.
 
-Source of the shapes: OpenAI API reference (chat, completions, responses), Anthropic Messages streaming;
-what llama-server b11434 sends was measured.
+Source of the formats: OpenAI API reference (chat, completions, responses), Anthropic Messages streaming.
+What llama-server b11434 sends was measured.
 """
 
 import json
@@ -29,7 +29,7 @@ FORMATS = {
     "/completions": ApiFormat.NATIVE,
     "/infill": ApiFormat.NATIVE,
 }
-LAST_WORDS: dict[ApiFormat, tuple[bytes, ...]] = {
+STREAM_ENDS: dict[ApiFormat, tuple[bytes, ...]] = {
     ApiFormat.OPENAI: (b"data: [DONE]", b'data: {"error"'),
     ApiFormat.RESPONSES: (
         b"event: response.completed",
@@ -59,40 +59,40 @@ def format_of(path: str) -> ApiFormat:
     return FORMATS.get(path, ApiFormat.OTHER)
 
 
-def is_complete(shape: ApiFormat, tail: bytes) -> bool:
-    """Return whether the events in ``tail`` say that a stream is over; unknown APIs end as they like."""
-    words = LAST_WORDS.get(shape)
-    if words is None:
+def is_complete(api_format: ApiFormat, tail: bytes) -> bool:
+    """Return whether the events in ``tail`` end a stream. A stream of an unknown API may end anywhere."""
+    ends = STREAM_ENDS.get(api_format)
+    if ends is None:
         return True
-    return any(tail.startswith(word) or b"\n" + word in tail or b"," + word in tail for word in words)
+    return any(tail.startswith(end) or b"\n" + end in tail or b"," + end in tail for end in ends)
 
 
-def error_body(shape: ApiFormat, status: int, code: str, message: str, hint: str | None = None) -> bytes:
+def error_body(api_format: ApiFormat, status: int, code: str, message: str, hint: str | None = None) -> bytes:
     """Return the body of an error answer."""
-    return json.dumps(_error(shape, status, code, message, hint), ensure_ascii=False).encode()
+    return json.dumps(_error(api_format, status, code, message, hint), ensure_ascii=False).encode()
 
 
-def error_event(shape: ApiFormat, status: int, code: str, message: str) -> bytes:
+def error_event(api_format: ApiFormat, status: int, code: str, message: str) -> bytes:
     """Return the event that ends a stream which can't go on."""
-    told = _error(shape, status, code, message, None)
-    if shape is ApiFormat.RESPONSES:
+    content = _error(api_format, status, code, message, None)
+    if api_format is ApiFormat.RESPONSES:
         flat = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": 0}
-        told = flat | told  # the reference has the fields flat, OpenAI's client looks for "error"
-    name = "event: error\n" if shape in (ApiFormat.ANTHROPIC, ApiFormat.RESPONSES) else ""
-    return f"{name}data: {json.dumps(told, ensure_ascii=False)}\n\n".encode()
+        content = flat | content  # the reference has the fields flat, OpenAI's client looks for "error"
+    name = "event: error\n" if api_format in (ApiFormat.ANTHROPIC, ApiFormat.RESPONSES) else ""
+    return f"{name}data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
 
 
-def passed_on_error(shape: ApiFormat, status: int, body: bytes) -> bytes:
+def passed_on_error(api_format: ApiFormat, status: int, body: bytes) -> bytes:
     """Return the child's own error body as the event that ends a stream whose head has left."""
     message = body[:2000].decode("utf-8", "replace")
     try:
-        told = json.loads(body)
+        content = json.loads(body)
     except ValueError:
-        told = None
-    error = told.get("error") if isinstance(told, dict) else None
+        content = None
+    error = content.get("error") if isinstance(content, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         message = error["message"]
-    return error_event(shape, status, "upstream_error", message)
+    return error_event(api_format, status, "upstream_error", message)
 
 
 def wants_stream(body: bytes) -> bool:
@@ -100,17 +100,19 @@ def wants_stream(body: bytes) -> bool:
     if b'"stream"' not in body:
         return False
     try:
-        told = json.loads(body)
+        content = json.loads(body)
     except ValueError:
         return False
-    return isinstance(told, dict) and told.get("stream") is True
+    return isinstance(content, dict) and content.get("stream") is True
 
 
-def _error(shape: ApiFormat, status: int, code: str, message: str, hint: str | None) -> dict[str, object]:
+def _error(
+    api_format: ApiFormat, status: int, code: str, message: str, hint: str | None
+) -> dict[str, object]:
     error: dict[str, object]
-    if shape is ApiFormat.ANTHROPIC:
-        said = f"{message} ({hint})" if hint else message
-        error = {"type": ANTHROPIC_TYPES.get(status, "api_error"), "message": said}
+    if api_format is ApiFormat.ANTHROPIC:
+        text = f"{message} ({hint})" if hint else message
+        error = {"type": ANTHROPIC_TYPES.get(status, "api_error"), "message": text}
         return {"type": "error", "error": error}
     kind = OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     error = {"message": message, "type": kind, "param": None, "code": code}

@@ -1,4 +1,4 @@
-"""Hold the API keys and compare them in constant time. Reads the key file again when it changes."""
+"""Hold the API keys and compare them in constant time. The key file is read again when it changes."""
 
 import hashlib
 import hmac
@@ -14,9 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class KeyRing:
-    """The keys of a file, one a line (``#`` starts a comment), and those given by name.
+    """The keys of a file, one a line (``#`` starts a comment), and the given keys.
 
-    A file that can't be read for a moment keeps its keys; one that was emptied lets nobody in.
+    While the file can't be read, the keys that were read before stay in force. An emptied file lets nobody
+    in.
     """
 
     def __init__(self, path: Path | None, given: tuple[str, ...] = ()) -> None:
@@ -25,25 +26,25 @@ class KeyRing:
         Raises:
             SettingsError: the file can't be read or holds no key.
         """
-        self._path, self._given = path, tuple(_digest(key) for key in given if key)
-        self._seen: tuple[int, int, int] | None = None
-        self._filed: tuple[bytes, ...] = ()
+        self.path, self._given = path, tuple(_digest(key) for key in given if key)
+        self._version: tuple[int, int, int] | None = None  # of the file when it was read last
+        self._from_file: tuple[bytes, ...] = ()
         if path is not None:
             try:
-                self._seen, self._filed = _look(path), _read(path)
+                self._version, self._from_file = _version(path), _read(path)
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"cannot read keys {path}: {reason(error)}") from error
-            if not self._filed:
+            if not self._from_file:
                 raise SettingsError(f"cannot use keys {path}: it holds none")
 
     @property
-    def asked(self) -> bool:
-        """Whether a key is asked for."""
-        return self._path is not None or bool(self._given)
+    def required(self) -> bool:
+        """Whether a request needs a key."""
+        return self.path is not None or bool(self._given)
 
     def check(self, authorization: str | None, api_key: str | None) -> KeyCheck:
         """Compare what was sent with every key, without stopping at a match."""
-        if not self.asked:
+        if not self.required:
             return KeyCheck.OPEN
         self._reload()
         scheme, _, token = (authorization or "").partition(" ")
@@ -53,26 +54,40 @@ class KeyRing:
             return KeyCheck.MISSING
         digests = [_digest(key) for key in sent]
         matches = [
-            hmac.compare_digest(mine, theirs) for mine in (*self._filed, *self._given) for theirs in digests
+            hmac.compare_digest(known, sent_digest)
+            for known in (*self._from_file, *self._given)
+            for sent_digest in digests
         ]
         return KeyCheck.VALID if any(matches) else KeyCheck.WRONG
 
     def _reload(self) -> None:
-        if self._path is None:
+        if self.path is None:
             return
         try:
-            seen = _look(self._path)
-            if seen != self._seen:
-                self._filed = _read(self._path)
-                self._seen = seen
-                log.info("keys=%d read again", len(self._filed))
+            version = _version(self.path)
+            if version != self._version:
+                self._from_file = _read(self.path)
+                self._version = version
+                log.info("keys=%d read again", len(self._from_file))
         except (OSError, UnicodeDecodeError) as error:
-            if self._seen is not None:
-                log.warning("cannot read keys %s: %s; the old ones stay", self._path, reason(error))
-            self._seen = None
+            if self._version is not None:
+                log.warning("cannot read keys %s: %s; the old keys stay in force", self.path, reason(error))
+            self._version = None
 
 
-def _look(path: Path) -> tuple[int, int, int]:
+def key_path(named: str | None) -> Path | None:
+    """Return the path of a key file as the settings name it; None where they name none.
+
+    Raises:
+        SettingsError: it begins with the home of a user that this machine does not know.
+    """
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError as error:
+        raise SettingsError(f"cannot find keys {named}: the home folder is not known") from error
+
+
+def _version(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
@@ -82,5 +97,5 @@ def _read(path: Path) -> tuple[bytes, ...]:
 
 
 def _digest(key: str) -> bytes:
-    """Equal lengths for comparing, and no key kept in memory."""
+    """Return what is kept of a key: digests have equal lengths, and no key stays in memory."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""Send one request to one child and pass its answer on. Says when the child was lost on the way."""
+"""Send one request to one child and pass its answer on. The result says when the child was lost."""
 
 import asyncio
 from enum import Enum, auto
@@ -15,20 +15,20 @@ from qwenctl.gate.sse_split import EventSplitter, skip_comments
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 AT_ONCE_BYTES = 65_536
-"""What is handed to the client's connection in one go, and needs no watching."""
+"""An answer up to this size is handed to the client's connection in one piece."""
 UNAVAILABLE = 503
-"""What a child answers that is still loading, or already stopping: no answer to wait for."""
+"""A child that still loads or already stops answers this. It is no answer for the client."""
 
 
 class ChildLost(Enum):
-    """The child went away, before or after the answer had begun."""
+    """The child was lost, before (WAITING) or after (CUT) part of the answer was sent to the client."""
 
     WAITING = auto()
     CUT = auto()
 
 
 class UpstreamRequest:
-    """One request as it goes to a child, as often as need be."""
+    """One request as it is sent to a child. It can be sent again to the next child."""
 
     __slots__ = ("_upstream", "body", "method", "pairs", "target")
 
@@ -37,11 +37,11 @@ class UpstreamRequest:
         self._upstream: aiohttp.ClientResponse | None = None
 
     def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
-        """Remember who answers now."""
+        """Remember the answer that is being read now."""
         self._upstream = upstream
 
     def break_off(self) -> None:
-        """Cut the connection to the child; whoever reads from it sees it lost."""
+        """Cut the connection to the child. The reader of the answer then sees the child as lost."""
         connection = self._upstream.connection if self._upstream is not None else None
         if connection is not None and connection.transport is not None:
             connection.transport.abort()
@@ -50,7 +50,10 @@ class UpstreamRequest:
 async def forward(
     client: aiohttp.ClientSession, base: str, sent: UpstreamRequest, answer: ResponseWriter, keep_bytes: int
 ) -> web.StreamResponse | ChildLost:
-    """Pass one answer on; ``Lost`` if the child did not finish it."""
+    """Send the request and pass the answer on; return ``ChildLost`` if the child did not finish it.
+
+    Plain answers up to ``keep_bytes`` are kept until they are whole.
+    """
     pairs = list(sent.pairs)
     if sent.body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
         pairs.append(("Content-Length", str(len(sent.body))))
@@ -75,8 +78,8 @@ async def forward(
 
 
 async def _events(upstream: aiohttp.ClientResponse, answer: ResponseWriter) -> web.StreamResponse | ChildLost:
-    """Pass events on, whole ones only; hold the head back until the first."""
-    cutter, last = EventSplitter(), b""
+    """Pass events on, whole ones only. The head waits for the first event."""
+    splitter, last = EventSplitter(), b""
     read = upstream.content.readany
     while True:
         try:
@@ -84,13 +87,13 @@ async def _events(upstream: aiohttp.ClientResponse, answer: ResponseWriter) -> w
         except UPSTREAM_ERRORS:
             break
         if not data:
-            if answer.begun and cutter.rest:
-                last = cutter.rest
+            if answer.begun and splitter.rest:
+                last = splitter.rest
                 await answer.write(last)
-            if answer.begun and is_complete(answer.shape, last):
+            if answer.begun and is_complete(answer.api_format, last):
                 return await answer.end()
             break
-        events = cutter.feed(data)
+        events = splitter.feed(data)
         if not answer.begun:
             events = skip_comments(events)
             if not events:
@@ -101,13 +104,13 @@ async def _events(upstream: aiohttp.ClientResponse, answer: ResponseWriter) -> w
             await answer.write(events)
     if not answer.begun:
         return ChildLost.WAITING
-    return await answer.end() if _was_over(answer, last) else ChildLost.CUT
+    return await answer.end() if _had_ended(answer, last) else ChildLost.CUT
 
 
 async def _plain(
     upstream: aiohttp.ClientResponse, answer: ResponseWriter, keep_bytes: int, *, head: bool
 ) -> web.StreamResponse | ChildLost:
-    """Keep an answer until it is whole; a very long one is passed on as it comes."""
+    """Keep an answer until it is whole. A longer one than ``keep_bytes`` is passed on as it comes."""
     if head:
         return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"")
     kept: list[bytes] = []
@@ -138,15 +141,15 @@ async def _plain(
 
 
 async def _pass_on(upstream: aiohttp.ClientResponse, answer: ResponseWriter, kept: list[bytes]) -> None:
-    """Send what was kept in pieces, so that a client which stops taking them is noticed."""
+    """Send the kept pieces one by one, so that a client which takes no more of them is noticed."""
     await answer.begin(upstream.status, upstream.reason, _head(upstream))
     for piece in kept:
         await answer.write(piece)
 
 
-def _was_over(answer: ResponseWriter, last: bytes) -> bool:
+def _had_ended(answer: ResponseWriter, last: bytes) -> bool:
     """Return whether the connection broke only after the last event."""
-    return last != b"" and answer.shape.name != "OTHER" and is_complete(answer.shape, last)
+    return last != b"" and answer.api_format.name != "OTHER" and is_complete(answer.api_format, last)
 
 
 def _head(upstream: aiohttp.ClientResponse) -> headers.Pairs:

@@ -18,20 +18,20 @@ HOP_BY_HOP = frozenset(
 )
 """Source: RFC 9110, section 7.6.1."""
 NOT_TO_CHILD = HOP_BY_HOP | {"host", "content-length", "expect", "origin"}
-"""The gate writes length and host anew, and answers for the origin itself."""
+"""The gate writes its own length and host, and it has checked the origin itself."""
 KEYS = frozenset({"authorization", "x-api-key"})
 Pairs = list[tuple[str, str]]
 
 
 def to_child(headers: Iterable[tuple[str, str]], *, keep_keys: bool) -> Pairs:
-    """Return what the child gets to see. The gate's own keys stay here."""
+    """Return the headers for the child. Keys of the gate are left out unless ``keep_keys``."""
     pairs = list(headers)
     dropped = NOT_TO_CHILD | _named(pairs) | (frozenset() if keep_keys else KEYS)
     return [(name, value) for name, value in pairs if name.lower() not in dropped]
 
 
 def to_client(headers: Iterable[tuple[str, str]]) -> Pairs:
-    """Return what the client gets to see: all but the hop's own and the child's open CORS."""
+    """Return the headers for the client. Hop-by-hop headers and the child's CORS headers are left out."""
     pairs = list(headers)
     dropped = HOP_BY_HOP | _named(pairs)
     return [
@@ -42,7 +42,7 @@ def to_client(headers: Iterable[tuple[str, str]]) -> Pairs:
 
 
 def _named(pairs: Pairs) -> frozenset[str]:
-    """Return the headers that ``Connection`` names."""
+    """Return the headers that ``Connection`` names: they are hop-by-hop, too."""
     return frozenset(
         word.strip().lower()
         for name, value in pairs

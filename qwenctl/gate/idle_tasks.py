@@ -1,15 +1,18 @@
-"""Know what is due while the gate waits: look at slots, save them, unload, cut off stalled clients."""
+"""Decide what is due while nobody uses the model, and when to ask again. Pure: no I/O, no clock."""
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
 
 STALL_CHECKS = 4
+"""So many times within ``stall_s`` the gate looks for clients that take nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueTasks:
-    """What to do now, and when to ask again (None: when something happens)."""
+    """What to do now. ``again_at`` is the time of the next question; None: when something happens.
+
+    ``look``: see what the slots hold. ``save``: save them. ``unload``: ask the daemon to stop the child.
+    ``stall_before``: disconnect the clients that have taken nothing since that time.
+    """
 
     look: bool = False
     save: bool = False
@@ -28,21 +31,21 @@ class IdleWaits:
 
 
 def due(
-    now: float, idle_since: float | None, last: float | None, patience: IdleWaits, *, busy: bool
+    now: float, idle_since: float | None, saved_idle: float | None, waits: IdleWaits, *, busy: bool
 ) -> tuple[DueTasks, bool]:
-    """Return what is due, and whether this idleness has been looked at and saved.
+    """Return what is due, and whether the slots of this time of idleness are saved, or will be now.
 
-    ``last`` is the idleness that was saved already. Pure.
+    ``idle_since``: the model is unused since that time; None: it is used, or there is none. ``saved_idle``:
+    the start of the time of idleness whose slots were saved last. ``busy``: requests are at the child.
     """
     if idle_since is None:
         if not busy:
             return DueTasks(), False
-        return DueTasks(
-            stall_before=now - patience.stall_s, again_at=now + patience.stall_s / STALL_CHECKS
-        ), False
-    saved = last == idle_since
-    save_at = idle_since + patience.warm_after_s
-    unload_at = idle_since + patience.unload_s if patience.unload_s > 0 else None
+        stall_before, again_at = now - waits.stall_s, now + waits.stall_s / STALL_CHECKS
+        return DueTasks(stall_before=stall_before, again_at=again_at), False
+    saved = saved_idle == idle_since
+    save_at = idle_since + waits.warm_after_s
+    unload_at = idle_since + waits.unload_s if waits.unload_s > 0 else None
     save = not saved and now >= save_at
     unload = unload_at is not None and now >= unload_at
     later = [
@@ -51,29 +54,3 @@ def due(
     return DueTasks(
         look=not saved, save=save, unload=unload, again_at=min(later, default=None)
     ), saved or save
-
-
-class IdleTasks:
-    """Remembers what was done, and waits for the next time."""
-
-    def __init__(self, unload_s: float, warm_after_s: float, stall_s: float) -> None:
-        self._patience = IdleWaits(unload_s, warm_after_s, stall_s)
-        self._saved: float | None = None
-        self._news = asyncio.Event()
-
-    def nudge(self) -> None:
-        """Something happened: ask again."""
-        self._news.set()
-
-    def due(self, now: float, idle_since: float | None, *, busy: bool) -> DueTasks:
-        """Return what to do now."""
-        todo, done = due(now, idle_since, self._saved, self._patience, busy=busy)
-        self._saved = idle_since if done else self._saved
-        return todo
-
-    async def wait(self, until: float | None) -> None:
-        """Wait for news, at most until then (the loop's clock)."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self._news.wait()
-        self._news.clear()

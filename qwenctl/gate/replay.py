@@ -1,16 +1,16 @@
-"""Decide what becomes of a request that lost its child, or that waits for one. Pure: no I/O, no clock."""
+"""Decide what happens to a request whose child was lost. Pure: no I/O, no clock."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 CRASHES_ALONE = 2
-"""So often may a child crash under a request that was alone with it."""
+"""A request is not sent again after so many children crashed while it was their only request."""
 TRIES_ON_ONE_CHILD = 3
-"""So often is a request sent to one child that closes the connection and lives on."""
+"""A request is sent so many times to a child that closes the connection and goes on running."""
 
 
 class AfterLoss(Enum):
-    """What a request that lost its child does."""
+    """What happens to a request whose child was lost."""
 
     REPLAY = auto()
     GIVE_UP_LATE = auto()
@@ -21,7 +21,10 @@ class AfterLoss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A request without its child. ``begun``: part of the answer has left, so it can't be sent again."""
+    """A request whose child was lost. ``begun``: part of the answer was sent to the client.
+
+    ``deadline``: the time until which the request may wait for a child.
+    """
 
     begun: bool
     crashes_alone: int
@@ -31,12 +34,12 @@ class Loss:
 
 
 def after_loss(loss: Loss) -> AfterLoss:
-    """Return what to do, asked in this order.
+    """Return what to do: the first of these that applies.
 
-    1. An answer that has begun can't be taken back.
-    2. A request that was alone at two crashes caused them.
-    3. A child that lives on and keeps closing the connection will do so again.
-    4. Nobody waits for ever.
+    1. An answer that has begun can't be taken back, so the request is not sent again.
+    2. A request that was alone at two crashes is their likely cause, so it is not sent again.
+    3. A child that keeps closing the connection and goes on running will do so again.
+    4. The time to wait is over.
     """
     if loss.begun:
         return AfterLoss.GIVE_UP_CUT
@@ -47,8 +50,3 @@ def after_loss(loss: Loss) -> AfterLoss:
     if loss.now >= loss.deadline:
         return AfterLoss.GIVE_UP_LATE
     return AfterLoss.REPLAY
-
-
-def retry_after_s(phase: str) -> int:
-    """Return what a refused client is told to wait, in seconds: longer where something is downloaded."""
-    return 30 if phase in ("planning", "fetching") else 5

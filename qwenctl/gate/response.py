@@ -21,25 +21,25 @@ WRITE_ERRORS = (ConnectionError,)
 
 
 class ResponseWriter:
-    """One answer. ``begun``: part of it has left, so that the request can't be sent again."""
+    """One answer. ``begun``: part of it was sent to the client, so the request can't be sent again."""
 
     __slots__ = (
+        "_comment_task",
+        "_comment_timer",
         "_cors",
         "_lock",
         "_request",
-        "_sign",
-        "_sign_task",
+        "api_format",
         "begun",
         "bytes_out",
         "response",
-        "shape",
         "status",
         "writing",
         "wrote_at",
     )
 
-    def __init__(self, request: BaseRequest, shape: ApiFormat, cors: Pairs) -> None:
-        self.shape = shape
+    def __init__(self, request: BaseRequest, api_format: ApiFormat, cors: Pairs) -> None:
+        self.api_format = api_format
         self.begun = False
         self.writing = False
         self.wrote_at = 0.0
@@ -48,22 +48,22 @@ class ResponseWriter:
         self.response: web.StreamResponse | None = None
         self._request, self._cors = request, cors
         self._lock = asyncio.Lock()
-        self._sign: asyncio.TimerHandle | None = None
-        self._sign_task: asyncio.Task[None] | None = None
+        self._comment_timer: asyncio.TimerHandle | None = None
+        self._comment_task: asyncio.Task[None] | None = None
 
-    def promise(self, after_s: float, every_s: float, wanted: Callable[[], bool]) -> None:
-        """Send a head and comments to a stream that waits that long. ``wanted`` is asked once, then."""
+    def comment_while_waiting(self, after_s: float, every_s: float, wanted: Callable[[], bool]) -> None:
+        """Send a head and comments while a stream waits. ``wanted`` says whether a stream was asked for."""
         loop = asyncio.get_running_loop()
 
         def due() -> None:
             if not self.begun and (self.response is not None or wanted()):
-                self._sign_task = loop.create_task(self._comment())
-                self._sign = loop.call_later(every_s, due)
+                self._comment_task = loop.create_task(self._comment())
+                self._comment_timer = loop.call_later(every_s, due)
 
-        self._sign = loop.call_later(after_s, due)
+        self._comment_timer = loop.call_later(after_s, due)
 
     async def begin(self, status: int, reason: str | None, headers: Pairs) -> None:
-        """Send the child's head, unless the gate's own has left."""
+        """Send the child's head, unless the gate has sent a head of its own."""
         self.stop_waiting()
         async with self._lock:
             self.begun = True
@@ -82,7 +82,7 @@ class ResponseWriter:
         self.bytes_out += len(data)
 
     async def whole(self, status: int, reason: str | None, headers: Pairs, body: bytes) -> web.StreamResponse:
-        """Answer at once; where a stream's head has left, an error becomes its last event."""
+        """Send a whole answer. After the head of a stream, an error becomes the last event of that stream."""
         self.stop_waiting()
         async with self._lock:
             self.begun = True
@@ -94,21 +94,21 @@ class ResponseWriter:
                     if self._request.method == "HEAD" or name.lower() != "content-length"
                 )
                 return web.Response(status=status, reason=reason, headers=kept, body=body)
-        await self.write(body if status == 200 else passed_on_error(self.shape, status, body))
+        await self.write(body if status == 200 else passed_on_error(self.api_format, status, body))
         return await self.end()
 
     async def fail(
         self, status: int, code: str, message: str, hint: str | None = None, headers: Pairs | None = None
     ) -> web.StreamResponse:
-        """Say what went wrong, in the words of the API: as a body, or as the last event of a stream."""
+        """Send an error in the format of the API: as a body, or as the last event of a stream."""
         self.stop_waiting()
         async with self._lock:
             if self.response is None:
                 self.begun, self.status = True, status
                 pairs = [("Content-Type", "application/json"), *(headers or ()), *self._cors]
-                body = error_body(self.shape, status, code, message, hint)
+                body = error_body(self.api_format, status, code, message, hint)
                 return web.Response(status=status, headers=CIMultiDict(pairs), body=body)
-        await self.write(error_event(self.shape, status, code, message))
+        await self.write(error_event(self.api_format, status, code, message))
         return await self.end()
 
     async def end(self) -> web.StreamResponse:
@@ -120,19 +120,19 @@ class ResponseWriter:
         return response
 
     def cut(self) -> web.StreamResponse:
-        """Close the connection in the middle: the only way to end an answer of a promised length."""
+        """Close the connection in the middle of the answer. An answer of a known length can only end so."""
         if (transport := self._request.transport) is not None:
             transport.abort()
         return self.response or web.Response(status=502)
 
     def stop_waiting(self) -> None:
         """Send no more comments."""
-        if self._sign is not None:
-            self._sign.cancel()
-            self._sign = None
+        if self._comment_timer is not None:
+            self._comment_timer.cancel()
+            self._comment_timer = None
 
     def abort_if_stalled(self, before: float) -> bool:
-        """Cut off a client that has taken nothing since ``before``."""
+        """Disconnect a client that has taken nothing since ``before``."""
         if self.writing and self.wrote_at < before and self._request.transport is not None:
             self._request.transport.abort()
             return True
@@ -142,11 +142,11 @@ class ResponseWriter:
         async with self._lock:
             if self.begun:
                 return
-            with contextlib.suppress(*WRITE_ERRORS):  # it has gone; its handler is being cancelled
+            with contextlib.suppress(*WRITE_ERRORS):  # the client has gone; its handler is being cancelled
                 if self.response is None:
                     await self._head(200, None, STREAM_HEAD)
                 if self.response is not None:
-                    await self.response.write(COMMENT)  # no progress of the child's: not counted
+                    await self.response.write(COMMENT)  # not counted: it is no progress of the child
 
     async def _head(self, status: int, reason: str | None, headers: Pairs) -> None:
         self.status = status

@@ -1,11 +1,11 @@
-"""Cut a stream of server-sent events at their ends, so that none leaves in half. Pure: no I/O."""
+"""Split a stream of server-sent events at their ends, so that only whole events are sent. Pure: no I/O."""
 
 MAX_EVENT_BYTES = 1 << 20
 """An event longer than this is passed on in pieces rather than kept."""
 
 
 class EventSplitter:
-    """Takes the bytes as they come and gives back whole events; ``rest`` is the unfinished one."""
+    """Takes bytes as they come and gives back whole events. ``rest`` is the event that is not whole yet."""
 
     __slots__ = ("rest",)
 
@@ -13,7 +13,7 @@ class EventSplitter:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return every event that is whole now."""
+        """Return the events that are whole now."""
         if not self.rest and data.endswith(b"\n\n"):
             return data
         data = self.rest + data
@@ -26,7 +26,7 @@ class EventSplitter:
 
 
 def skip_comments(events: bytes) -> bytes:
-    """Return whole events without the comments they begin with: a ping is no answer."""
+    """Return whole events without the comments before the first of them. A ping is no answer."""
     while events.startswith((b":", b"\n", b"\r\n")):
         if not events.startswith(b":"):
             events = events[1:]

@@ -12,11 +12,12 @@ from pathlib import Path
 import aiohttp
 
 from qwenctl.engine.address import Address
-from qwenctl.gate.api_keys import KeyRing
-from qwenctl.gate.gate import Gate, GateOptions
+from qwenctl.gate.gate import Gate
 from qwenctl.gate.guard import rules
-from qwenctl.gate.limits import GateLimits
-from qwenctl.gate.slots.saver import SlotLimits, SlotSaver
+from qwenctl.gate.options import GateLimits, GateOptions
+from qwenctl.gate.slots.rules import SlotLimits
+from qwenctl.gate.slots.save_control import MakeKeeper
+from qwenctl.gate.slots.saver import SlotSaver
 from qwenctl.gate.upstream import UpstreamState
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.child import ChildProcess, spawn
@@ -32,7 +33,7 @@ class Setup:
     """What a test changes of the usual."""
 
     limits: GateLimits = field(default_factory=GateLimits)
-    keys: KeyRing = field(default_factory=lambda: KeyRing(None))
+    key_file: str | None = None
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     parallel: int = 2
@@ -42,7 +43,8 @@ class Setup:
     flags: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     warm: SlotLimits | None = None
-    shape: str = "demo"
+    make_keeper: MakeKeeper = SlotSaver
+    fingerprint: str = "demo"
 
 
 class Driver:
@@ -59,19 +61,25 @@ class Driver:
         self.child: ChildProcess | None = None
         self.ended: asyncio.Task[Ending] | None = None
         self.spec = self.spec_of(binary, model)
-        self.woken = 0
+        self.demands: list[bool] = []
+        self.phase = "down"
         self.unloaded = asyncio.Event()
         self.wakened = asyncio.Event()
-        options = GateOptions(
-            host="127.0.0.1",
+        self.options = GateOptions(
             rules=rules("127.0.0.1", setup.hosts, setup.origins),
+            key_file=setup.key_file,
             limits=setup.limits,
             idle_unload_s=setup.idle_unload_s,
+            warm=setup.warm is not None or setup.make_keeper is not SlotSaver,
             warm_after_s=setup.warm_after_s,
+            slot_limits=setup.warm or SlotLimits(),
         )
-        self.gate = Gate(options, setup.keys, self, None if setup.warm is None else self.warmth(setup.warm))
+        self.gate = self.new_gate()
         self.port = 0
         self.listening = socket.create_server(("127.0.0.1", 0))  # the service manager's end
+
+    def new_gate(self) -> Gate:
+        return Gate(self, (), self.kept, self.options, make_keeper=self.setup.make_keeper)
 
     def spec_of(self, binary: Path, model: Path) -> LaunchSpec:
         setup = self.setup
@@ -93,18 +101,16 @@ class Driver:
             argv, Address(str(self.socket), None), (*setup.environment, *debug), ready_timeout_s=20
         )
 
-    def warmth(self, limits: SlotLimits) -> SlotSaver:
-        return SlotSaver(self.kept, limits)
-
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    # Upstream
+    # ChildDemand
 
-    def wake(self) -> None:
-        self.woken += 1
-        self.wakened.set()
+    def demand(self, held: bool) -> None:  # noqa: FBT001 - as in the protocol
+        self.demands.append(held)
+        if held and self.phase == "idle":
+            self.wakened.set()
 
     def unload(self) -> None:
         self.unloaded.set()
@@ -112,7 +118,8 @@ class Driver:
     # What the daemon does.
 
     def tell(self, phase: str, **more: str) -> None:
-        address = self.spec.address if phase == "ready" else None
+        address = self.spec.address if phase in ("restoring", "ready") else None
+        self.phase = phase
         self.gate.tell(
             UpstreamState(
                 phase,
@@ -120,7 +127,7 @@ class Driver:
                 address,
                 crashed=self.crashed,
                 alias="demo",
-                shape=self.setup.shape,
+                slots_fingerprint=self.setup.fingerprint,
                 **more,
             )
         )
@@ -140,6 +147,8 @@ class Driver:
     async def ready(self) -> None:
         for _ in range(READY_TRIES):
             if await generates(self.spec, 20.0):
+                self.tell("restoring")
+                await self.gate.restore()
                 self.tell("ready")
                 return
             await asyncio.sleep(PROBE_S)
@@ -170,7 +179,7 @@ async def driving(binary: Path, model: Path, setup: Setup | None = None) -> Asyn
         with driver.listening as listening:
             listening.setblocking(False)
             driver.port = listening.getsockname()[1]
-            await driver.gate.start(driver.port, listening.dup())
+            await driver.gate.open(Address("127.0.0.1", driver.port), driver.options, listening.dup())
             try:
                 yield driver
             finally:

@@ -11,7 +11,7 @@ import pytest
 from qwenctl.errors import SettingsError
 from qwenctl.gate.api_keys import KeyRing
 from qwenctl.gate.guard import Deny, Enter, GuardQuestion, KeyCheck, Preflight, check_exposure, judge, rules
-from qwenctl.gate.limits import GateLimits
+from qwenctl.gate.options import GateLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, until
 
@@ -43,7 +43,7 @@ def status(verdict: Enter | Preflight | Deny) -> int:
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8080", "LOCALHOST.", "127.0.0.1:1", "127.8.8.8", "[::1]:80"]
 )
-def test_loopback_hosts_are_ours(host: str) -> None:
+def test_loopback_hosts_may_come_in(host: str) -> None:
     assert status(judge(ask(host=host), LOCAL)) == 200
 
 
@@ -60,14 +60,14 @@ def test_loopback_hosts_are_ours(host: str) -> None:
         "[::1",
     ],
 )
-def test_other_hosts_are_not_unless_a_key_proves_it(host: str) -> None:
+def test_other_hosts_may_come_in_only_with_a_valid_key(host: str) -> None:
     """DNS rebinding: the page's own name points at loopback."""
     assert status(judge(ask(host=host), LOCAL)) == 403
     assert status(judge(ask(host=host, key=KeyCheck.VALID), LOCAL)) == 200
     assert status(judge(ask(host=host, key=KeyCheck.WRONG), LOCAL)) == 403
 
 
-def test_two_hosts_are_no_request() -> None:
+def test_a_request_with_two_host_headers_is_refused() -> None:
     assert status(judge(ask(host="localhost|evil.example"), LOCAL)) == 400
 
 
@@ -85,11 +85,11 @@ def test_two_hosts_are_no_request() -> None:
         ("chrome-extension://abc", "localhost:8080", 403),
     ],
 )
-def test_pages_of_strangers_stay_out(origin: str | None, host: str, expected: int) -> None:
+def test_pages_of_other_sites_are_refused(origin: str | None, host: str, expected: int) -> None:
     assert status(judge(ask(origin=origin, host=host), LOCAL)) == expected
 
 
-def test_what_is_listed_may_come_in() -> None:
+def test_listed_hosts_and_origins_may_come_in_and_no_others() -> None:
     for origin in ("https://chat.example", "chrome-extension://abcdef"):
         assert judge(ask(origin=origin), LISTED) == Enter(CHAT, origin)
     assert status(judge(ask(origin="https://chat.example.evil"), LISTED)) == 403
@@ -97,7 +97,7 @@ def test_what_is_listed_may_come_in() -> None:
         assert status(judge(ask(host=host), LISTED)) == expected
 
 
-def test_a_page_of_ours_on_the_network_may_use_its_own_origin() -> None:
+def test_a_page_that_the_gate_served_to_the_network_may_use_its_own_origin() -> None:
     """Bound to every address: an address is no rebound name, and the page came from here."""
     wide = rules("0.0.0.0", (), ())
     own = ask(origin="http://192.168.1.7:8080", host="192.168.1.7:8080")
@@ -106,7 +106,7 @@ def test_a_page_of_ours_on_the_network_may_use_its_own_origin() -> None:
     assert status(judge(ask(host="evil.example"), wide)) == 403
 
 
-def test_a_hidden_cross_site_request_stays_out() -> None:
+def test_a_cross_site_request_without_an_origin_is_refused() -> None:
     """An image or script tag sends no Origin, but the browser says where it is from."""
     assert status(judge(ask("GET", "/v1/models", site="cross-site", mode="no-cors"), LOCAL)) == 403
     assert status(judge(ask("GET", "/", site="cross-site", mode="navigate"), LOCAL)) == 200
@@ -165,7 +165,7 @@ def test_without_the_key_only_the_page_and_health_are_public(key: KeyCheck) -> N
         "/\u0131slots\x80",
     ],
 )
-def test_no_path_leads_to_the_slots(target: str) -> None:
+def test_no_spelling_of_a_path_reaches_the_slots(target: str) -> None:
     for key in (KeyCheck.OPEN, KeyCheck.VALID):
         verdict = judge(ask("POST", target, key=key), LOCAL)
         allowed = target == "/slots;x"  # another path for the server too, which answers 404
@@ -179,7 +179,7 @@ def test_properties_are_read_only(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/v1/models/a%20b", "/v1/files/a.b-c_d~e", "/x?y=%2e%2e/&z=//", "/a@b:c"])
-def test_plain_paths_pass(target: str) -> None:
+def test_paths_in_their_plain_form_may_come_in(target: str) -> None:
     assert status(judge(ask("GET", target), LOCAL)) == 200
 
 
@@ -190,7 +190,7 @@ def test_odd_methods_and_upgrades_are_refused() -> None:
     assert status(judge(ask("GET", "/", upgrade="h2c"), LOCAL)) == 200
 
 
-def test_the_open_network_needs_a_key_or_a_word() -> None:
+def test_an_address_of_the_network_needs_a_key_or_allow_open() -> None:
     for host in ("127.0.0.1", "localhost", "::1", "127.1.2.3"):
         check_exposure(host, has_keys=False, allow_open=False)
     for host in ("0.0.0.0", "::", "192.168.1.7", "llm.home"):
@@ -237,7 +237,9 @@ async def raw(driver: Driver, text: str | bytes) -> bytes:
         writer.close()
 
 
-def test_the_wire_refuses_what_it_should(playing: Play, tmp_path: Path) -> None:
+def test_the_guard_is_asked_about_every_request_that_comes_over_the_network(
+    playing: Play, tmp_path: Path
+) -> None:
     (tmp_path / "keys").write_text("sesame\n")
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
@@ -273,12 +275,12 @@ def test_the_wire_refuses_what_it_should(playing: Play, tmp_path: Path) -> None:
             assert answer.headers["Access-Control-Allow-Headers"] == "authorization, x-a"
             assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
 
-    playing(scenario, lambda: Setup(keys=KeyRing(tmp_path / "keys"), origins=("https://chat.example",)))
+    playing(scenario, lambda: Setup(key_file=str(tmp_path / "keys"), origins=("https://chat.example",)))
 
 
 POST = "POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
 SMUGGLED = "POST /slots/0?action=erase HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-SHAPES = {
+SMUGGLING_REQUESTS = {
     "both lengths": f"{POST}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}",
     "two lengths": f"{POST}Content-Length: 0\r\nContent-Length: 90\r\n\r\n{SMUGGLED}",
     "odd coding": f"{POST}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{SMUGGLED}",
@@ -298,9 +300,9 @@ SHAPES = {
 }
 
 
-def test_smuggling_shapes_reach_no_slot(playing: Play) -> None:
+def test_a_request_that_hides_in_another_reaches_no_slot(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
-        for name, text in SHAPES.items():
+        for name, text in SMUGGLING_REQUESTS.items():
             got = await raw(
                 driver,
                 text.replace("Content-Length: 0\r\n\r\n", "Content-Length: 0\r\nConnection: close\r\n\r\n"),
@@ -315,7 +317,7 @@ def test_smuggling_shapes_reach_no_slot(playing: Play) -> None:
     playing(scenario)
 
 
-def test_slow_clients_are_sent_away(playing: Play) -> None:
+def test_clients_that_send_too_slowly_are_disconnected(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         del session
         assert await raw(driver, "POST /tokenize HTTP/1.1\r\nHost: loc") == b""
@@ -327,7 +329,7 @@ def test_slow_clients_are_sent_away(playing: Play) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
-def test_a_reader_that_stops_is_cut_off(playing: Play, *, stream: bool) -> None:
+def test_a_client_that_stops_reading_is_disconnected(playing: Play, *, stream: bool) -> None:
     """It would hold a slot, or the memory of its answer, for as long as it likes."""
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:

@@ -11,7 +11,9 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 PATIENCE_S = 10
 
 
-def test_who_came_before_is_answered_once_more_and_who_comes_later_waits(playing: Play) -> None:
+def test_clients_that_connected_before_are_answered_once_more_and_later_ones_wait_for_the_next_gate(
+    playing: Play,
+) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         url = driver.url + "/v1/chat/completions"
         async with aiohttp.ClientSession() as kept:
@@ -36,7 +38,7 @@ def test_who_came_before_is_answered_once_more_and_who_comes_later_waits(playing
     playing(scenario)
 
 
-def test_a_connection_that_asks_for_nothing_is_closed(playing: Play) -> None:
+def test_a_connection_without_a_request_is_closed(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         del session
         reader, writer = await connection(driver)

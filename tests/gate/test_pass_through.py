@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from qwenctl.gate.limits import GateLimits
+from qwenctl.gate.options import GateLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, direct, until
 
@@ -35,7 +35,7 @@ def test_every_api_answers_through_the_gate(playing: Play) -> None:
     playing(scenario)
 
 
-def test_a_stream_is_the_childs_own(playing: Play) -> None:
+def test_a_stream_is_passed_on_unchanged(playing: Play) -> None:
     """The likeliest token each time gives the same answer, with and without the gate; only ids differ."""
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
@@ -52,7 +52,7 @@ def test_a_stream_is_the_childs_own(playing: Play) -> None:
     playing(scenario)
 
 
-def test_errors_methods_and_the_missing_page_are_the_childs(playing: Play) -> None:
+def test_errors_and_unknown_paths_are_answered_by_the_child(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         async with session.post(driver.url + "/v1/chat/completions", data=b"{") as answer:
             assert answer.status in (400, 500)
@@ -148,7 +148,7 @@ def test_a_reader_that_does_not_read_makes_the_server_wait(playing: Play) -> Non
     playing(scenario, lambda: Setup(context=131072))
 
 
-def test_a_websocket_is_refused_in_words(playing: Play) -> None:
+def test_a_websocket_is_refused_with_an_error(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await session.ws_connect(driver.url + "/v1/realtime")
@@ -157,7 +157,7 @@ def test_a_websocket_is_refused_in_words(playing: Play) -> None:
     playing(scenario)
 
 
-def test_slots_and_properties_are_the_owners(playing: Play) -> None:
+def test_slots_and_changes_of_properties_are_refused_at_the_public_port(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         for method, path in (("GET", "/slots"), ("POST", "/slots/0?action=erase"), ("POST", "/props")):
             async with session.request(method, driver.url + path) as answer:

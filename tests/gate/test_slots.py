@@ -9,9 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from qwenctl.gate.gate import SlotKeeper
+from qwenctl.engine.address import Address
 from qwenctl.gate.slots import rules
-from qwenctl.gate.slots.saver import SlotLimits, SlotSaver
+from qwenctl.gate.slots.rules import SlotLimits
+from qwenctl.gate.slots.saver import SlotSaver
 from qwenctl.gate.upstream import UpstreamState
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, until
@@ -37,21 +38,16 @@ def saved_tokens(driver: Driver) -> int:
     return max((each["tokens"] for each in manifest(driver)["slots"]), default=0)
 
 
-def warmth(driver: Driver) -> SlotKeeper:
-    assert driver.gate._warmth is not None
-    return driver.gate._warmth
+class SlowSaver(SlotSaver):
+    """Saves of an idle child take until ``go`` is set, or until they are ended."""
 
-
-class Saves(SlotSaver):
-    """Saves of an idle server that take until they are let go, or ended."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__(driver.kept, WARM)
+    def __init__(self, folder: Path, limits: SlotLimits) -> None:
+        super().__init__(folder, limits)
         self.log: list[str] = []
         self.go = asyncio.Event()
 
-    async def save(self, standing: UpstreamState, *, stopping: bool) -> None:
-        del standing
+    async def save(self, state: UpstreamState, *, stopping: bool) -> None:
+        del state
         self.log.append("stopping" if stopping else "begun")
         if not stopping:
             try:
@@ -60,50 +56,65 @@ class Saves(SlotSaver):
                 self.log.append("ended")
 
 
+def slow_setup(savers: list[SlowSaver]) -> Setup:
+    """The saver of the gate will be the last of ``savers``."""
+
+    def make(folder: Path, limits: SlotLimits) -> SlowSaver:
+        savers.append(SlowSaver(folder, limits))
+        return savers[-1]
+
+    return Setup(warm_after_s=0.05, flags=FLAGS, make_keeper=make)
+
+
 def test_a_client_that_continues_word_for_word_is_known_by_its_second_turn() -> None:
-    first = rules.see(ASK + "<think>a</think>b", None)
+    first = rules.observe(ASK + "<think>a</think>b", None)
     assert not first.faithful
-    faithful = rules.see(ASK + "<think>a</think>b<|im_end|>\n" + ASK + "c", first)
+    faithful = rules.observe(ASK + "<think>a</think>b<|im_end|>\n" + ASK + "c", first)
     assert faithful.faithful
-    assert rules.cut(ASK + "x" + ASK + "c", faithful) is None
-    dropping = rules.see(ASK + "b<|im_end|>\n" + ASK + "c", first)
+    assert rules.roll_back_to(ASK + "x" + ASK + "c", faithful) is None
+    dropping = rules.observe(ASK + "b<|im_end|>\n" + ASK + "c", first)
     assert not dropping.faithful
-    assert rules.cut(ASK + "b" + ASK + "c", dropping) == ASK + "b" + ASK[: ASK.index(rules.TURN)]
+    assert (
+        rules.roll_back_to(ASK + "b" + ASK + "c", dropping)
+        == ASK + "b" + ASK[: ASK.index(rules.ANSWER_START)]
+    )
 
 
-def test_our_own_rolling_is_no_turn() -> None:
-    seen = rules.see(ASK + "ab", None)
+def test_a_slot_that_the_gate_rolled_back_has_had_no_new_turn() -> None:
+    seen = rules.observe(ASK + "ab", None)
     rolled = rules.SlotHistory(
         seen.turn, faithful=False, rolled=rules.mark("<|im_start|>user\nhi<|im_end|>\n")
     )
     for text in ("<|im_start|>user\nhi<|im_end|>\n", "<|im_start|>user\nhi<|im_end|>\nv"):
-        assert rules.see(text, rolled) == rolled
-        assert rules.cut(text, rolled) is None
-    assert rules.see(ASK + "ab<|im_end|>\n" + ASK, rolled).faithful
-    assert rules.cut(ASK + "ab", rolled) == "<|im_start|>user\nhi<|im_end|>\n"  # the rolling was cut short
+        assert rules.observe(text, rolled) == rolled
+        assert rules.roll_back_to(text, rolled) is None
+    assert rules.observe(ASK + "ab<|im_end|>\n" + ASK, rolled).faithful
+    assert (
+        rules.roll_back_to(ASK + "ab", rolled) == "<|im_start|>user\nhi<|im_end|>\n"
+    )  # the rolling was cut short
 
 
-def test_what_is_saved_is_not_saved_again() -> None:
-    seen = rules.see("a" * 500, None)
+def test_a_slot_is_saved_again_only_when_it_holds_enough_new_tokens() -> None:
+    seen = rules.observe("a" * 500, None)
     assert rules.is_worth_saving(500, seen, 400, stopping=False)
     assert not rules.is_worth_saving(500, seen, 600, stopping=False)
     assert rules.is_worth_saving(500, seen, 600, stopping=True)
     assert not rules.is_worth_saving(100, seen, 600, stopping=True)
     saved = rules.SlotHistory(seen.turn, faithful=True, saved=seen.turn, saved_tokens=500)
     assert not rules.is_worth_saving(500, saved, 0, stopping=True)
-    longer = rules.see("a" * 700, saved)
+    longer = rules.observe("a" * 700, saved)
     assert (longer.saved_tokens, longer.faithful) == (500, True)
     assert not rules.is_worth_saving(700, longer, 400, stopping=False)
     assert rules.is_worth_saving(700, longer, 400, stopping=True)
-    other = rules.see("b" * 700, longer)
+    other = rules.observe("b" * 700, longer)
     assert (other.saved, other.saved_tokens) == (None, 0)
 
 
-def test_the_disk_is_not_filled() -> None:
-    assert rules.room_bytes(100, 10_000, 0) == 100
-    assert rules.room_bytes(100, 500, 0) == 50
-    assert rules.room_bytes(100, 10_000, 70) == 30
-    assert rules.room_bytes(100, 10, 70) == 0
+def test_files_may_take_max_bytes_and_a_tenth_of_the_free_disk() -> None:
+    assert rules.allowed_bytes(100, 10_000, 0) == 100
+    assert rules.allowed_bytes(100, 500, 0) == 50
+    assert rules.allowed_bytes(100, 10_000, 70) == 30
+    assert rules.allowed_bytes(100, 10, 70) == 0
 
 
 def test_a_slot_fits_only_the_model_and_flags_it_was_made_with() -> None:
@@ -142,7 +153,7 @@ def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bo
 
 
 @pytest.mark.parametrize("faithful", [True, False], ids=["faithful", "dropping"])
-def test_an_idle_server_has_saved_what_a_crash_would_cost(playing: Play, *, faithful: bool) -> None:
+def test_an_idle_server_has_saved_its_slots_before_a_crash(playing: Play, *, faithful: bool) -> None:
     """Saved is what the manifest names: the file alone is there while it is still being written."""
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
@@ -164,46 +175,49 @@ def test_an_idle_server_has_saved_what_a_crash_would_cost(playing: Play, *, fait
     playing(scenario, lambda: warm_setup(after_s=0.05))
 
 
-def saving_setup() -> Setup:
-    return Setup(warm_after_s=0.05, flags=FLAGS)
+def test_a_request_ends_a_save_and_the_next_time_of_idleness_saves_again(playing: Play) -> None:
+    savers: list[SlowSaver] = []
 
-
-def test_a_request_ends_a_save_and_the_next_idleness_saves_again(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
-        driver.gate._warmth = saves = Saves(driver)
+        saver = savers[-1]
         talk = Talk(driver.url, session, faithful=True)
         await talk.say("hi")
-        await until(lambda: saves.log == ["begun"])
-        for path in ("/health", "/v1/models"):  # to look is no use
+        await until(lambda: saver.log == ["begun"])
+        for path in ("/health", "/v1/models"):  # these do not use the model
             async with session.get(driver.url + path) as answer:
                 assert answer.status == 200
-        assert saves.log == ["begun"]
+        assert saver.log == ["begun"]
         await talk.say("go on")
-        await until(lambda: saves.log == ["begun", "ended", "begun"])
+        await until(lambda: saver.log == ["begun", "ended", "begun"])
 
-    playing(scenario, saving_setup)
+    playing(scenario, lambda: slow_setup(savers))
 
 
 def test_a_wanted_stop_waits_for_a_save_under_way(playing: Play) -> None:
+    savers: list[SlowSaver] = []
+
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
-        driver.gate._warmth = saves = Saves(driver)
+        saver = savers[-1]
         await Talk(driver.url, session, faithful=True).say("hi")
-        await until(lambda: saves.log == ["begun"])
+        await until(lambda: saver.log == ["begun"])
         draining = asyncio.create_task(driver.gate.drain(5.0))
         for _ in range(100):
             await asyncio.sleep(0)
-        saves.go.set()
+        saver.go.set()
         assert await draining
-        assert saves.log == ["begun", "ended", "stopping"]
+        assert saver.log == ["begun", "ended", "stopping"]
 
-    playing(scenario, saving_setup)
+    playing(scenario, lambda: slow_setup(savers))
 
 
-def test_what_its_client_left_unread_is_not_read_for_the_save(playing: Play) -> None:
+def test_a_prompt_whose_client_left_is_not_processed_to_its_end_for_the_save(playing: Play) -> None:
     """To roll a slot forward would read the rest of a prompt that nobody waits for, for minutes."""
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         text = "once upon a time " * 2500
+        await until(
+            lambda: 0 < driver.output.count(b"processing task") == driver.output.count(b"stop processing")
+        )
         begun, released = driver.output.count(b"processing task"), driver.output.count(b"stop processing")
         asking = asyncio.create_task(Talk(driver.url, session, faithful=False).say(text))
         await until(lambda: driver.output.count(b"processing task") > begun)
@@ -216,7 +230,7 @@ def test_what_its_client_left_unread_is_not_read_for_the_save(playing: Play) -> 
     playing(scenario, lambda: Setup(warm=WARM, warm_after_s=3600, parallel=1, context=65536, flags=FLAGS))
 
 
-def test_who_only_looks_does_not_keep_the_model_loaded(playing: Play) -> None:
+def test_a_client_that_only_lists_models_does_not_keep_the_model_loaded(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         while not driver.unloaded.is_set():
             async with session.get(driver.url + "/v1/models") as answer:
@@ -236,28 +250,28 @@ def test_a_new_daemon_knows_what_the_old_one_knew(playing: Play, *, faithful: bo
         await driver.gate.drain(5.0)
         held = saved_tokens(driver)
         await driver.down(signal.SIGTERM, "stopping")
-        await warmth(driver).close()
-        driver.gate._warmth = driver.warmth(WARM)
+        await driver.gate.stop()
+        driver.gate = driver.new_gate()
+        await driver.gate.open(Address("127.0.0.1", driver.port), driver.options, driver.listening.dup())
         await driver.up()
-        await until(lambda: driver.gate._room.opened == driver.number)
         await driver.gate.drain(5.0)
         assert saved_tokens(driver) == held
-        driver.gate.resume()
+        driver.tell("ready")  # the stop was called off
         await talk.say("and then?")
         assert talk.cached >= 0.97 * held
         await driver.gate.drain(5.0)
-        assert manifest(driver)["slots"][0]["seen"]["faithful"] is faithful
+        assert manifest(driver)["slots"][0]["history"]["faithful"] is faithful
 
     playing(scenario, warm_setup)
 
 
-def test_another_shape_starts_cold_and_leaves_nothing(playing: Play) -> None:
+def test_slots_of_another_fingerprint_are_removed_and_not_restored(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         talk = Talk(driver.url, session, faithful=True)
         await talk.say(STORY)
         await driver.gate.drain(5.0)
         await driver.down(signal.SIGTERM, "stopping")
-        driver.setup.shape = "other"
+        driver.setup.fingerprint = "other"
         await driver.up()
         await talk.say("and then?")
         assert talk.cached == 0
@@ -266,7 +280,7 @@ def test_another_shape_starts_cold_and_leaves_nothing(playing: Play) -> None:
     playing(scenario, warm_setup)
 
 
-def test_a_child_that_dies_while_it_is_warmed_keeps_its_file_once(playing: Play) -> None:
+def test_a_file_is_removed_when_two_children_died_while_they_restored_it(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         talk = Talk(driver.url, session, faithful=True)
         await talk.say(STORY)
@@ -274,8 +288,8 @@ def test_a_child_that_dies_while_it_is_warmed_keeps_its_file_once(playing: Play)
         await driver.down(signal.SIGTERM, "stopping")
         for expected in (1, 0):
             driver.number += 1
-            driver.tell("ready")  # nobody listens there
-            await until(lambda: driver.gate._room.opened == driver.number)
+            driver.tell("restoring")  # nobody listens there
+            await driver.gate.restore()
             assert len(list(driver.kept.glob("slot-*.bin"))) == expected
             driver.tell("backoff")
 
@@ -297,7 +311,7 @@ def test_a_damaged_file_costs_nothing_but_time(playing: Play) -> None:
     playing(scenario, warm_setup)
 
 
-def test_more_than_is_allowed_is_not_kept(playing: Play) -> None:
+def test_a_slot_that_takes_more_than_is_allowed_is_not_kept(playing: Play) -> None:
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         talk = Talk(driver.url, session, faithful=True)
         await talk.say(STORY)
@@ -319,11 +333,12 @@ def test_idleness_stops_the_child_and_a_request_wakes_it(playing: Play) -> None:
         await driver.down(signal.SIGTERM, "idle")
         async with session.get(driver.url + "/health") as answer:
             assert await answer.json() == {"status": "ok", "phase": "idle", "progress": None}
-        assert driver.woken == 0
+        assert driver.demands == []
         asking = asyncio.create_task(talk.say("are you there?"))
         await driver.wakened.wait()
         await driver.up()
         await asking
-        assert driver.woken == 1
+        assert driver.demands[0] is True
+        assert driver.demands[-1] is False
 
     playing(scenario, lambda: Setup(idle_unload_s=0.2, flags=FLAGS))

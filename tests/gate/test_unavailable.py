@@ -6,7 +6,7 @@ import signal
 
 import aiohttp
 
-from qwenctl.gate.limits import GateLimits
+from qwenctl.gate.options import GateLimits
 from tests.gate.conftest import Play
 from tests.gate.driver import Driver, Setup, until
 
@@ -109,7 +109,7 @@ def test_health_and_models_answer_while_nothing_else_does(playing: Play) -> None
         driver.tell("idle")
         async with session.get(driver.url + "/health") as answer:
             assert (answer.status, (await answer.json())["phase"]) == (200, "idle")
-        assert driver.woken == 0
+        assert driver.demands == []
 
     playing(scenario, up=False)
 
@@ -211,7 +211,7 @@ def test_a_waiting_stream_gets_comments_and_then_its_answer(playing: Play) -> No
             body = await answer.content.read()
             assert b'data: {"error"' in body
 
-    playing(scenario, lambda: Setup(limits=GateLimits(sign_after_s=0.05, sign_every_s=0.05)), up=False)
+    playing(scenario, lambda: Setup(limits=GateLimits(comment_after_s=0.05, comment_every_s=0.05)), up=False)
 
 
 def test_a_wanted_stop_waits_for_answers_and_holds_the_new_ones(playing: Play) -> None:
@@ -257,7 +257,7 @@ def test_a_stop_can_be_called_off(playing: Play) -> None:
         assert await driver.gate.drain(1.0) is True
         late = asyncio.create_task(ask(driver, session))
         await until(lambda: driver.gate.stats().held == 1)
-        driver.gate.resume()
+        driver.tell("ready")
         assert (await late)[0] == 200
 
     playing(scenario)

@@ -1,1 +1,1 @@
-"""Conversations that survive a restart: which slots are saved, where, and how they come back."""
+"""Conversations that survive a restart: which slots are saved, where, and how they are restored."""

@@ -1,19 +1,20 @@
-"""Decide which slots are saved, and where they stand when they are. Pure: no I/O, and no text is kept.
+"""Decide which slots are saved, and which text they hold when they are. Pure: no I/O, and no text is kept.
 
-A recurrent state can't go back token by token, so it matters where a slot stands when it is saved: after
-the answer for a client that sends its answers back word for word, before it for one that drops the
-reasoning. Which kind a client is shows when its next request comes.
+A recurrent state can't go back token by token. So it matters which text a slot holds when it is saved. For a
+client that sends the answers back word for word, the slot is saved with the last answer. For a client that
+drops the reasoning, the slot is rolled back to before the last answer, then saved. The second request of a
+client shows which of the two it is.
 """
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-TURN = "<|im_start|>assistant"
+ANSWER_START = "<|im_start|>assistant"
 """Where an answer begins. Source: the ChatML template of the Qwen models."""
 STOPPING_MIN_TOKENS = 256
-"""Less than this is processed again faster than it is read from the disk."""
-HARMLESS = frozenset(
+"""Fewer tokens than this are processed again faster than they are read from the disk."""
+NOT_IN_FINGERPRINT = frozenset(
     {
         "--host",
         "--port",
@@ -35,12 +36,22 @@ HARMLESS = frozenset(
         "--fit",
     }
 )
-"""Flags with one value that do not change what a saved slot looks like. All others do, to be safe."""
+"""Flags with one value that do not change the content of a saved slot. All others may, to be safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLimits:
+    """Which slots may be saved. ``bytes_per_token`` and ``bytes_fixed``: what a slot takes, by the plan."""
+
+    min_tokens: int = 4096
+    max_bytes: int = 8_589_934_592
+    bytes_per_token: int = 0
+    bytes_fixed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TextMark:
-    """A text that was seen in a slot, without the text."""
+    """A text that was seen in a slot, as length and digest."""
 
     chars: int
     digest: str
@@ -50,8 +61,9 @@ class TextMark:
 class SlotHistory:
     """What is known of a slot.
 
-    ``turn``: what it held after the client's last turn; ``faithful``: that continued the turn before word for
-    word; ``rolled``: where we meant to take it back to since; ``saved``: what the file holds.
+    ``turn``: the text after the client's last turn. ``faithful``: that text continued the text of the turn
+    before, word for word. ``rolled``: the text that the gate rolled the slot back to since. ``saved``: the
+    text in the file.
     """
 
     turn: TextMark
@@ -62,17 +74,17 @@ class SlotHistory:
 
 
 def mark(text: str) -> TextMark:
-    """Return what to remember of a text."""
+    """Return what is kept of a text."""
     return TextMark(len(text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
 
 
 def continues(text: str, earlier: TextMark | None) -> bool:
-    """Return whether ``text`` begins with an earlier one, word for word."""
+    """Return whether ``text`` begins with an earlier text, word for word."""
     return earlier is not None and len(text) >= earlier.chars and mark(text[: earlier.chars]) == earlier
 
 
-def see(text: str, before: SlotHistory | None) -> SlotHistory:
-    """Return what is known of a slot that holds ``text`` now. Our own rolling is no turn of a client's."""
+def observe(text: str, before: SlotHistory | None) -> SlotHistory:
+    """Return what is known of a slot that holds ``text`` now. A roll back by the gate is no client's turn."""
     now = mark(text)
     if before is None:
         return SlotHistory(now, faithful=False)
@@ -87,40 +99,48 @@ def see(text: str, before: SlotHistory | None) -> SlotHistory:
     )
 
 
-def is_rolled(text: str, seen: SlotHistory) -> bool:
-    """Return whether the slot stands where we rolled it to. It shows one token more, which it never used."""
-    return seen.rolled is not None and continues(text, seen.rolled) and TURN not in text[seen.rolled.chars :]
+def is_rolled(text: str, history: SlotHistory) -> bool:
+    """Return whether the slot holds the text that the gate rolled it back to.
+
+    Such a slot shows one token more than that text, which the server has sampled and never used.
+    """
+    rolled = history.rolled
+    return rolled is not None and continues(text, rolled) and ANSWER_START not in text[rolled.chars :]
 
 
-def cut(text: str, seen: SlotHistory) -> str | None:
-    """Return the text to roll a slot back to before it is saved; None: save it as it is."""
-    if seen.faithful or is_rolled(text, seen):
+def roll_back_to(text: str, history: SlotHistory) -> str | None:
+    """Return the text to roll a slot back to before it is saved; None: save the slot as it is."""
+    if history.faithful or is_rolled(text, history):
         return None
-    at = text.rfind(TURN)
+    at = text.rfind(ANSWER_START)
     return text[:at] if at > 0 else None
 
 
-def is_worth_saving(tokens: int, seen: SlotHistory, min_tokens: int, *, stopping: bool) -> bool:
-    """Return whether a slot holds enough that was not saved yet."""
-    if seen.saved is not None and seen.saved in (seen.turn, seen.rolled):
+def is_worth_saving(tokens: int, history: SlotHistory, min_tokens: int, *, stopping: bool) -> bool:
+    """Return whether a slot holds enough tokens that are not saved yet."""
+    if history.saved is not None and history.saved in (history.turn, history.rolled):
         return False
     if stopping:
         return tokens >= STOPPING_MIN_TOKENS
-    return tokens - seen.saved_tokens >= min_tokens
+    return tokens - history.saved_tokens >= min_tokens
 
 
-def room_bytes(max_bytes: int, free_bytes: int, others_bytes: int) -> int:
-    """Return how large a new file may be: the limit, and a tenth of the free disk, less what is there."""
+def allowed_bytes(max_bytes: int, free_bytes: int, others_bytes: int) -> int:
+    """Return how large a new file may be.
+
+    All files together may take ``max_bytes``, and a tenth of the free disk. ``others_bytes``: the other
+    files.
+    """
     return max(min(max_bytes, (free_bytes + others_bytes) // 10) - others_bytes, 0)
 
 
 def fingerprint(argv: Iterable[str], model: tuple[str, int, int]) -> str:
-    """Return what a saved slot must match: the model's path, size and time, and the flags that shape it."""
+    """Return what a saved slot must match: the model's path, size and time, and flags that change a slot."""
     words, kept, skip = list(argv)[1:], [repr(model)], False
     for word in words:
         if skip:
             skip = False
-        elif word in HARMLESS:
+        elif word in NOT_IN_FINGERPRINT:
             skip = True
         else:
             kept.append(word)

@@ -1,147 +1,140 @@
-"""Keep prompts over a restart: save slots to the disk, bring them back. Its failures cost nothing else."""
+"""Save slots to the disk and restore them. A failure is logged and costs nothing but time."""
 
 import logging
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from qwenctl.engine.api import ERRORS, ServerApi
 from qwenctl.engine.slot import Slot
 from qwenctl.gate.slots import rules
+from qwenctl.gate.slots.rules import SlotHistory, SlotLimits
 from qwenctl.gate.slots.store import SavedSlot, SlotStore
 from qwenctl.gate.upstream import UpstreamState
 
 log = logging.getLogger(__name__)
-LOSSES = 2
-"""So often may a child go away while a file is brought back, before the file is blamed."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotLimits:
-    """What may be kept. ``bytes_per_token`` and ``bytes_fixed``: what a slot takes, by the plan."""
-
-    min_tokens: int = 4096
-    max_bytes: int = 8_589_934_592
-    bytes_per_token: int = 0
-    bytes_fixed: int = 0
+MAX_LOSSES = 2
+"""A file is removed when so many children went away while they restored it."""
 
 
 class SlotSaver:
-    """Saved slots in ``folder``, which is ours alone (0700) and the child's ``--slot-save-path``.
+    """Saves the slots of a child in ``folder``, which is the child's ``--slot-save-path``.
 
-    The child needs ``LLAMA_SERVER_SLOTS_DEBUG=1``: the text comes from the slot itself, whatever route
-    made it. Nothing of it is kept here but its length and digest.
+    The child needs ``LLAMA_SERVER_SLOTS_DEBUG=1``: the text of a slot is read from the slot itself, because
+    then it is right for every API that made it. Only the length and the digest of a text are kept.
     """
 
     def __init__(self, folder: Path, limits: SlotLimits) -> None:
-        self._shelf, self._limits = SlotStore(folder), limits
-        self._seen: dict[int, rules.SlotHistory] = {}
-        self._lost: dict[str, int] = {}
-        self._slots: tuple[UpstreamState, ServerApi] | None = None
+        self._store, self._limits = SlotStore(folder), limits
+        self._histories: dict[int, SlotHistory] = {}
+        self._losses: dict[str, int] = {}
+        self._api: tuple[UpstreamState, ServerApi] | None = None
 
-    def limit(self, *, bytes_per_token: int, bytes_fixed: int) -> None:
-        """Take what a slot needs by the plan that is served from now on."""
-        self._limits = replace(self._limits, bytes_per_token=bytes_per_token, bytes_fixed=bytes_fixed)
+    def limit(self, limits: SlotLimits) -> None:
+        """Use other limits from now on."""
+        self._limits = limits
 
     async def close(self) -> None:
-        """Close what talks to the child."""
-        if self._slots is not None:
-            await self._slots[1].close()
-            self._slots = None
+        """Close the connections to the child."""
+        if self._api is not None:
+            await self._api[1].close()
+            self._api = None
 
-    async def restore(self, standing: UpstreamState) -> None:
-        """Bring saved slots into a fresh child; remove them if they don't fit it."""
-        self._seen.clear()  # it holds nothing but what is brought back now
-        kept = self._shelf.read(standing.shape)
-        if not kept:
+    async def restore(self, state: UpstreamState) -> None:
+        """Bring saved slots into a fresh child; remove those that the child refuses."""
+        self._histories.clear()  # a fresh child holds nothing but what is restored now
+        saved = self._store.read(state.slots_fingerprint)
+        if not saved or state.address is None:
             return
-        slots = await self._of(standing)
-        for each in kept:
+        api = await self._api_of(state)
+        for each in saved:
             try:
-                tokens = await slots.restore_slot(each.slot, each.file)
-                self._seen[each.slot] = each.seen
+                tokens = await api.restore_slot(each.slot, each.file)
+                self._histories[each.slot] = each.history
                 log.info("slot=%d tokens=%d restored", each.slot, tokens)
             except ERRORS as error:
                 log.warning("cannot restore slot %d: %s", each.slot, error)
-                self._lost[each.file] = self._lost.get(each.file, 0) + 1
-                refused = isinstance(error, ValueError)  # else the child went away under it
-                if refused or self._lost[each.file] >= LOSSES:
-                    self._drop(standing.shape, each)
+                self._losses[each.file] = self._losses.get(each.file, 0) + 1
+                refused = isinstance(error, ValueError)  # else the child went away while it restored the slot
+                if refused or self._losses[each.file] >= MAX_LOSSES:
+                    self._remove(state.slots_fingerprint, each)
 
-    async def look(self, standing: UpstreamState) -> None:
-        """See what the slots hold after an answer, and so which kind of client they serve."""
+    async def look(self, state: UpstreamState) -> None:
+        """See what the slots hold after an answer: this shows which kind of client each slot serves."""
         try:
-            slots = await self._of(standing)
-            for slot in await slots.slots():
-                self._see(slot)
+            api = await self._api_of(state)
+            for slot in await api.slots():
+                self._observe(slot)
         except ERRORS as error:
             log.info("cannot look at the slots: %s", error)
 
-    async def save(self, standing: UpstreamState, *, stopping: bool) -> None:
-        """Save every slot that is worth it; each failure is logged, and the next slot tried."""
+    async def save(self, state: UpstreamState, *, stopping: bool) -> None:
+        """Save every slot that is worth it. Each failure is logged, and the next slot tried."""
         try:
-            slots = await self._of(standing)
-            held = await slots.slots()
+            api = await self._api_of(state)
+            slots = await api.slots()
         except ERRORS as error:
             log.warning("cannot save slots: %s", error)
             return
-        for slot in held:
-            seen = self._see(slot)
-            if seen is None or not rules.is_worth_saving(
-                slot.tokens, seen, self._limits.min_tokens, stopping=stopping
+        for slot in slots:
+            history = self._observe(slot)
+            if history is None or not rules.is_worth_saving(
+                slot.tokens, history, self._limits.min_tokens, stopping=stopping
             ):
                 continue
             try:
-                await self._save(slots, slot, seen, standing.shape)
+                await self._save(api, slot, history, state.slots_fingerprint)
             except ERRORS as error:
                 log.warning("cannot save slot %d: %s", slot.number, error)
 
-    def _drop(self, shape: str, lost: SavedSlot) -> None:
-        self._shelf.write(shape, tuple(each for each in self._shelf.read(shape) if each != lost))
+    def _remove(self, fingerprint: str, saved: SavedSlot) -> None:
+        others = tuple(each for each in self._store.read(fingerprint) if each != saved)
+        self._store.write(fingerprint, others)
 
-    def _see(self, slot: Slot) -> rules.SlotHistory | None:
+    def _observe(self, slot: Slot) -> SlotHistory | None:
         if slot.busy or not slot.text:
             return None
-        seen = rules.see(slot.text, self._seen.get(slot.number))
-        self._seen[slot.number] = seen
-        return seen
+        history = rules.observe(slot.text, self._histories.get(slot.number))
+        self._histories[slot.number] = history
+        return history
 
-    async def _save(self, slots: ServerApi, slot: Slot, seen: rules.SlotHistory, shape: str) -> None:
-        """Roll the slot back if need be, save it beside the old file, then let go of the old one."""
-        kept = self._shelf.read(shape)
-        others = tuple(each for each in kept if each.slot != slot.number)
-        old = next((each for each in kept if each.slot == slot.number), None)
-        free = shutil.disk_usage(self._shelf.folder).free
-        room = rules.room_bytes(self._limits.max_bytes, free, sum(each.bytes for each in others))
+    async def _save(self, api: ServerApi, slot: Slot, history: SlotHistory, fingerprint: str) -> None:
+        """Roll the slot back if it must be, save it beside the old file, then remove the old file."""
+        saved = self._store.read(fingerprint)
+        others = tuple(each for each in saved if each.slot != slot.number)
+        old = next((each for each in saved if each.slot == slot.number), None)
+        free = shutil.disk_usage(self._store.folder).free
+        allowed = rules.allowed_bytes(self._limits.max_bytes, free, sum(each.bytes for each in others))
         need = self._limits.bytes_fixed + slot.tokens * self._limits.bytes_per_token
-        if need > room:
-            log.warning("cannot save slot %d: it takes %d bytes, %d are allowed", slot.number, need, room)
+        if need > allowed:
+            log.warning("cannot save slot %d: it takes %d bytes, %d are allowed", slot.number, need, allowed)
             return
-        text = rules.cut(slot.text, seen)
-        if text is not None and await slots.count_tokens(text) > slot.tokens:
-            text = None  # its client left before all was read: the rolling would read the rest
+        text = rules.roll_back_to(slot.text, history)
+        if text is not None and await api.count_tokens(text) > slot.tokens:
+            text = None  # its client left before the prompt was processed: to roll would process the rest
         if text is not None:
-            # noted before: if a request cuts in, the slot may be found there all the same
-            seen = self._seen[slot.number] = replace(seen, rolled=rules.mark(text))
-            await slots.roll(slot.number, text)
-        self._lost.clear()  # a new file has a new chance
+            # noted before the roll: if a request cuts in, the slot may hold this text all the same
+            history = self._histories[slot.number] = replace(history, rolled=rules.mark(text))
+            await api.roll(slot.number, text)
+        self._losses.clear()  # a new file is tried again from the start
         name = f"slot-{slot.number}-{'b' if old is not None and old.file.endswith('a.bin') else 'a'}.bin"
-        tokens, size = await slots.save_slot(slot.number, name)
-        if size > room or tokens == 0:
-            (self._shelf.folder / name).unlink(missing_ok=True)
-            log.warning("cannot keep slot %d: it took %d bytes, %d are allowed", slot.number, size, room)
+        tokens, size = await api.save_slot(slot.number, name)
+        if size > allowed or tokens == 0:
+            (self._store.folder / name).unlink(missing_ok=True)
+            log.warning("cannot keep slot %d: it took %d bytes, %d are allowed", slot.number, size, allowed)
             return
-        stands = seen.turn if text is None and not rules.is_rolled(slot.text, seen) else seen.rolled
-        seen = self._seen[slot.number] = replace(seen, saved=stands, saved_tokens=tokens)
-        self._shelf.write(shape, (*others, SavedSlot(slot.number, name, tokens, size, seen)))
+        rolled = text is not None or rules.is_rolled(slot.text, history)
+        history = replace(history, saved=history.rolled if rolled else history.turn, saved_tokens=tokens)
+        self._histories[slot.number] = history
+        self._store.write(fingerprint, (*others, SavedSlot(slot.number, name, tokens, size, history)))
         log.info("slot=%d tokens=%d bytes=%d saved", slot.number, tokens, size)
 
-    async def _of(self, standing: UpstreamState) -> ServerApi:
+    async def _api_of(self, state: UpstreamState) -> ServerApi:
         """Return the calls to this child."""
-        if self._slots is not None and self._slots[0].child == standing.child:
-            return self._slots[1]
+        if self._api is not None and self._api[0].child == state.child:
+            return self._api[1]
         await self.close()
-        if standing.address is None:
+        if state.address is None:
             raise ValueError("no child is ready")
-        self._slots = (standing, ServerApi(standing.address))
-        return self._slots[1]
+        self._api = (state, ServerApi(state.address))
+        return self._api[1]

@@ -1,4 +1,4 @@
-"""Note which slots were saved, in ``warm.json`` beside their files; remove every file not named there."""
+"""List the saved slots in ``warm.json``, beside their files. Every file that is not listed is removed."""
 
 import logging
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ MANIFEST = "warm.json"
 
 @dataclass(frozen=True, slots=True)
 class SavedSlot:
-    """One file: a slot as it was saved, and what was known of its client, without any text."""
+    """One file: the slot it was saved from, and what was known of its client, without any text."""
 
     slot: int
     file: str
     tokens: int
     bytes: int
-    seen: SlotHistory
+    history: SlotHistory
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What was saved for one shape (warm_rules.shape_of)."""
+    """The slots that were saved for one fingerprint (``slots.rules.fingerprint``)."""
 
-    shape: str
+    fingerprint: str
     slots: tuple[SavedSlot, ...]
 
 
@@ -36,27 +36,27 @@ MANIFESTS = TypeAdapter(Manifest)
 
 
 class SlotStore:
-    """The folder of the saved slots, which is ours alone (0700)."""
+    """The folder of the saved slots. Only its owner may enter it (0700)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, shape: str) -> tuple[SavedSlot, ...]:
-        """Return what was saved for this shape; what was saved for another is removed."""
+    def read(self, fingerprint: str) -> tuple[SavedSlot, ...]:
+        """Return what was saved for this fingerprint; what was saved for another one is removed."""
         try:
             manifest = MANIFESTS.validate_json((self.folder / MANIFEST).read_bytes())
-            if manifest.shape == shape:
+            if manifest.fingerprint == fingerprint:
                 return manifest.slots
         except FileNotFoundError:
             return ()
         except (OSError, ValueError) as error:
             log.warning("cannot read %s: %s", self.folder / MANIFEST, error)
-        self.write(shape, ())
+        self.write(fingerprint, ())
         return ()
 
-    def write(self, shape: str, kept: tuple[SavedSlot, ...]) -> None:
-        """Note what is kept, then remove every other file."""
-        manifest = MANIFESTS.dump_json(Manifest(shape, kept))
+    def write(self, fingerprint: str, kept: tuple[SavedSlot, ...]) -> None:
+        """List what is kept, then remove every other file."""
+        manifest = MANIFESTS.dump_json(Manifest(fingerprint, kept))
         try:
             replace_bytes(self.folder / MANIFEST, manifest, mode=0o600)
             names = {each.file for each in kept}
@@ -64,4 +64,4 @@ class SlotStore:
                 if path.name not in names:
                     path.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("cannot note saved slots in %s: %s", self.folder, error)
+            log.warning("cannot list the saved slots in %s: %s", self.folder, error)

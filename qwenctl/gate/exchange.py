@@ -1,0 +1,46 @@
+"""One request and what became of it so far: the data that the proxy, its answers and the access log share."""
+
+from aiohttp.web_request import BaseRequest
+
+from qwenctl.gate.access_log import AccessRecord
+from qwenctl.gate.forward import UpstreamRequest
+from qwenctl.gate.response import ResponseWriter
+from qwenctl.gate.upstream import is_use
+
+
+class Exchange:
+    """One request, its answer, and how often it was sent.
+
+    ``hold_until``: the time until which it may wait for a child; None until it waits for the first time.
+    ``crashes_alone``: children that crashed while it was their only request. ``tries_on_child``: how often
+    the present child closed its connection and went on running. ``outcome`` is for the access log; ``gone``:
+    the client left before anything better was known.
+    """
+
+    def __init__(self, request: BaseRequest, path: str, answer: ResponseWriter, now: float) -> None:
+        self.request, self.path, self.answer, self.arrived = request, path, answer, now
+        self.use = is_use(request.method, path)
+        self.body = bytearray()
+        self.budget_bytes = 0  # what its body takes of the budget
+        self.hold_until: float | None = None
+        self.held_s = 0.0
+        self.sent = 0
+        self.upstream_request: UpstreamRequest | None = None
+        self.crashes_alone = 0
+        self.tries_on_child = 0
+        self.outcome = "gone"
+
+    def record(self, now: float) -> AccessRecord:
+        """Return what the access log says of it."""
+        return AccessRecord(
+            client=self.request.remote or "local",
+            method=self.request.method,
+            target=self.request.raw_path,
+            status=self.answer.status,
+            took_s=now - self.arrived,
+            held_s=self.held_s,
+            bytes_in=self.budget_bytes,
+            bytes_out=self.answer.bytes_out,
+            replays=max(self.sent - 1, 0),
+            outcome=self.outcome,
+        )

@@ -1,0 +1,148 @@
+"""Bind the sockets of an address, also beside a socket of ours on the same port that is about to close.
+
+127.0.0.1 and 0.0.0.0 overlap, so a socket on one of them keeps the other one taken on the same port. Linux
+lets sockets of one user overlap if all of them have SO_REUSEPORT when the later one is bound. Measured on
+Linux 6.18: the option can be set on a socket that listens already, and a socket on 127.0.0.1 gets the
+loopback connections even if one on 0.0.0.0 listens, too.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from qwenctl.engine.address import Address
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted, as in systemd/qwenctl.socket."""
+CAN_OVERLAP = sys.platform == "linux"
+"""Elsewhere SO_REUSEPORT must be set before the first socket is bound, so the old socket closes first."""
+SO_ATTACH_FILTER = 26
+"""Source: asm-generic/socket.h."""
+SYN_FILTER = (
+    (0x30, 0, 0, 13),  # load the byte of the TCP flags
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # then drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # else keep all of it
+)
+"""Classic BPF: code, jump if true, jump if false, operand. Source: linux/filter.h. Data: the TCP segment."""
+
+
+async def bind(address: Address, beside: Iterable[socket.socket] = ()) -> tuple[socket.socket, ...]:
+    """Return sockets that listen at ``address``: one for each IP address that its host stands for.
+
+    ``beside``: sockets of ours on the same port, which may overlap with the new ones.
+
+    Raises:
+        OSError: the address is taken, or not this machine's, or the host is not known.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    targets = sorted({(family, where) for family, _, _, _, where in found}, key=str)
+    overlapped = tuple(beside)
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        with _overlapping(overlapped):
+            for family, where in targets:
+                try:
+                    sockets.append(_listen(family, where, overlapping=bool(overlapped)))
+                except OSError as error:
+                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                        raise
+                    missing = error  # a name may stand for IPv6, too, on a machine without IPv6
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    if missing is not None and not sockets:
+        raise missing
+    if overlapped:
+        _forget_overlapping(sockets)
+    return tuple(sockets)
+
+
+def refuse_handshakes(listening: socket.socket) -> None:
+    """Let this socket take no new connection from now on; those that have begun go on.
+
+    A first packet (SYN) is dropped rather than refused. The client sends it again after a second, and then it
+    comes to the socket that took over. Where the system can't filter, a client that connects in the instant
+    between the last ``accept`` and ``close`` is refused.
+    """
+    if not CAN_OVERLAP:
+        return
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in SYN_FILTER)
+    instructions = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(SYN_FILTER), ctypes.addressof(instructions))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def accept_waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait in the socket's queue."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except (ConnectionAbortedError, InterruptedError):
+            continue
+        except OSError:  # none is left, or no descriptor is
+            return
+        connection.setblocking(False)
+        yield connection
+
+
+def _listen(family: int, where: tuple[Any, ...], *, overlapping: bool) -> socket.socket:
+    new = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        new.setblocking(False)
+        new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if overlapping:
+            new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        new.bind(where)
+        new.listen(BACKLOG)
+        if overlapping:
+            new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    except OSError:
+        new.close()
+        raise
+    return new
+
+
+@contextlib.contextmanager
+def _overlapping(sockets: tuple[socket.socket, ...]) -> Iterator[None]:
+    """Let other sockets of this user overlap with these, for as long as the block runs."""
+    for each in sockets:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        yield
+    finally:
+        for each in sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+def _forget_overlapping(sockets: Iterable[socket.socket]) -> None:
+    """Make the kernel forget that this port was shared.
+
+    Linux notes with a port that its sockets may overlap. With that note any program of this user that sets
+    SO_REUSEPORT, as llama-server does, could bind the port, although the option is cleared on every socket of
+    ours. The note is dropped when a socket without the option is bound to the port. The loopback address of
+    the other IP version is free for that. Source: inet_csk_update_fastreuse, Linux 6.18; measured.
+    """
+    for each in sockets:
+        other, loopback = (
+            (socket.AF_INET6, "::1") if each.family == socket.AF_INET else (socket.AF_INET, "127.0.0.1")
+        )
+        with contextlib.suppress(OSError), socket.socket(other, socket.SOCK_STREAM) as probe:
+            if other == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((loopback, each.getsockname()[1]))
