@@ -18,8 +18,8 @@ from qwenctl.gate.listening_sockets import BACKLOG, accept_waiting, refuse_hands
 from qwenctl.gate.options import GateLimits
 from qwenctl.gate.proxy import access_log
 
-HANDSHAKE_S = 0.1
-"""So long a connection that has begun may take to be accepted, before its socket is closed."""
+HANDSHAKE_S = 0.02
+"""So long a handshake that has begun may take. A client that begins another one then loses a second."""
 SHUTDOWN_S = 2.0
 Serve = Callable[[BaseRequest, str, str | None, bool], Awaitable[web.StreamResponse]]
 """Answers a request: the request, its path, its origin, whether its keys are passed on."""
