@@ -2,16 +2,19 @@
 
 The order, cheapest first: 1. a recorded artifact whose files are as they were verified; 2. files another
 program left in the cache under the wanted commit, hashed once; 3. the hub. 1 and 2 send no request.
+
+A fetch can be cancelled at any moment and is over at once: work that blocks runs in threads nobody has to
+wait for. Progress is reported on the event loop's thread only.
 """
 
-import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
 from qwenctl.fetch.artifact_record import Records, read_records, record
-from qwenctl.fetch.clock import FetchEnvironment
+from qwenctl.fetch.clock import Background, FetchEnvironment, in_thread
 from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space
 from qwenctl.fetch.download_url import DownloadUrls, connect
 from qwenctl.fetch.gguf_check import check_gguf, check_part
@@ -31,8 +34,6 @@ from qwenctl.fetch.resolve import resolve
 from qwenctl.fetch.sha256 import hash_file
 from qwenctl.fetch.transfer import Transfer
 
-ASK_TIMEOUT_S = 15.0
-
 
 async def fetch(
     request: FetchRequest,
@@ -40,48 +41,48 @@ async def fetch(
     *,
     state_dir: Path,
     hub: Hub | None = None,
-    world: FetchEnvironment | None = None,
+    environment: FetchEnvironment | None = None,
 ) -> Artifact:
-    """Return the verified artifact of a request, bringing what is missing.
+    """Return the verified artifact of a request; download what is missing.
 
     Raises:
-        FetchError: it can't be had; what has arrived is kept for the next time.
+        FetchError: it can't be had; the bytes that have arrived are kept for the next time.
     """
     check_repo(request.repo)
     if hub is None:
-        hub = await asyncio.to_thread(default_hub, request.cache_dir, offline=request.offline)
-    work = _Fetch(request, hub, world or FetchEnvironment(), state_dir, on_progress)
+        hub = await in_thread(lambda _background: default_hub(request.cache_dir, offline=request.offline))
+    work = _Fetch(request, hub, environment or FetchEnvironment(), state_dir, on_progress)
     if not request.update:
-        found = work.recorded() or await work.cached()
-        if found is not None:
-            return found
+        artifact = work.recorded() or await work.cached()
+        if artifact is not None:
+            return artifact
     return await work.from_hub()
 
 
 class _Fetch:
-    """One call of ``fetch``: what it was given, kept together."""
+    """One call of ``fetch``: its arguments, kept together."""
 
     def __init__(
         self,
         request: FetchRequest,
         hub: Hub,
-        world: FetchEnvironment,
+        environment: FetchEnvironment,
         state_dir: Path,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._request = request
         self._hub = hub
-        self._world = world
+        self._environment = environment
         self._state_dir = state_dir
         self._on_progress = on_progress
         self._folder = hub.folder(request.repo)
         self._records: Records = read_records(state_dir)
 
     def recorded(self) -> Artifact | None:
-        found = self._records.find(self._request)
-        if found is None or not found.is_usable():
+        recorded = self._records.find(self._request)
+        if recorded is None or not recorded.is_usable():
             return None
-        return self._done(found.artifact())
+        return self._done(recorded.artifact())
 
     async def cached(self) -> Artifact | None:
         """Return what another program left here under the wanted commit, once its hash is known to be right.
@@ -110,7 +111,7 @@ class _Fetch:
                 f" {self._hub.cache_dir} and qwenctl is offline",
                 hint="run qwenctl fetch once with a network, or set [model] path",
             )
-        resolved = await resolve(request, self._hub, self._world)
+        resolved = await resolve(request, self._hub, self._environment)
         meter = self._meter(resolved)
         fetched = False
         missing = []
@@ -119,15 +120,17 @@ class _Fetch:
             if not await self._is_right(file, meter):
                 missing.append((before, file))
         check_space(
-            self._folder, sum(self._missing_bytes(file) for _, file in missing), self._world.margin_bytes
+            self._folder,
+            sum(self._missing_bytes(file) for _, file in missing),
+            self._environment.margin_bytes,
         )
         for before, file in missing:
             meter.start(file.name, before)
-            fetched |= await self._bring(resolved, file, meter)
+            fetched |= await self._download(resolved, file, meter)
         return await self._publish(resolved, fetched=fetched)
 
-    async def _bring(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> bool:
-        """Fetch one file under its lock; return whether it was us who did."""
+    async def _download(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> bool:
+        """Download one file under its lock; return False if another process did so meanwhile."""
         sha256 = _sha256(file)
         cache.make_folders(self._folder)
         lock = cache.Lock(self._hub.lock_path(resolved.repo, sha256))
@@ -135,16 +138,26 @@ class _Fetch:
         while not lock.take():
             waited = True
             meter.report("waiting", allocated_bytes(cache.partial_path(self._folder, sha256)))
-            await self._world.sleep(self._world.waiting_s)
-        try:
+            await self._environment.sleep(self._environment.waiting_s)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(lock.release)
             if waited and await self._is_right(file, meter):
                 return False
             await self._transfer(resolved, file, meter)
-        finally:
-            lock.release()
+            path = cache.partial_path(self._folder, sha256)
+            await in_thread(lambda _background: check_part(path, self._request.architecture, file.name))
+            cleanup.pop_all()  # the thread below releases the lock, even if we are cancelled meanwhile
+            await in_thread(lambda _background: self._settle(sha256, lock))
         return True
 
+    def _settle(self, sha256: str, lock: cache.Lock) -> None:
+        try:
+            cache.settle(self._folder, sha256)
+        finally:
+            lock.release()
+
     async def _transfer(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> None:
+        """Complete the partial file, and remove it if it isn't what the hub lists."""
         sha256 = _sha256(file)
         path = cache.partial_path(self._folder, sha256)
         journal = RangeJournal(
@@ -152,14 +165,14 @@ class _Fetch:
         )
         if path.exists():
             journal.read()
-        check_space(self._folder, self._missing_bytes(file), self._world.margin_bytes)
+        check_space(self._folder, self._missing_bytes(file), self._environment.margin_bytes)
         partial = PartialFile(path, file.bytes)
         try:
             try:
                 journal.open()
             except OSError as error:
                 raise cannot("write", journal.path, error) from error
-            async with connect(self._world.patience, self._request.connections) as client:
+            async with connect(self._environment.transfer_policy, self._request.connections) as client:
                 links = DownloadUrls(client, self._hub, resolved.repo, resolved.commit, file)
                 digest = await Transfer(
                     client,
@@ -168,7 +181,7 @@ class _Fetch:
                     partial,
                     journal,
                     self._request.connections,
-                    world=self._world,
+                    environment=self._environment,
                     on_bytes=lambda done, hashing: meter.report(
                         "verifying" if hashing else "downloading", done
                     ),
@@ -180,10 +193,8 @@ class _Fetch:
             cache.discard_partial(self._folder, sha256)
             raise FetchError(
                 f"cannot verify {file.name}: its sha256 is {digest}, the hub lists {sha256}",
-                hint="what arrived is removed; run it again, through another network if need be",
+                hint="the wrong bytes are removed; run it again, through another network if need be",
             )
-        await asyncio.to_thread(check_part, path, self._request.architecture, file.name)
-        await asyncio.to_thread(cache.settle, self._folder, sha256)
 
     async def _is_right(self, file: RemoteFile, meter: TransferMeter) -> bool:
         """Whether the blob is there with the right bytes. Hashed once; later its size and time are enough."""
@@ -196,8 +207,14 @@ class _Fetch:
             return False
         if self._records.verified(blob, sha256):
             return True
-        found = await asyncio.to_thread(hash_file, blob, lambda done: meter.report("verifying", done))
-        return found == sha256
+
+        def verifying(done: int) -> None:
+            meter.report("verifying", done)
+
+        def hash_blob(background: Background) -> str:
+            return hash_file(blob, lambda done: background.report(verifying, done), background.stop.is_set)
+
+        return await in_thread(hash_blob) == sha256
 
     async def _publish(self, resolved: ResolvedRequest, *, fetched: bool) -> Artifact:
         """Link the verified blobs where programs look for them, check them as a whole, note them."""
@@ -212,11 +229,11 @@ class _Fetch:
             for file in resolved.files
         )
         artifact = Artifact(files, resolved.repo, request.revision, resolved.commit, request.quant)
-        await asyncio.to_thread(check_gguf, artifact.path, request.architecture)
+        await in_thread(lambda _background: check_gguf(artifact.path, request.architecture))
         if not request.update and not request.offline and not self._hub.offline:
             cache.write_ref(self._folder, request.revision, resolved.commit)
-        known = self._records.find(request)
-        fetched = fetched or (known is not None and known.fetched and known.commit == resolved.commit)
+        earlier = self._records.find(request)
+        fetched = fetched or (earlier is not None and earlier.fetched and earlier.commit == resolved.commit)
         record(self._state_dir, request, artifact, fetched=fetched)
         return self._done(artifact)
 
@@ -229,7 +246,7 @@ class _Fetch:
         return max(0, file.bytes - allocated_bytes(cache.partial_path(self._folder, _sha256(file))))
 
     def _meter(self, resolved: ResolvedRequest) -> TransferMeter:
-        return TransferMeter(self._world.clock, self._on_progress, resolved.bytes)
+        return TransferMeter(self._environment.clock, self._on_progress, resolved.bytes)
 
 
 def _with_bytes_before(resolved: ResolvedRequest) -> list[tuple[int, RemoteFile]]:

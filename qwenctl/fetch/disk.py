@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 from pathlib import Path
 
 from qwenctl.errors import FetchError
@@ -66,6 +67,7 @@ class PartialFile:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self._closing = threading.Lock()
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -87,17 +89,26 @@ class PartialFile:
             raise cannot("write", self.path, error) from error
 
     def sync(self) -> None:
-        """Return when every byte written so far is on the disk. Blocks; call it in a thread."""
+        """Return when every byte written so far is on the disk. Blocks; call it in a thread.
+
+        It works on a duplicate of the descriptor, so that ``close`` need not wait for a slow disk.
+        """
         try:
-            _sync(self.fd)
+            with self._closing:
+                fd = os.dup(self.fd)
+            try:
+                _sync(fd)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise cannot("write", self.path, error) from error
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Close the file. A sync under way goes on."""
+        with self._closing:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
 
 
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync

@@ -20,13 +20,11 @@ from huggingface_hub.file_download import repo_folder_name
 
 from qwenctl import __version__
 from qwenctl.errors import FetchError
+from qwenctl.fetch.answers import TOKEN_HINT, PassingError, refusal, untrusted
 from qwenctl.fetch.request import RemoteFile, is_commit
-from qwenctl.fetch.retry import PASSING, PassingError, asked_s
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
-
-TOKEN_HINT = "for a private or gated repository set HF_TOKEN or run: hf auth login"  # noqa: S105 - a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,8 @@ def list_files(hub: Hub, repo: str, revision: str, timeout_s: float) -> tuple[st
     """
     info = _model_info(hub, repo, revision, timeout_s, files=True)
     try:
-        found = tuple(_remote_file(sibling) for sibling in info.siblings or ())
-        return _commit(info.sha), tuple(file for file in found if file is not None)
+        files = tuple(_remote_file(sibling) for sibling in info.siblings or ())
+        return _commit(info.sha), tuple(file for file in files if file is not None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _nonsense(repo) from error
 
@@ -126,15 +124,9 @@ def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: 
             hint="check [model] revision",
         ) from error
     except RepositoryNotFoundError as error:
-        raise no_repository(repo) from error
+        raise _no_repository(repo) from error
     except HfHubHTTPError as error:
-        headers = error.response.headers
-        raise status_error(
-            repo,
-            int(error.response.status_code),
-            asked_s(headers.get("retry-after"), headers.get("ratelimit")),
-            str(headers.get("x-error-code") or ""),
-        ) from error
+        raise refusal(repo, int(error.response.status_code), error.response.headers) from error
     except HTTPError as error:
         cause = str(error) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in cause:
@@ -147,34 +139,7 @@ def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: 
         raise _nonsense(repo) from error
 
 
-def status_error(thing: str, status: int, asked: float | None = None, code: str = "") -> FetchError:
-    """Return what a refusal of the hub means. ``code`` is its X-Error-Code header."""
-    if code == "GatedRepo":
-        return FetchError(
-            f"cannot read {thing}: the repository is gated",
-            hint="accept its conditions on the model's page, then set HF_TOKEN or run: hf auth login",
-        )
-    if code == "EntryNotFound":
-        return FetchError(f"cannot find {thing}: no such file at this commit", hint="check [model] file")
-    if status in (401, 403):
-        return FetchError(f"cannot read {thing}: the hub refuses ({status})", hint=TOKEN_HINT)
-    if status == 404:
-        return FetchError(
-            f"cannot find {thing}: the hub knows no such thing",
-            hint="check [model] repo and [model] revision",
-        )
-    message = f"cannot read {thing}: the hub answers {status}"
-    return PassingError(message, asked) if status in PASSING else FetchError(message)
-
-
-def untrusted(place: str, cause: str) -> FetchError:
-    """Return the error for a certificate that nobody here vouches for."""
-    return FetchError(
-        f"cannot trust {place}: {cause}", hint="set SSL_CERT_FILE to your organisation's certificates"
-    )
-
-
-def no_repository(repo: str) -> FetchError:
+def _no_repository(repo: str) -> FetchError:
     """Return the error for a repository that isn't there for us."""
     return FetchError(f"cannot find repository {repo}: no such one, or it is private", hint=TOKEN_HINT)
 

@@ -11,7 +11,7 @@ from qwenctl.fetch.disk import free_bytes
 from qwenctl.fetch.hub import Hub, check_repo, default_hub, latest_commit
 from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest, is_commit
-from qwenctl.fetch.resolve import ASK_TIMEOUT_S, ask, followed, resolve
+from qwenctl.fetch.resolve import METADATA_TIMEOUT_S, ask_hub, followed_revision, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,11 @@ class Preview:
 
 
 async def dry_run(
-    request: FetchRequest, *, state_dir: Path, hub: Hub | None = None, world: FetchEnvironment | None = None
+    request: FetchRequest,
+    *,
+    state_dir: Path,
+    hub: Hub | None = None,
+    environment: FetchEnvironment | None = None,
 ) -> Preview:
     """Return what ``fetch`` would do with the same request.
 
@@ -48,17 +52,21 @@ async def dry_run(
         FetchError: it would fail before its first byte.
     """
     check_repo(request.repo)
-    world = world or FetchEnvironment()
+    environment = environment or FetchEnvironment()
     hub = hub or default_hub(request.cache_dir, offline=request.offline)
     folder = hub.folder(request.repo)
     offline = request.offline or hub.offline
-    resolved = None if request.update else _known(request, folder, state_dir, offline=offline)
+    resolved = None if request.update else _without_the_hub(request, folder, state_dir, offline=offline)
     if resolved is None and offline:
         raise FetchError(f"cannot look at {request.repo}: it is not in the cache and qwenctl is offline")
-    resolved = resolved or await resolve(request, hub, world)
+    resolved = resolved or await resolve(request, hub, environment)
     files = tuple(_preview(folder, resolved.commit, file) for file in resolved.files)
     try:
-        newer = None if offline else await newer_commit(request, resolved.commit, hub=hub, world=world)
+        newer = (
+            None
+            if offline
+            else await newer_commit(request, resolved.commit, hub=hub, environment=environment)
+        )
     except FetchError:
         newer = None
     return Preview(
@@ -74,7 +82,7 @@ async def dry_run(
 
 
 async def newer_commit(
-    request: FetchRequest, used: str, *, hub: Hub | None = None, world: FetchEnvironment | None = None
+    request: FetchRequest, used: str, *, hub: Hub | None = None, environment: FetchEnvironment | None = None
 ) -> str | None:
     """Return the commit ``fetch --update`` would move to, None if ``used`` is it. One request.
 
@@ -84,14 +92,17 @@ async def newer_commit(
     hub = hub or default_hub(request.cache_dir, offline=request.offline)
     if request.offline or hub.offline:
         return None
-    revision = followed(request)
-    latest = await ask(
-        lambda: latest_commit(hub, request.repo, revision, ASK_TIMEOUT_S), world or FetchEnvironment()
+    revision = followed_revision(request)
+    latest = await ask_hub(
+        lambda: latest_commit(hub, request.repo, revision, METADATA_TIMEOUT_S),
+        environment or FetchEnvironment(),
     )
     return latest if latest != used else None
 
 
-def _known(request: FetchRequest, folder: Path, state_dir: Path, *, offline: bool) -> ResolvedRequest | None:
+def _without_the_hub(
+    request: FetchRequest, folder: Path, state_dir: Path, *, offline: bool
+) -> ResolvedRequest | None:
     """Return what ``fetch`` would use without a request."""
     recorded = read_records(state_dir).find(request)
     if recorded is not None and recorded.is_usable():

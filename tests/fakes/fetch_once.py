@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch.artifact import fetch
-from tests.fakes.desk import REQUEST
+from tests.fakes.fetcher import REQUEST
 
 
 def main() -> int:

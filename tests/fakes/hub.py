@@ -7,6 +7,7 @@ Run as a program it serves a folder and prints its address.
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import random
 import re
@@ -26,7 +27,7 @@ CHUNK_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HubRequest:
     """One request, as a fault chooser sees it. ``number`` counts requests of its kind from 0."""
 
     kind: Kind
@@ -47,6 +48,7 @@ class Fault:
     reset_after: int | None = None
     hang: bool = False
     hang_after: int | None = None
+    trickle: bool = False  # the body comes a byte at a time, and never ends
     etag: str | None = None
     total: int | None = None
     ignore_range: bool = False
@@ -54,7 +56,7 @@ class Fault:
     after: threading.Event | None = None  # not before this has happened
 
 
-Faults = Callable[[Asked], Fault | None]
+Faults = Callable[[HubRequest], Fault | None]
 
 
 @dataclass(slots=True)
@@ -62,13 +64,13 @@ class FakeHub:
     """A repository of named contents at one commit."""
 
     files: dict[str, bytes | Path]
-    faults: Faults = lambda _asked: None
+    faults: Faults = lambda _call: None
     latency_s: float = 0.0
     redirect: bool = True
     link_uses: int | None = None  # how many requests a signed link is good for
     linked_etag: str | None = None  # what resolve claims instead of the sha256
     branches: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
-    log: list[Asked] = field(default_factory=list)
+    log: list[HubRequest] = field(default_factory=list)
     bytes_sent: int = 0
     endpoint: str = ""
     storage: str = ""
@@ -103,7 +105,7 @@ class FakeHub:
         return self._hashes[name]
 
     def count(self, kind: Kind) -> int:
-        return sum(asked.kind == kind for asked in self.log)
+        return sum(call.kind == kind for call in self.log)
 
     async def serve(self, started: Callable[[], None]) -> None:
         stopping = asyncio.Event()
@@ -146,6 +148,8 @@ class FakeHub:
         fault = await self._ask("info", request)
         if refusal := _refusal(fault):
             return refusal
+        if fault is not None and fault.trickle:
+            return await _trickle(request, web.StreamResponse(headers={"Content-Type": "application/json"}))
         commit = self.branches.get(revision) or (revision if revision in self.branches.values() else None)
         if commit is None:
             return web.json_response({"error": "x"}, status=404, headers={"X-Error-Code": "RevisionNotFound"})
@@ -208,6 +212,8 @@ class FakeHub:
         await response.prepare(request)
         if request.method == "HEAD":
             return response
+        if fault.trickle:
+            return await _trickle(request, response)
         file = content.open("rb") if isinstance(content, Path) else None
         view = memoryview(b"" if isinstance(content, Path) else content)
         sent = 0
@@ -242,10 +248,12 @@ class FakeHub:
     async def _ask(self, kind: Kind, request: web.Request) -> Fault | None:
         number = self._counts.get(kind, 0)
         self._counts[kind] = number + 1
-        asked = Asked(kind, number, request.method, request.raw_path, _range(request), dict(request.headers))
-        self.log.append(asked)
+        call = HubRequest(
+            kind, number, request.method, request.raw_path, _range(request), dict(request.headers)
+        )
+        self.log.append(call)
         await asyncio.sleep(self.latency_s)
-        fault = self.faults(asked)
+        fault = self.faults(call)
         while fault is not None and fault.after is not None and not fault.after.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         if fault is not None and fault.hang:
@@ -255,6 +263,16 @@ class FakeHub:
     def _size(self, name: str) -> int:
         content = self.files[name]
         return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+async def _trickle(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    if not response.prepared:
+        await response.prepare(request)
+    with contextlib.suppress(ConnectionResetError):  # the client hung up
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.02)
+    return response
 
 
 def _refusal(fault: Fault | None) -> web.Response | None:
@@ -277,8 +295,8 @@ def main() -> None:
     chosen = parser.parse_args()
     dice = random.Random(chosen.seed)
 
-    def faults(asked: Asked) -> Fault | None:
-        return Fault(status=503) if asked.kind == "bytes" and dice.random() < chosen.fail_share else None
+    def faults(call: HubRequest) -> Fault | None:
+        return Fault(status=503) if call.kind == "bytes" and dice.random() < chosen.fail_share else None
 
     hub = FakeHub(
         {path.name: path for path in chosen.folder.glob("*.gguf")}, faults, chosen.latency_ms / 1000

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.desk import Desk
+from tests.fakes.fetcher import Fetcher
 from tests.fakes.gguf_file import write_gguf
 from tests.fakes.hub import FakeHub
 
@@ -21,5 +21,5 @@ def hub(model: bytes) -> Iterator[FakeHub]:
 
 
 @pytest.fixture
-def desk(hub: FakeHub, tmp_path: Path) -> Desk:
-    return Desk(hub, tmp_path)
+def fetcher(hub: FakeHub, tmp_path: Path) -> Fetcher:
+    return Fetcher(hub, tmp_path)

@@ -13,7 +13,7 @@ from qwenctl.fetch.preview import Preview, dry_run, newer_commit
 from qwenctl.fetch.prune import leftovers, remove
 from qwenctl.fetch.remote_header import fetch_header
 from qwenctl.fetch.request import FetchRequest, WantedFile
-from tests.fakes.desk import REQUEST, Desk
+from tests.fakes.fetcher import REQUEST, Fetcher
 from tests.fakes.gguf_file import write_gguf
 from tests.fakes.hub import COMMIT, REPO, Fault
 
@@ -21,136 +21,155 @@ NEWER = "abcdefabcdefabcdefabcdefabcdefabcdefabcd"
 MIB = 2**20
 
 
-def preview(desk: Desk, request: FetchRequest = REQUEST, *, offline: bool = False) -> Preview:
+def preview(fetcher: Fetcher, request: FetchRequest = REQUEST, *, offline: bool = False) -> Preview:
     return asyncio.run(
-        dry_run(request, state_dir=desk.state, hub=desk.hub(offline=offline), world=desk.world())
+        dry_run(
+            request,
+            state_dir=fetcher.state,
+            hub=fetcher.hub(offline=offline),
+            environment=fetcher.environment(),
+        )
     )
 
 
-def interrupted(desk: Desk) -> None:
-    desk.fake.faults = lambda asked: (
-        Fault(status=500) if asked.kind == "bytes" and asked.number >= 3 else None
+def interrupted(fetcher: Fetcher) -> None:
+    fetcher.fake.faults = lambda call: (
+        Fault(status=500) if call.kind == "bytes" and call.number >= 3 else None
     )
     with pytest.raises(FetchError):
-        desk.fetch(replace(REQUEST, connections=1))
-    desk.fake.faults = lambda _asked: None
+        fetcher.fetch(replace(REQUEST, connections=1))
+    fetcher.fake.faults = lambda _call: None
 
 
-def test_a_dry_run_says_what_would_move_and_writes_nothing(desk: Desk, model: bytes) -> None:
-    before = preview(desk)
+def test_a_dry_run_says_what_would_move_and_writes_nothing(fetcher: Fetcher, model: bytes) -> None:
+    before = preview(fetcher)
     assert (before.commit, before.needed_bytes, before.newer_commit) == (COMMIT, len(model), None)
-    assert before.files[0].sha256 == desk.fake.sha256("m.gguf")
+    assert before.files[0].sha256 == fetcher.fake.sha256("m.gguf")
     assert before.free_bytes > 0
-    assert not desk.cache.exists()
-    assert desk.downloads() == 0
-    interrupted(desk)
-    assert preview(desk).needed_bytes == len(model) - 4 * MIB
-    path = desk.fetch().path
-    after = preview(desk)
+    assert not fetcher.cache.exists()
+    assert fetcher.downloads() == 0
+    interrupted(fetcher)
+    assert preview(fetcher).needed_bytes == len(model) - 4 * MIB
+    path = fetcher.fetch().path
+    after = preview(fetcher)
     assert (after.needed_bytes, after.files[0].path) == (0, path)
 
 
-def test_a_newer_commit_is_told_and_not_taken(desk: Desk) -> None:
-    used = desk.fetch().commit
-    desk.fake.branches["main"] = NEWER
-    assert preview(desk).newer_commit == NEWER
-    assert preview(desk).commit == used
-    assert preview(desk, offline=True).newer_commit is None
-    assert asyncio.run(newer_commit(REQUEST, COMMIT, hub=desk.hub(), world=desk.world())) == NEWER
-    assert asyncio.run(newer_commit(REQUEST, NEWER, hub=desk.hub(), world=desk.world())) is None
+def test_a_newer_commit_is_told_and_not_taken(fetcher: Fetcher) -> None:
+    used = fetcher.fetch().commit
+    fetcher.fake.branches["main"] = NEWER
+    assert preview(fetcher).newer_commit == NEWER
+    assert preview(fetcher).commit == used
+    assert preview(fetcher, offline=True).newer_commit is None
+    assert (
+        asyncio.run(newer_commit(REQUEST, COMMIT, hub=fetcher.hub(), environment=fetcher.environment()))
+        == NEWER
+    )
+    assert (
+        asyncio.run(newer_commit(REQUEST, NEWER, hub=fetcher.hub(), environment=fetcher.environment()))
+        is None
+    )
 
 
-def test_a_dry_run_works_while_the_hub_does_not(desk: Desk) -> None:
-    desk.fetch()
-    desk.fake.faults = lambda _asked: Fault(status=500)
-    assert preview(desk).needed_bytes == 0
+def test_a_dry_run_works_while_the_hub_does_not(fetcher: Fetcher) -> None:
+    fetcher.fetch()
+    fetcher.fake.faults = lambda _call: Fault(status=500)
+    assert preview(fetcher).needed_bytes == 0
     with pytest.raises(FetchError, match="offline"):
-        preview(desk, replace(REQUEST, files=(WantedFile("other.gguf"),)), offline=True)
+        preview(fetcher, replace(REQUEST, files=(WantedFile("other.gguf"),)), offline=True)
 
 
-def test_a_header_is_fetched_without_the_weights(desk: Desk, tmp_path: Path) -> None:
+def test_a_header_is_fetched_without_the_weights(fetcher: Fetcher, tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "big.gguf", bytes_=40 * MIB, template=5 * MIB)
-    desk.fake.files = {"m.gguf": path.read_bytes()}
-    header = asyncio.run(fetch_header(REQUEST, tmp_path / "headers", hub=desk.hub(), world=desk.world()))
+    fetcher.fake.files = {"m.gguf": path.read_bytes()}
+    header = asyncio.run(
+        fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
+    )
     assert header.stat().st_size == path.stat().st_size
     assert header.stat().st_blocks * 512 < 12 * MIB
     ours, theirs = gguf.GGUFReader(header), gguf.GGUFReader(path)
     assert [tensor.name for tensor in ours.tensors] == [tensor.name for tensor in theirs.tensors]
-    assert desk.downloads() == 2
-    pinned = replace(REQUEST, files=(WantedFile("m.gguf", None, desk.fake.sha256("m.gguf")),))
-    asked = len(desk.fake.log)
-    assert asyncio.run(fetch_header(pinned, tmp_path / "headers", hub=desk.hub())) == header
-    assert len(desk.fake.log) == asked
+    assert fetcher.downloads() == 2
+    pinned = replace(REQUEST, files=(WantedFile("m.gguf", None, fetcher.fake.sha256("m.gguf")),))
+    calls = len(fetcher.fake.log)
+    assert asyncio.run(fetch_header(pinned, tmp_path / "headers", hub=fetcher.hub())) == header
+    assert len(fetcher.fake.log) == calls
 
 
 @pytest.mark.parametrize(
     "fault", [Fault(status=500), Fault(ignore_range=True), Fault(reset_after=1000), Fault(status=403)]
 )
-def test_a_header_comes_through_faults(desk: Desk, tmp_path: Path, fault: Fault) -> None:
-    desk.fake.faults = lambda asked: fault if asked.kind == "bytes" and asked.number == 0 else None
-    header = asyncio.run(fetch_header(REQUEST, tmp_path / "headers", hub=desk.hub(), world=desk.world()))
+def test_a_header_comes_through_faults(fetcher: Fetcher, tmp_path: Path, fault: Fault) -> None:
+    fetcher.fake.faults = lambda call: fault if call.kind == "bytes" and call.number == 0 else None
+    header = asyncio.run(
+        fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
+    )
     assert gguf.GGUFReader(header).tensors
 
 
-def test_what_is_no_gguf_has_no_header(desk: Desk, tmp_path: Path) -> None:
-    desk.fake.files = {"m.gguf": b"nothing" * 1000}
+def test_what_is_no_gguf_has_no_header(fetcher: Fetcher, tmp_path: Path) -> None:
+    fetcher.fake.files = {"m.gguf": b"nothing" * 1000}
     with pytest.raises(FetchError, match="does not begin with GGUF"):
-        asyncio.run(fetch_header(REQUEST, tmp_path / "headers", hub=desk.hub(), world=desk.world()))
-    desk.fake.files = {"m.gguf": b"GGUF\x03\0\0\0" + b"\x01\0\0\0\0\0\0\0" * 2}
+        asyncio.run(
+            fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
+        )
+    fetcher.fake.files = {"m.gguf": b"GGUF\x03\0\0\0" + b"\x01\0\0\0\0\0\0\0" * 2}
     with pytest.raises(FetchError, match="it ends after"):
-        asyncio.run(fetch_header(REQUEST, tmp_path / "headers", hub=desk.hub(), world=desk.world()))
+        asyncio.run(
+            fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
+        )
     assert not list((tmp_path / "headers").rglob("*.gguf"))
 
 
-def test_leftovers_are_partial_files_and_quants_nobody_uses(desk: Desk, model: bytes) -> None:
-    interrupted(desk)
-    partial = leftovers(desk.cache, desk.state, frozenset())
+def test_leftovers_are_partial_files_and_quants_nobody_uses(fetcher: Fetcher, model: bytes) -> None:
+    interrupted(fetcher)
+    partial = leftovers(fetcher.cache, fetcher.state, frozenset())
     assert [(found.kind, found.repo) for found in partial] == [("partial", REPO)]
     assert 4 * MIB <= partial[0].bytes < 5 * MIB
-    artifact = desk.fetch()
-    assert leftovers(desk.cache, desk.state, frozenset({artifact.path})) == ()
-    quants = leftovers(desk.cache, desk.state, frozenset())
+    artifact = fetcher.fetch()
+    assert leftovers(fetcher.cache, fetcher.state, frozenset({artifact.path})) == ()
+    quants = leftovers(fetcher.cache, fetcher.state, frozenset())
     assert [(found.kind, found.name, found.repo) for found in quants] == [("quant", "Q4_K_M", REPO)]
     assert quants[0].bytes >= len(model)
-    assert remove(quants, desk.state) == quants[0].bytes
+    assert remove(quants, fetcher.state) == quants[0].bytes
     assert not artifact.path.exists()
-    assert list(desk.blobs.iterdir()) == []
-    assert leftovers(desk.cache, desk.state, frozenset()) == ()
+    assert list(fetcher.blobs.iterdir()) == []
+    assert leftovers(fetcher.cache, fetcher.state, frozenset()) == ()
 
 
-def test_a_file_that_is_just_being_fetched_is_no_leftover(desk: Desk) -> None:
-    interrupted(desk)
-    lock = Lock(desk.hub().lock_path(REPO, desk.fake.sha256("m.gguf")))
+def test_a_file_that_is_just_being_fetched_is_no_leftover(fetcher: Fetcher) -> None:
+    interrupted(fetcher)
+    lock = Lock(fetcher.hub().lock_path(REPO, fetcher.fake.sha256("m.gguf")))
     assert lock.take()
-    assert leftovers(desk.cache, desk.state, frozenset()) == ()
+    assert leftovers(fetcher.cache, fetcher.state, frozenset()) == ()
     lock.release()
-    assert leftovers(desk.cache, desk.state, frozenset())
+    assert leftovers(fetcher.cache, fetcher.state, frozenset())
 
 
-def test_what_another_program_downloaded_is_no_leftover(desk: Desk) -> None:
-    desk.fetch()
-    (desk.state / "artifacts.json").unlink()
-    desk.fetch()
-    assert leftovers(desk.cache, desk.state, frozenset()) == ()
+def test_what_another_program_downloaded_is_no_leftover(fetcher: Fetcher) -> None:
+    fetcher.fetch()
+    (fetcher.state / "artifacts.json").unlink()
+    fetcher.fetch()
+    assert leftovers(fetcher.cache, fetcher.state, frozenset()) == ()
 
 
-def test_what_an_update_left_behind_is_a_leftover(desk: Desk, tmp_path: Path) -> None:
-    old = desk.fetch()
-    desk.fake.files = {"m.gguf": write_gguf(tmp_path / "newer.gguf").read_bytes()}
-    desk.fake._hashes.clear()
-    desk.fake.branches["main"] = NEWER
-    new = desk.fetch(replace(REQUEST, update=True))
-    found = leftovers(desk.cache, desk.state, frozenset({new.path}))
-    remove(found, desk.state)
+def test_what_an_update_left_behind_is_a_leftover(fetcher: Fetcher, tmp_path: Path) -> None:
+    old = fetcher.fetch()
+    fetcher.fake.files = {"m.gguf": write_gguf(tmp_path / "newer.gguf").read_bytes()}
+    fetcher.fake._hashes.clear()
+    fetcher.fake.branches["main"] = NEWER
+    new = fetcher.fetch(replace(REQUEST, update=True))
+    found = leftovers(fetcher.cache, fetcher.state, frozenset({new.path}))
+    remove(found, fetcher.state)
     assert not old.path.exists()
-    desk.check(new)
-    assert desk.fetch() == new
+    fetcher.check(new)
+    assert fetcher.fetch() == new
 
 
-def test_bytes_two_commits_share_stay_while_one_is_used(desk: Desk) -> None:
-    old = desk.fetch(replace(REQUEST, revision=COMMIT))
-    desk.fake.branches["main"] = NEWER
-    new = desk.fetch(replace(REQUEST, revision=COMMIT, update=True))
+def test_bytes_two_commits_share_stay_while_one_is_used(fetcher: Fetcher) -> None:
+    old = fetcher.fetch(replace(REQUEST, revision=COMMIT))
+    fetcher.fake.branches["main"] = NEWER
+    new = fetcher.fetch(replace(REQUEST, revision=COMMIT, update=True))
     assert new.path != old.path
-    remove(leftovers(desk.cache, desk.state, frozenset({new.path})), desk.state)
-    desk.check(new)
+    remove(leftovers(fetcher.cache, fetcher.state, frozenset({new.path})), fetcher.state)
+    fetcher.check(new)

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch.answers import ContentRange, content_range, server_wait_s
+from qwenctl.fetch.clock import RetryPolicy
 from qwenctl.fetch.pick import pick
 from qwenctl.fetch.progress import TransferMeter
 from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import FetchRequest, Progress, RemoteFile, WantedFile, request_for
-from qwenctl.fetch.retry import ContentRange, RetryPolicy, asked_s, content_range, wait_s
+from qwenctl.fetch.retry import wait_s
 from qwenctl.model.toml import read_profile
 from qwenctl.settings.types import FetchSettings, ModelSettings, Settings
 
@@ -87,11 +89,11 @@ def test_a_profile_pins_its_own_revision_only() -> None:
 
 
 def test_waits_double_up_to_the_longest() -> None:
-    patience = RetryPolicy(first_s=1, longest_s=10)
-    assert [wait_s(number, None, patience, 1.0) for number in range(1, 7)] == [1, 2, 4, 8, 10, 10]
-    assert wait_s(3, None, patience, 0.0) == 3
-    assert wait_s(1, 5.0, patience, 1.0) == 5
-    assert wait_s(1, 10.0**9, patience, 1.0) == patience.asked_longest_s
+    policy = RetryPolicy(first_s=1, longest_s=10)
+    assert [wait_s(number, None, policy, 1.0) for number in range(1, 7)] == [1, 2, 4, 8, 10, 10]
+    assert wait_s(3, None, policy, 0.0) == 3
+    assert wait_s(1, 5.0, policy, 1.0) == 5
+    assert wait_s(1, 10.0**9, policy, 1.0) == policy.server_longest_s
 
 
 @pytest.mark.parametrize(
@@ -107,13 +109,14 @@ def test_waits_double_up_to_the_longest() -> None:
     ],
 )
 def test_what_a_server_asks_for(retry_after: str | None, limit: str | None, seconds: float | None) -> None:
-    assert asked_s(retry_after, limit) == seconds
+    headers = {"retry-after": retry_after, "ratelimit": limit}
+    assert server_wait_s({name: value for name, value in headers.items() if value is not None}) == seconds
 
 
 @given(st.text(max_size=40))
 def test_a_content_range_makes_sense_or_is_none(text: str) -> None:
-    found = content_range(text)
-    assert found is None or found.start < found.end
+    part = content_range(text)
+    assert part is None or part.start < part.end
     assert content_range("bytes 0-9/100") == ContentRange(0, 10, 100)
     assert content_range("bytes 5-9/*") == ContentRange(5, 10, None)
     assert content_range("bytes 9-5/100") is content_range(None) is None
@@ -153,8 +156,8 @@ def test_a_garbled_journal_is_no_promise(tmp_path_factory: pytest.TempPathFactor
 
 def test_the_meter_tells_the_speed_of_this_fetch_only() -> None:
     now = [0.0]
-    seen: list[Progress] = []
-    meter = TransferMeter(lambda: now[0], seen.append, 1000)
+    reports: list[Progress] = []
+    meter = TransferMeter(lambda: now[0], reports.append, 1000)
     meter.start("m.gguf", 100)
     meter.report("downloading", 500)
     now[0] = 0.01
@@ -162,5 +165,9 @@ def test_the_meter_tells_the_speed_of_this_fetch_only() -> None:
     now[0] = 2.0
     meter.report("downloading", 700)
     meter.report("verifying", 900)
-    assert [(progress.bytes, progress.bytes_per_s) for progress in seen] == [(600, 0), (800, 100), (1000, 0)]
-    assert replace(seen[-1], phase="done").phase == "done"
+    assert [(progress.bytes, progress.bytes_per_s) for progress in reports] == [
+        (600, 0),
+        (800, 100),
+        (1000, 0),
+    ]
+    assert replace(reports[-1], phase="done").phase == "done"

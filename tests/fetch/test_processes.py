@@ -18,24 +18,24 @@ from qwenctl.errors import ExitCode, FetchError
 from qwenctl.fetch.cache import JOURNAL, PARTIAL
 from qwenctl.fetch.disk import allocated_bytes
 from tests.fakes import disk
-from tests.fakes.desk import REQUEST, Desk
+from tests.fakes.fetcher import REQUEST, Fetcher
 from tests.fakes.gguf_file import write_gguf
-from tests.fakes.hub import REPO, Asked, FakeHub, Fault
+from tests.fakes.hub import REPO, FakeHub, Fault, HubRequest
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
 
 
-def start(desk: Desk, **environment: str) -> subprocess.Popen[str]:
+def start(fetcher: Fetcher, **environment: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.upper().endswith("_PROXY")}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.fetch_once", str(desk.folder)],
+        [sys.executable, "-m", "tests.fakes.fetch_once", str(fetcher.folder)],
         cwd=ROOT,
         env=kept
         | {
-            "HF_ENDPOINT": desk.fake.endpoint,
-            "HF_HUB_CACHE": str(desk.cache),
-            "HF_HOME": str(desk.folder / "home"),
+            "HF_ENDPOINT": fetcher.fake.endpoint,
+            "HF_HUB_CACHE": str(fetcher.cache),
+            "HF_HOME": str(fetcher.folder / "home"),
         }
         | environment,
         stdout=subprocess.PIPE,
@@ -44,43 +44,43 @@ def start(desk: Desk, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def run(desk: Desk, **environment: str) -> subprocess.CompletedProcess[str]:
-    process = start(desk, **environment)
+def run(fetcher: Fetcher, **environment: str) -> subprocess.CompletedProcess[str]:
+    process = start(fetcher, **environment)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def verified(desk: Desk, process: subprocess.CompletedProcess[str]) -> None:
+def verified(fetcher: Fetcher, process: subprocess.CompletedProcess[str]) -> None:
     assert process.returncode == 0, process.stderr
     path = Path(process.stdout.strip())
-    assert path.resolve().name == desk.fake.sha256("m.gguf")
-    desk.nothing_wrong_in_cache()
+    assert path.resolve().name == fetcher.fake.sha256("m.gguf")
+    fetcher.nothing_wrong_in_cache()
 
 
 @pytest.mark.chaos
-def test_twenty_kills_cost_at_most_one_range_for_each_connection(desk: Desk, tmp_path: Path) -> None:
+def test_twenty_kills_cost_at_most_one_range_for_each_connection(fetcher: Fetcher, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)
     dice = random.Random(seed)
     content = write_gguf(tmp_path / "big.gguf", bytes_=120 * MIB).read_bytes()
-    desk.fake.files = {"m.gguf": content}
+    fetcher.fake.files = {"m.gguf": content}
     kills = 0
-    partial, journal = (desk.blobs / f"{desk.fake.sha256('m.gguf')}{end}" for end in (PARTIAL, JOURNAL))
+    partial, journal = (fetcher.blobs / f"{fetcher.fake.sha256('m.gguf')}{end}" for end in (PARTIAL, JOURNAL))
     for _ in range(20):
-        sent = desk.fake.bytes_sent
-        process = start(desk)
+        sent = fetcher.fake.bytes_sent
+        process = start(fetcher)
         deadline = time.monotonic() + 30
         moment = sent + dice.randrange(10 * MIB)
-        while desk.fake.bytes_sent < moment and process.poll() is None and time.monotonic() < deadline:
+        while fetcher.fake.bytes_sent < moment and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)
         kills += process.returncode == -signal.SIGKILL
-        desk.nothing_wrong_in_cache()
+        fetcher.nothing_wrong_in_cache()
         if journal.exists():
             promised = sum(line.isdigit() for line in journal.read_bytes().split(b"\n")[:-1]) * MIB
             assert allocated_bytes(partial) - promised <= REQUEST.connections * MIB + 2**16  # block rounding
-    verified(desk, run(desk))
+    verified(fetcher, run(fetcher))
     assert kills > 10
 
 
@@ -97,9 +97,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_no_space_in_the_middle_is_one_clear_error_and_keeps_what_came(
-    desk: Desk, small_disk: Path, model: bytes
+    fetcher: Fetcher, small_disk: Path, model: bytes
 ) -> None:
-    class Small(Desk):
+    class Small(Fetcher):
         @property
         def cache(self) -> Path:
             return small_disk
@@ -107,27 +107,29 @@ def test_no_space_in_the_middle_is_one_clear_error_and_keeps_what_came(
         def fits(self) -> None:
             self.margin_bytes = -(10**12)  # the disk fills after it was looked at
 
-    small = Small(desk.fake, desk.folder)
+    small = Small(fetcher.fake, fetcher.folder)
     small.fits()
     one = replace(REQUEST, connections=1)
     with pytest.raises(FetchError, match="no space left on device") as caught:
         small.fetch(one)
     assert caught.value.exit_code == ExitCode.FETCH
-    sent = desk.fake.bytes_sent
+    sent = fetcher.fake.bytes_sent
     remount(small_disk, "size=20m")
     small.check(small.fetch(one))
-    assert desk.fake.bytes_sent - sent == len(model) - 3 * MIB
+    assert fetcher.fake.bytes_sent - sent == len(model) - 3 * MIB
 
 
-def test_a_read_only_cache_is_one_clear_error_and_its_files_are_used(desk: Desk, small_disk: Path) -> None:
+def test_a_read_only_cache_is_one_clear_error_and_its_files_are_used(
+    fetcher: Fetcher, small_disk: Path
+) -> None:
     remount(small_disk, "size=20m")
 
-    class Small(Desk):
+    class Small(Fetcher):
         @property
         def cache(self) -> Path:
             return small_disk
 
-    small = Small(desk.fake, desk.folder)
+    small = Small(fetcher.fake, fetcher.folder)
     remount(small_disk, "ro")
     with pytest.raises(FetchError, match=r"cannot write model cache .*: read-only file system") as caught:
         small.fetch()
@@ -137,77 +139,77 @@ def test_a_read_only_cache_is_one_clear_error_and_its_files_are_used(desk: Desk,
     small.fetch()
     shutil.rmtree(small.state)
     remount(small_disk, "ro")
-    asked = small.downloads()
+    calls = small.downloads()
     small.check(small.fetch())
-    assert small.downloads() == asked
+    assert small.downloads() == calls
 
 
-def test_the_environment_names_the_hub_the_cache_and_the_token(desk: Desk) -> None:
-    verified(desk, run(desk, HF_TOKEN="hf_fromenv"))
+def test_the_environment_names_the_hub_the_cache_and_the_token(fetcher: Fetcher) -> None:
+    verified(fetcher, run(fetcher, HF_TOKEN="hf_fromenv"))
     assert {
-        asked.headers.get("Authorization", asked.headers.get("authorization")) for asked in desk.fake.log
+        call.headers.get("Authorization", call.headers.get("authorization")) for call in fetcher.fake.log
     } == {
         "Bearer hf_fromenv",
         None,
     }
-    assert [asked.kind for asked in desk.fake.log].count("other") == 0
-    verified(desk, run(desk, HF_HUB_OFFLINE="1"))
+    assert [call.kind for call in fetcher.fake.log].count("other") == 0
+    verified(fetcher, run(fetcher, HF_HUB_OFFLINE="1"))
 
 
-def test_the_library_asks_for_no_list_of_agents(desk: Desk) -> None:
-    done = run(desk, AGENT="something", AI_AGENT="something")
-    verified(desk, done)
-    assert all("/api/agent-harnesses" not in asked.path for asked in desk.fake.log)
+def test_the_library_asks_for_no_list_of_agents(fetcher: Fetcher) -> None:
+    done = run(fetcher, AGENT="something", AI_AGENT="something")
+    verified(fetcher, done)
+    assert all("/api/agent-harnesses" not in call.path for call in fetcher.fake.log)
 
 
-def test_offline_never_touches_the_network(desk: Desk) -> None:
-    done = run(desk, HF_HUB_OFFLINE="1")
+def test_offline_never_touches_the_network(fetcher: Fetcher) -> None:
+    done = run(fetcher, HF_HUB_OFFLINE="1")
     assert done.returncode == ExitCode.FETCH
     assert "offline" in done.stderr
-    assert desk.fake.log == []
+    assert fetcher.fake.log == []
 
 
-def test_a_proxy_is_used(desk: Desk) -> None:
+def test_a_proxy_is_used(fetcher: Fetcher) -> None:
     with FakeHub({}) as proxy:
-        proxy.faults = lambda _asked: Fault(status=407)
-        done = run(desk, HTTP_PROXY=proxy.endpoint, http_proxy=proxy.endpoint)
+        proxy.faults = lambda _call: Fault(status=407)
+        done = run(fetcher, HTTP_PROXY=proxy.endpoint, http_proxy=proxy.endpoint)
         assert done.returncode == ExitCode.FETCH
         assert proxy.log
-    assert desk.fake.log == []
+    assert fetcher.fake.log == []
 
 
-def test_a_token_is_in_no_output(desk: Desk) -> None:
-    def faults(asked: Asked) -> Fault | None:
-        return Fault(status=403) if asked.kind == "resolve" else None
+def test_a_token_is_in_no_output(fetcher: Fetcher) -> None:
+    def faults(call: HubRequest) -> Fault | None:
+        return Fault(status=403) if call.kind == "resolve" else None
 
-    desk.fake.faults = faults
-    done = run(desk, HF_TOKEN="hf_fromenv", HF_DEBUG="1")
+    fetcher.fake.faults = faults
+    done = run(fetcher, HF_TOKEN="hf_fromenv", HF_DEBUG="1")
     assert done.returncode == ExitCode.FETCH
     assert "hf_fromenv" not in done.stdout + done.stderr
 
 
-def test_the_cache_is_the_one_huggingface_hub_reads(desk: Desk) -> None:
-    verified(desk, run(desk))
+def test_the_cache_is_the_one_huggingface_hub_reads(fetcher: Fetcher) -> None:
+    verified(fetcher, run(fetcher))
     code = (
         "from huggingface_hub import hf_hub_download as get;"
         f"print(get('{REPO}', 'm.gguf', local_files_only=True))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"HF_HUB_CACHE": str(desk.cache)},
+        env=os.environ | {"HF_HUB_CACHE": str(fetcher.cache)},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert Path(done.stdout.strip()).resolve().name == desk.fake.sha256("m.gguf")
+    assert Path(done.stdout.strip()).resolve().name == fetcher.fake.sha256("m.gguf")
 
 
 def test_the_certificates_of_the_environment_are_used(tmp_path: Path) -> None:
     """SSL_CERT_FILE decides whom the transfer trusts."""
     folder = ssl.get_default_verify_paths()
     assert folder.openssl_cafile_env == "SSL_CERT_FILE"
-    code = "from qwenctl.fetch.link import _trust; print(len(_trust().get_ca_certs()))"
+    code = "from qwenctl.fetch.download_url import _trust; print(len(_trust().get_ca_certs()))"
     key, certificate = tmp_path / "key.pem", tmp_path / "one.pem"
     openssl = shutil.which("openssl")
     if openssl is None:

@@ -12,7 +12,7 @@ from qwenctl.fetch.download_url import DownloadUrls, connect
 from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import RemoteFile
 from qwenctl.fetch.transfer import Transfer
-from tests.fakes.desk import Desk
+from tests.fakes.fetcher import Fetcher
 from tests.fakes.hub import COMMIT, REPO, Fault
 
 MIB = 2**20
@@ -36,26 +36,33 @@ class SlowDisk(PartialFile):
 
 
 def test_a_range_that_was_being_synced_when_another_connection_failed_is_kept(
-    desk: Desk, model: bytes, tmp_path: Path
+    fetcher: Fetcher, model: bytes, tmp_path: Path
 ) -> None:
     disk = SlowDisk(tmp_path / "partial", len(model))
 
     refused = Fault(status=418, after=disk.first)
-    desk.fake.faults = lambda asked: refused if asked.kind == "bytes" and asked.number == 1 else None
-    file = RemoteFile("m.gguf", len(model), desk.fake.sha256("m.gguf"))
+    fetcher.fake.faults = lambda call: refused if call.kind == "bytes" and call.number == 1 else None
+    file = RemoteFile("m.gguf", len(model), fetcher.fake.sha256("m.gguf"))
     journal = RangeJournal(tmp_path / "journal", file, MIB)
     journal.open()
 
     async def move() -> None:
-        world = desk.world()
-        async with connect(world.patience, 2) as client:
-            links = DownloadUrls(client, desk.hub(), REPO, COMMIT, file)
+        environment = fetcher.environment()
+        async with connect(environment.transfer_policy, 2) as client:
+            links = DownloadUrls(client, fetcher.hub(), REPO, COMMIT, file)
             await Transfer(
-                client, links, file, disk, journal, 2, world=world, on_bytes=lambda _done, _hashing: None
+                client,
+                links,
+                file,
+                disk,
+                journal,
+                2,
+                environment=environment,
+                on_bytes=lambda _done, _hashing: None,
             ).run()
 
     with pytest.raises(FetchError, match="418"):
         asyncio.run(move())
     journal.close()
     disk.close()
-    assert len(journal.done) == 1  # whichever was asked for first
+    assert len(journal.done) == 1  # whichever was call for first

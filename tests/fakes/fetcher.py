@@ -6,25 +6,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qwenctl.fetch.artifact import fetch
-from qwenctl.fetch.clock import FetchEnvironment
+from qwenctl.fetch.clock import FetchEnvironment, RetryPolicy
 from qwenctl.fetch.hub import Hub
 from qwenctl.fetch.request import Artifact, FetchRequest, Progress, WantedFile
-from qwenctl.fetch.retry import RetryPolicy
 from tests.fakes.hub import REPO, FakeHub
 
 REQUEST = FetchRequest(REPO, (WantedFile("m.gguf"),), architecture="qwen35", quant="Q4_K_M", range_mib=1)
 
 
 @dataclass
-class Desk:
+class Fetcher:
     """One machine's folders. ``slept`` are the waits that were asked for."""
 
     fake: FakeHub
     folder: Path
     slept: list[float] = field(default_factory=list)
-    seen: list[Progress] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
     margin_bytes: int = 0
-    patience: RetryPolicy = RetryPolicy(stall_s=10)  # noqa: RUF009 - frozen
+    policy: RetryPolicy = RetryPolicy(stall_s=10)  # noqa: RUF009 - frozen
     token: str | None = None
 
     @property
@@ -42,17 +41,17 @@ class Desk:
     def hub(self, *, offline: bool = False) -> Hub:
         return Hub(self.fake.endpoint, self.cache, offline, self.token)
 
-    def world(self) -> FetchEnvironment:
+    def environment(self) -> FetchEnvironment:
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
             await asyncio.sleep(0)
 
-        ask = replace(self.patience, attempts=6)
+        metadata = replace(self.policy, attempts=6)
         return FetchEnvironment(
             sleep=sleep,
             spread=lambda: 1.0,
-            patience=self.patience,
-            ask_patience=ask,
+            transfer_policy=self.policy,
+            metadata_policy=metadata,
             margin_bytes=self.margin_bytes,
         )
 
@@ -60,10 +59,10 @@ class Desk:
         return asyncio.run(
             fetch(
                 request,
-                self.seen.append,
+                self.progress.append,
                 state_dir=self.state,
                 hub=self.hub(offline=offline),
-                world=self.world(),
+                environment=self.environment(),
             )
         )
 
