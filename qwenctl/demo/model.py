@@ -49,7 +49,7 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 {%- endif %}
 """
-"""Thinks before it answers, knows tools: the shape of the real model's, in few words."""
+"""A short chat template with the features of the real model's: thinking and tools."""
 
 
 def make_model(path: Path, model: Architecture) -> bool:

@@ -1,1 +1,1 @@
-"""The llama-server program: where it is, what it knows, how it is asked."""
+"""The llama-server program: where it is, which flags and devices it has, its HTTP API."""

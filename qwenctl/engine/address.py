@@ -12,7 +12,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """What a client on this machine types. A wildcard address is reached through loopback."""
+        """The URL for a client on this machine. A wildcard address is reached through loopback."""
         loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read, not bound
         host = loopback.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
         return f"http://{host}:{self.port}" if self.port is not None else "http://llama-server"

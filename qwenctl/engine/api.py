@@ -1,6 +1,6 @@
-"""The one client of llama-server's HTTP API: a token, its slots, tokenizing. Decides nothing.
+"""The one client of llama-server's HTTP API: generate a token, slots, tokenize. Decides nothing.
 
-``/health`` alone proves nothing, either way; a generated token does.
+``/health`` proves nothing: a server that hangs may answer it, a busy one may not. A generated token does.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ LOOK_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 120.0
 """64 KiB per token on the 27B: 3.9 GB for 60,000 tokens, 40 s on a slow disk."""
 ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError)
-"""What a call that comes to nothing raises."""
+"""What a call that fails raises."""
 SHORTEST_REQUEST = {"prompt": "Hi", "n_predict": 1}
 
 
@@ -50,9 +50,9 @@ def base_url(address: Address) -> str:
 
 
 class ServerApi:
-    """The calls to one server. Each raises one of ``ERRORS`` when it comes to nothing.
+    """The calls to one server. A call that fails raises one of ``ERRORS``.
 
-    ``key`` is sent where the server itself asks for one: without the gate.
+    ``key`` is sent if the server itself asks for one, as it does when the gate is off.
     """
 
     def __init__(self, address: Address, key: str | None = None) -> None:
@@ -73,10 +73,10 @@ class ServerApi:
         await self._client.close()
 
     async def generates(self, timeout_s: float, *, empty: bool = False) -> bool:
-        """Return whether the server generated a token. One that is still loading says no at once.
+        """Return whether the server generated a token. A server that is still loading answers no at once.
 
-        ``empty``: no slot holds anything yet, so the prompt cache is not used; the first token then comes in
-        half the time.
+        ``empty``: no slot holds anything yet. The prompt cache is then not used, which halves the time to
+        the first token.
         """
         body = {**SHORTEST_REQUEST, "cache_prompt": not empty}
         try:
@@ -86,29 +86,29 @@ class ServerApi:
         return isinstance(answer, dict) and "content" in answer
 
     async def slots(self, timeout_s: float = LOOK_TIMEOUT_S) -> tuple[Slot, ...]:
-        """Return what the slots hold and do."""
+        """Return the slots: what each holds, and what it does."""
         return parse_slots(await self._call("GET", "/slots", None, timeout_s))
 
     async def roll(self, number: int, text: str) -> None:
-        """Take a slot back to where it held ``text``; the server has checkpoints for that."""
+        """Roll a slot back to the point where it held ``text``. The server keeps checkpoints for that."""
         body = {"prompt": text, "n_predict": 0, "cache_prompt": True, "id_slot": number}
         await self._call("POST", "/completion", body, CALL_TIMEOUT_S)
 
     async def count_tokens(self, text: str) -> int:
-        """Return how many tokens a text is."""
+        """Return the number of tokens in a text."""
         body = {"content": text, "parse_special": True}
         answer = await self._call("POST", "/tokenize", body, LOOK_TIMEOUT_S)
         tokens = answer.get("tokens") if isinstance(answer, dict) else None
         return len(tokens) if isinstance(tokens, list) else 0
 
     async def save_slot(self, number: int, filename: str) -> tuple[int, int]:
-        """Save a slot in the server's folder; return its tokens and the file's bytes."""
+        """Save a slot in the server's folder; return the number of its tokens and the size of the file."""
         path = f"/slots/{number}?action=save"
         answer = await self._call("POST", path, {"filename": filename}, CALL_TIMEOUT_S)
         return count(answer, "n_saved"), count(answer, "n_written")
 
     async def restore_slot(self, number: int, filename: str) -> int:
-        """Bring a saved slot back; return its tokens."""
+        """Restore a saved slot; return the number of its tokens."""
         path = f"/slots/{number}?action=restore"
         answer = await self._call("POST", path, {"filename": filename}, CALL_TIMEOUT_S)
         return count(answer, "n_restored")

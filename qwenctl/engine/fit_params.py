@@ -1,8 +1,8 @@
 """Ask the engine itself how much memory a plan takes: ``llama-fit-params`` on a header without weights.
 
 The file may be sparse: the first megabytes of a GGUF, extended to its real size, are enough, so this works
-before any download. Formula and engine are compared in the engine's convention; what the engine forgets is
-named apart.
+before any download. The formula's figures are converted to the way the engine counts, then compared. What
+the engine does not count is listed separately.
 """
 
 import subprocess
@@ -31,7 +31,7 @@ TOOL = "llama-fit-params"
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What no dry run counts, in bytes. Source: llama.cpp, common/fit.cpp: host buffer types and devices."""
+    """Bytes that no dry run counts. Source: llama.cpp, common/fit.cpp: host buffer types and devices."""
 
     checkpoints_bytes: int
     cache_ram_bytes: int
@@ -41,7 +41,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One device, or the host: the formula beside the engine. MiB, in the engine's convention."""
+    """One device, or the host: the formula's figure beside the engine's. MiB, as the engine counts."""
 
     device: str
     formula_mib: float
@@ -49,13 +49,13 @@ class Compared:
 
     @property
     def error_percent(self) -> float:
-        """How far the formula is off; above 0 it predicted too much."""
+        """Error of the formula in percent. Above 0: it predicted too much."""
         return error_percent(self.formula_mib, self.engine_mib)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What the engine says of a plan, and what must be added to it."""
+    """The engine's figures for a plan, and the memory that must be added to them."""
 
     rows: tuple[Compared, ...]
     forgotten: Forgotten
@@ -75,7 +75,7 @@ def tool_beside(server: Path) -> Path | None:
 
 
 def extend(header: Path, size_bytes: int) -> None:
-    """Make a file that holds a GGUF's header as long as the real one, without writing: a hole.
+    """Extend a file that holds a GGUF's header to the size of the real file. The rest is a hole.
 
     Raises:
         LaunchError: the file cannot be extended.
@@ -90,9 +90,9 @@ def extend(header: Path, size_bytes: int) -> None:
 def ask(
     tool: Path, model: Path, load: Load, *, rpc: tuple[str, ...] = (), timeout_s: float = 60
 ) -> tuple[FitRow, ...]:
-    """Return what each device and the host would hold, as the engine counts it.
+    """Return the memory of each device and of the host, as the engine counts it.
 
-    Without weight repacking, which the dry run would drop from the host's figure.
+    Weight repacking is off: the dry run would leave repacked weights out of the host's figure.
 
     Raises:
         LaunchError: the tool fails, takes longer than ``timeout_s``, or prints no table.
@@ -167,7 +167,7 @@ def in_engine_convention(
 
 
 def forgotten(plan: Plan, profile: Profile, load: Load) -> Forgotten:
-    """Return what the plan needs beside the engine's figures."""
+    """Return the memory that the plan needs and the engine does not count."""
     return Forgotten(
         checkpoints_bytes=plan.checkpoints * plan.parallel * checkpoint_bytes(profile.architecture, load),
         cache_ram_bytes=plan.cache_ram_mib * MIB,

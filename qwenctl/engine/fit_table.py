@@ -20,7 +20,7 @@ class FitRow:
 
     @property
     def total_mib(self) -> int:
-        """Everything on that device."""
+        """All memory on that device."""
         return self.model_mib + self.context_mib + self.compute_mib
 
 
@@ -30,5 +30,5 @@ def parse_fit(text: str) -> tuple[FitRow, ...]:
 
 
 def error_percent(predicted: float, actual: float) -> float:
-    """Return how far a prediction is off, in percent of the actual figure; above 0 predicted too much."""
+    """Return the error of a prediction in percent of the actual figure. Above 0: it predicted too much."""
     return (predicted - actual) * 100 / actual if actual else 0.0

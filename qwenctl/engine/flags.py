@@ -1,4 +1,4 @@
-"""What a llama-server's ``--help`` says it knows, and how to say the same to another build. Pure: no I/O.
+"""Which flags a llama-server has, by its ``--help``, and what they are called in another build. Pure: no I/O.
 
 A version number cannot tell (release builds and packages count differently), so the text is parsed.
 """
@@ -50,12 +50,15 @@ RENAMED: dict[Option, Option] = {
     Option("--reasoning", "off"): Option("--reasoning-budget", "0"),
     Option("--fit", "on"): Option("--n-gpu-layers", "999"),
 }
-"""The same wish in the words of another build. Source: tools/server/README.md of llama.cpp, builds before
-and after --load-mode, before and after --flash-attn took a value, before --reasoning and before --fit."""
+"""An option, and the option of another build that has the same effect.
+
+Source: tools/server/README.md of llama.cpp, builds before and after --load-mode,
+before and after --flash-attn took a value, before --reasoning, before --fit.
+"""
 
 DEFAULTS: frozenset[Option] = frozenset(
     {
-        Option("--no-mmproj"),  # builds without it load a projector only when told to
+        Option("--no-mmproj"),  # builds without it load a projector only when one is named
         Option("--jinja"),  # builds without it always use the template engine
         Option("--reasoning", "on"),  # builds without it think when the template does
         Option("--reasoning", "auto"),
@@ -66,11 +69,11 @@ DEFAULTS: frozenset[Option] = frozenset(
         Option("--cache-ram", "0"),  # builds without it keep no prompts
     }
 )
-"""What a build that lacks the flag does anyway."""
+"""Options whose effect a build without the flag has anyway."""
 
 
 def parse_help(text: str) -> Known:
-    """Return what a ``--help`` text lists. Lines that are no option are passed over."""
+    """Return the flags that a ``--help`` text lists. Lines that describe no option are skipped."""
     known: Known = {}
     entries: list[tuple[list[str], str, list[str]]] = []
     for line in text.splitlines():
@@ -93,14 +96,18 @@ def parse_help(text: str) -> Known:
     return known
 
 
-def fit_to(options: tuple[Option, ...], known: Known, binary: str) -> tuple[Option, ...]:
-    """Return the options in the words this binary knows.
+def fit_to(
+    options: tuple[Option, ...], known: Known, binary: str, *, from_person: bool = False
+) -> tuple[Option, ...]:
+    """Return the options in the words that this binary knows.
 
-    1. Known as it is: kept. 2. Known under another name: translated. 3. Says what the binary does anyway:
-    dropped. 4. Anything else is an error.
+    For each option: 1. The binary knows it: keep it. 2. The binary knows it under another name: translate it.
+    3. The binary does the same without it: drop it. 4. Anything else is an error.
+
+    ``from_person``: the options are those of ``[server] extra_args``; the hint of the error says so.
 
     Raises:
-        LaunchError: the binary does not know a flag, or not with that value.
+        LaunchError: the binary does not know a flag, or does not know that value of it.
     """
     fitted: list[Option] = []
     for option in options:
@@ -109,15 +116,18 @@ def fit_to(options: tuple[Option, ...], known: Known, binary: str) -> tuple[Opti
         elif (other := RENAMED.get(option)) and _knows(other, known):
             fitted.append(other)
         elif option not in DEFAULTS:
+            text = shlex.join(words((option,)))
             raise LaunchError(
-                f"cannot use {binary}: it does not know {shlex.join(words((option,)))}",
-                hint="update llama.cpp, or set [server] binary to a newer llama-server",
+                f"cannot use {binary}: it does not know {text}",
+                hint=f"remove {text} from [server] extra_args, or use a llama-server that has it"
+                if from_person
+                else "update llama.cpp, or set [server] binary to a newer llama-server",
             )
     return tuple(fitted)
 
 
 def parse_extra(extra: tuple[str, ...]) -> tuple[Option, ...]:
-    """Return a person's extra arguments as options: a word that starts no flag is the value before it."""
+    """Return a person's extra arguments as options. A word that does not start with a dash is a value."""
     options: list[Option] = []
     for word in extra:
         if re.match(r"--?[A-Za-z]", word):
@@ -126,7 +136,7 @@ def parse_extra(extra: tuple[str, ...]) -> tuple[Option, ...]:
         elif options and options[-1].value is None:
             options[-1] = Option(options[-1].flag, word)
         else:
-            raise LaunchError(f"cannot use extra argument {word!r}: it follows no flag")
+            raise LaunchError(f"cannot use extra argument {word!r}: no flag stands before it")
     return tuple(options)
 
 

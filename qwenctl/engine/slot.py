@@ -9,7 +9,7 @@ class Slot:
 
     ``text`` is its prompt and what was generated after it; llama-server shows it only with
     ``LLAMA_SERVER_SLOTS_DEBUG=1``. ``tokens`` is the length of what the slot holds. ``prompt_tokens`` and
-    ``answer_tokens`` count the work on the request ``task``: they move while the server gets on.
+    ``answer_tokens`` count the work on the request ``task``: they grow while the server works.
     Source: llama-server b11434, tools/server.
     """
 
@@ -23,7 +23,7 @@ class Slot:
 
 
 def parse_slots(answer: object) -> tuple[Slot, ...]:
-    """Return the slots in the JSON of ``GET /slots``. An idle slot shows little more than that it is idle.
+    """Return the slots in the JSON of ``GET /slots``. An idle slot has few other fields.
 
     Raises:
         ValueError: the answer is no list.

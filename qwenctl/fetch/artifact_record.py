@@ -40,7 +40,10 @@ class RecordedFile(_Model):
 
 
 class Recorded(_Model):
-    """What one request came to. ``fetched``: qwenctl brought it. ``superseded``: an update came after it."""
+    """The artifact of one request.
+
+    ``fetched``: qwenctl downloaded it. ``superseded``: an update replaced it.
+    """
 
     repo: str
     revision: str
@@ -53,7 +56,7 @@ class Recorded(_Model):
     superseded: bool = False
 
     def answers(self, request: FetchRequest) -> bool:
-        """Whether it is about this request. The commit isn't compared: only an update moves it."""
+        """Whether it is the record of this request. The commit isn't compared: only an update changes it."""
         mine = (request.repo, request.revision, request.names)
         return not self.superseded and (self.repo, self.revision, self.asked) == mine
 
@@ -62,7 +65,7 @@ class Recorded(_Model):
         return bool(self.files) and all(file.is_unchanged() for file in self.files)
 
     def artifact(self) -> Artifact:
-        """Return it as the artifact it is."""
+        """Return the artifact that is recorded."""
         return Artifact(
             files=tuple(ArtifactFile(file.name, file.path, file.bytes, file.sha256) for file in self.files),
             repo=self.repo,
@@ -78,7 +81,7 @@ class Records(_Model):
     artifacts: tuple[Recorded, ...] = ()
 
     def find(self, request: FetchRequest) -> Recorded | None:
-        """Return what is known about a request."""
+        """Return the record of a request."""
         return next((recorded for recorded in self.artifacts if recorded.answers(request)), None)
 
     def verified(self, path: Path, sha256: str) -> bool:
@@ -95,7 +98,7 @@ class Records(_Model):
 
 
 def read_records(state_dir: Path) -> Records:
-    """Return what is recorded: nothing where there is no record or it makes no sense (it is made anew)."""
+    """Return the records: none if there is no file, or if it is damaged (the next fetch writes a new one)."""
     try:
         return Records.model_validate_json((state_dir / FILE).read_bytes())
     except (OSError, ValidationError):
@@ -103,7 +106,7 @@ def read_records(state_dir: Path) -> Records:
 
 
 def record(state_dir: Path, request: FetchRequest, artifact: Artifact, *, fetched: bool) -> None:
-    """Note what a request came to.
+    """Note the artifact of a request.
 
     Raises:
         FetchError: the state folder can't be written.
@@ -156,7 +159,7 @@ def write_records(state_dir: Path, artifacts: tuple[Recorded, ...]) -> None:
 
 
 def expected_path(request: FetchRequest, state_dir: Path) -> Path:
-    """Return the path ``-m`` gets: that of the recorded artifact, else the one a fetch would link."""
+    """Return the path for ``-m``: that of the recorded artifact, else the one that a fetch would make."""
     recorded = read_records(state_dir).find(request)
     if recorded is not None and recorded.is_usable():
         return recorded.artifact().path

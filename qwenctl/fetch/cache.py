@@ -29,12 +29,12 @@ def blob_path(folder: Path, sha256: str) -> Path:
 
 
 def partial_path(folder: Path, sha256: str) -> Path:
-    """Return where they lie until they are verified."""
+    """Return where a file's bytes lie until they are verified."""
     return folder / "blobs" / f"{sha256}{PARTIAL}"
 
 
 def journal_path(folder: Path, sha256: str) -> Path:
-    """Return where it says which of them have arrived."""
+    """Return the journal: which ranges of the file have arrived."""
     return folder / "blobs" / f"{sha256}{JOURNAL}"
 
 
@@ -44,7 +44,7 @@ def snapshot_path(folder: Path, commit: str, name: str) -> Path:
 
 
 def read_ref(folder: Path, revision: str) -> str | None:
-    """Return the commit a revision stood for when it was last fetched, by whatever program."""
+    """Return the commit that a revision stood for when some program last fetched it."""
     if is_commit(revision):
         return revision
     if ".." in revision.split("/") or revision.startswith("/"):
@@ -59,7 +59,7 @@ def read_ref(folder: Path, revision: str) -> str | None:
 def look_up(folder: Path, request: FetchRequest, commit: str) -> ResolvedRequest | None:
     """Return the files of a request as they are cached at a commit; None unless all are there.
 
-    A file the profile pins must have the pinned hash. The pattern is tried where the names aren't there.
+    If the profile pins a hash, the file must have it. The pattern is tried if the names aren't there.
     """
     snapshot = folder / "snapshots" / commit
     names = (path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.gguf"))
@@ -94,7 +94,7 @@ def make_folders(folder: Path) -> None:
 
 
 def settle(folder: Path, sha256: str) -> Path:
-    """Turn a verified partial file into the blob, at once or not at all.
+    """Rename a verified partial file to its blob.
 
     Raises:
         FetchError: the cache can't be written.
@@ -110,7 +110,7 @@ def settle(folder: Path, sha256: str) -> Path:
 
 
 def discard_partial(folder: Path, sha256: str) -> None:
-    """Forget what has arrived of a file."""
+    """Remove the partial file and its journal."""
     try:
         journal_path(folder, sha256).unlink(missing_ok=True)
         partial_path(folder, sha256).unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def write_ref(folder: Path, revision: str, commit: str) -> None:
 
 
 class Lock:
-    """The lock of one file. The system lets go of it when its holder dies."""
+    """The lock of one file. The system releases it when the process that holds it dies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -186,7 +186,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let the next one work."""
+        """Release the lock, if it is held."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,4 +1,4 @@
-"""Put bytes on a disk: space, positioned writes, syncing. Every failure is one clear error."""
+"""Write to a disk: free space, writes at a position, syncing. Every failure becomes one clear error."""
 
 import errno
 import os
@@ -17,14 +17,14 @@ def cannot(verb: str, path: Path, error: OSError) -> FetchError:
     """Return the error for a failed file operation."""
     hint = None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space, or set HF_HOME to a folder on a larger disk; what arrived is kept"
+        hint = "free some space, or set HF_HOME to a folder on a larger disk; the bytes that arrived are kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "set HF_HOME to a folder you may write"
     return FetchError(f"cannot {verb} {path}: {reason(error)}", hint=hint)
 
 
 def free_bytes(path: Path) -> int:
-    """Return what an ordinary user may still write where ``path`` lies or would lie."""
+    """Return the space that an ordinary user may still use on the disk of ``path``."""
     for folder in (path, *path.parents):
         try:
             return shutil.disk_usage(folder).free
@@ -36,7 +36,7 @@ def free_bytes(path: Path) -> int:
 
 
 def allocated_bytes(path: Path) -> int:
-    """Return what a (sparse) file takes on its disk; 0 if there is none."""
+    """Return the space that a (sparse) file takes on its disk; 0 if there is no file."""
     try:
         return path.stat().st_blocks * 512
     except FileNotFoundError:

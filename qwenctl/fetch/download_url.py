@@ -34,7 +34,7 @@ class DownloadUrl:
 
 
 class DownloadUrls:
-    """The current link of one file. Many connections use it; one of them renews it."""
+    """The current link of one file. All connections share it; one of them renews it when it has expired."""
 
     def __init__(
         self, client: aiohttp.ClientSession, hub: Hub, repo: str, commit: str, file: RemoteFile
@@ -60,7 +60,7 @@ class DownloadUrls:
             return self._link
 
     def expire(self, link: DownloadUrl) -> None:
-        """Give up a link that no longer works, unless another connection has done so already."""
+        """Drop a link that no longer works, unless another connection has renewed it already."""
         if self._link is link:
             self._link = None
 
@@ -152,7 +152,7 @@ def _look_up(host: str, port: int, family: int) -> list[AddressInfo]:
 
 
 def _trust() -> ssl.SSLContext:
-    """Return whom to trust: SSL_CERT_FILE, else the system's authorities, else the list httpx brings."""
+    """Return the trusted certificates: SSL_CERT_FILE, else the system's, else those that come with httpx."""
     paths = ssl.get_default_verify_paths()
     if paths.cafile or paths.capath:
         return ssl.create_default_context()
@@ -162,6 +162,6 @@ def _trust() -> ssl.SSLContext:
 
 
 def headers(token: str | None) -> dict[str, str]:
-    """Return what every request for bytes says. No compression: offsets must mean the same on both sides."""
+    """Return the headers of every request for bytes. Compression would change the offsets, so it is off."""
     sent = {"user-agent": f"qwenctl/{__version__}", "accept-encoding": "identity"}
     return sent | ({"authorization": f"Bearer {token}"} if token else {})

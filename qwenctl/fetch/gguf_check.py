@@ -1,4 +1,4 @@
-"""Check that a file is a whole GGUF of the wanted architecture. Reads headers; never the weights."""
+"""Check that a file is a complete GGUF of the wanted architecture. Reads headers, never the weights."""
 
 import re
 from pathlib import Path
@@ -39,7 +39,7 @@ def check_gguf(path: Path, architecture: str | None = None) -> Header:
         )
     tensors = sum(len(header.tensors) for header in headers)
     if (promised := first.number("split.tensors.count") or tensors) != tensors:
-        raise FetchError(f"cannot use {path}: its parts hold {tensors} tensors, {promised} were promised")
+        raise FetchError(f"cannot use {path}: its parts hold {tensors} tensors, its header lists {promised}")
     return first
 
 
@@ -78,7 +78,7 @@ def _check_architecture(shown: str, header: Header, wanted: str | None) -> None:
     if header.number("split.no"):  # only the first part carries the model's keys
         return
     if header.architecture is None:
-        raise FetchError(f"cannot use {shown}: it names no architecture")
+        raise FetchError(f"cannot use {shown}: its header names no architecture")
     if wanted is not None and header.architecture != wanted:
         raise FetchError(
             f"cannot use {shown}: its architecture is {header.architecture!r}, the profile's is {wanted!r}",

@@ -77,7 +77,7 @@ def list_files(hub: Hub, repo: str, revision: str, timeout_s: float) -> tuple[st
 
     Raises:
         PassingError: the hub is busy or can't be reached just now.
-        FetchError: there is no such thing, or no right to it, or the answer makes no sense.
+        FetchError: it does not exist, access is denied, or the answer makes no sense.
     """
     info = _model_info(hub, repo, revision, timeout_s, files=True)
     try:
@@ -92,7 +92,7 @@ def latest_commit(hub: Hub, repo: str, revision: str, timeout_s: float) -> str:
 
     Raises:
         PassingError: the hub is busy or can't be reached just now.
-        FetchError: there is no such thing, or no right to it, or the answer makes no sense.
+        FetchError: it does not exist, access is denied, or the answer makes no sense.
     """
     info = _model_info(hub, repo, revision, timeout_s, files=False)
     try:
@@ -140,8 +140,8 @@ def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: 
 
 
 def _no_repository(repo: str) -> FetchError:
-    """Return the error for a repository that isn't there for us."""
-    return FetchError(f"cannot find repository {repo}: no such one, or it is private", hint=TOKEN_HINT)
+    """Return the error for a repository that isn't there, or that this token may not see."""
+    return FetchError(f"cannot find repository {repo}: there is none, or it is private", hint=TOKEN_HINT)
 
 
 def _nonsense(repo: str) -> FetchError:

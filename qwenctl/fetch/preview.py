@@ -1,4 +1,4 @@
-"""Say what a fetch would do, and whether there is something newer. Moves nothing, writes nothing."""
+"""Say what a fetch would do, and whether the hub has a newer commit. Downloads nothing, writes nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ class PreviewFile:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a fetch would do. ``newer_commit`` is None where there is none, or the hub can't be asked."""
+    """What a fetch would do. ``newer_commit`` is None if there is none, or if the hub can't be asked."""
 
     repo: str
     revision: str
@@ -103,7 +103,7 @@ async def newer_commit(
 def _without_the_hub(
     request: FetchRequest, folder: Path, state_dir: Path, *, offline: bool
 ) -> ResolvedRequest | None:
-    """Return what ``fetch`` would use without a request."""
+    """Return the files that ``fetch`` would use without asking the hub."""
     recorded = read_records(state_dir).find(request)
     if recorded is not None and recorded.is_usable():
         files = tuple(RemoteFile(file.name, file.bytes, file.sha256) for file in recorded.files)

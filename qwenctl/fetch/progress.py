@@ -10,7 +10,7 @@ INTERVAL_S = 0.1
 
 
 class TransferMeter:
-    """Report the progress of one fetch. Bytes that were there before don't count as speed."""
+    """Report the progress of one fetch. Bytes of an earlier fetch don't count as speed."""
 
     def __init__(
         self, clock: Callable[[], float], on_progress: Callable[[Progress], None], total: int
@@ -25,13 +25,13 @@ class TransferMeter:
         self._reported = 0.0
 
     def start(self, file: str, before: int) -> None:
-        """Turn to a file; ``before`` bytes of others are done."""
+        """Start a file; ``before`` bytes of other files are done."""
         self._file = file
         self._before = before
         self._samples.clear()
 
     def report(self, phase: FetchPhase, done: int) -> None:
-        """Say how many bytes of the current file are done. A new phase is reported at once."""
+        """Report how many bytes of the current file are done. A new phase is reported at once."""
         now = self._clock()
         if phase != self._phase or (self._samples and done < self._samples[-1][1]):
             self._samples.clear()

@@ -1,7 +1,7 @@
-"""Find what fetches left behind and nobody uses, and remove it when told. Never by itself.
+"""Find the files that fetches left behind and nobody uses. Remove them only when a person asks for it.
 
-Only what qwenctl put there is found: partial files by their names, quants by the record. What other programs
-downloaded into the shared cache is theirs.
+It finds only files that qwenctl put there: partial files by their names, quants by the record. Files that
+other programs downloaded into the shared cache are theirs.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from qwenctl.fetch.disk import allocated_bytes, cannot
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that can go. ``bytes`` is what its removal frees; ``paths`` are removed in this order."""
+    """Files that can be removed, in the order of ``paths``. ``bytes`` is the space that this frees."""
 
     kind: Literal["partial", "quant"]
     name: str
@@ -28,7 +28,7 @@ class Leftover:
 def leftovers(cache_dir: Path, state_dir: Path, used: frozenset[Path]) -> tuple[Leftover, ...]:
     """Return partial files nobody is fetching, and fetched quants with no file in ``used``. Blocks.
 
-    ``used``: the paths that some profile's settings, or a running server, still mean.
+    ``used``: the paths that some profile's settings, or a running server, still use.
 
     Raises:
         FetchError: the cache can't be read.
@@ -51,7 +51,7 @@ def leftovers(cache_dir: Path, state_dir: Path, used: frozenset[Path]) -> tuple[
 
 
 def remove(found: tuple[Leftover, ...], state_dir: Path) -> int:
-    """Remove leftovers and return the bytes that are free now. Blocks.
+    """Remove leftovers and return the number of bytes freed. Blocks.
 
     Raises:
         FetchError: a file can't be removed.

@@ -1,7 +1,7 @@
-"""Remember which ranges of a partial file are on the disk. A line is written only after its bytes are.
+"""Remember which ranges of a partial file are on the disk. A range is noted only after its bytes are synced.
 
 The journal lies beside the partial file: one line that says which file and range size it is about, then one
-for each finished range. A torn or foreign line ends it; what it doesn't say is fetched again.
+for each finished range. A damaged line ends the journal; the ranges after it are fetched again.
 """
 
 import json
@@ -39,11 +39,11 @@ class RangeJournal:
 
     @property
     def done_bytes(self) -> int:
-        """Bytes that need not be fetched again."""
+        """Number of bytes that need not be fetched again."""
         return sum(end - start for start, end in map(self.span, self.done))
 
     def read(self) -> None:
-        """Learn what an earlier fetch finished: nothing, if the journal is about another file."""
+        """Read which ranges an earlier fetch finished: none, if the journal is about another file."""
         try:
             with self.path.open("rb") as file:
                 lines = file.read(JOURNAL_BYTES).split(b"\n")
@@ -63,7 +63,7 @@ class RangeJournal:
             self.done.add(int(line))
 
     def open(self) -> None:
-        """Be ready to add to what was read. Renamed into place: a kill here loses nothing."""
+        """Write the journal anew, ready for more ranges. It is renamed into place: a kill loses nothing."""
         head = {"qwenctl": 1, "bytes": self.bytes, "sha256": self.sha256, "range_bytes": self.range_bytes}
         lines = [json.dumps(head), *map(str, sorted(self.done)), ""]
         whole = self.path.with_name(f"{self.path.name}.tmp")

@@ -1,6 +1,7 @@
-"""Bring only the headers of a model, so that its memory can be judged before it is downloaded.
+"""Download only the headers of a model, so that its memory can be judged before it is downloaded.
 
-Each is extended sparsely to the true size: llama-fit-params then takes it for the model (measured, b11434).
+Each header is extended with a hole to the size of the real file. llama-fit-params accepts it as the model
+(measured, b11434).
 """
 
 import io
@@ -33,9 +34,9 @@ async def fetch_header(
     hub: Hub | None = None,
     environment: FetchEnvironment | None = None,
 ) -> Path:
-    """Return the first of the model's files in ``folder``, true in size, with nothing behind its header.
+    """Return the first of the model's files in ``folder``, with its real size and a hole after its header.
 
-    Headers that are there are used; a pinned hash then needs no request.
+    Headers that were downloaded before are used again. If the profile pins the hash, that needs no request.
 
     Raises:
         FetchError: the hub or the disk failed, or a file is no GGUF.
@@ -100,7 +101,7 @@ async def _read(
     async with client.get(link.url, headers=link.headers | {"range": f"bytes={start}-{end - 1}"}) as response:
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             return await response.content.readexactly(end - start)
-        if response.status == HTTPStatus.OK:  # ranges ignored: pass over what we have, and hang up early
+        if response.status == HTTPStatus.OK:  # ranges ignored: skip the bytes that we have, and hang up early
             await response.content.readexactly(start)
             return await response.content.readexactly(end - start)
         links.expire(link)

@@ -1,4 +1,4 @@
-"""Say what is wanted, what came of it, and how it goes in between. Pure: no I/O."""
+"""The types of a fetch: the request, the files it stands for, the artifact, the progress. Pure: no I/O."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class FetchRequest:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names it asks for."""
+        """The names of the files."""
         return tuple(file.name for file in self.files)
 
 
@@ -57,7 +57,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
-    """What a request comes to at one commit."""
+    """The files that a request stands for at one commit."""
 
     repo: str
     commit: str
@@ -81,7 +81,7 @@ class ArtifactFile:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A verified artifact. ``path`` is what ``-m`` gets. No repository: a file of this machine."""
+    """A verified artifact. ``path`` is the value of ``-m``. No repository: a file of this machine."""
 
     files: tuple[ArtifactFile, ...]
     repo: str | None = None
@@ -97,7 +97,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fetch is. Bytes of all files together; ``file`` is the one being worked on."""
+    """How far a fetch is. Bytes of all files together; ``file`` is the current one."""
 
     file: str
     bytes: int

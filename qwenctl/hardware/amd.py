@@ -1,11 +1,11 @@
-"""Turn what the amdgpu driver says in sysfs into accelerators. Pure: no I/O; detect.py reads the files."""
+"""Turn the amdgpu driver's files in sysfs into accelerators. Pure: no I/O; detect.py reads the files."""
 
 from collections.abc import Mapping, Sequence
 
 from qwenctl.hardware.facts import Accelerator
 
 FILES = ("vendor", "device", "product_name", "mem_info_vram_total", "mem_info_gtt_total", "gpu_metrics")
-"""What is read of ``/sys/class/drm/cardN/device/``.
+"""The files that are read in ``/sys/class/drm/cardN/device/``.
 
 Source: Linux, Documentation/gpu/amdgpu/driver-misc.rst and thermal.rst.
 """
@@ -54,7 +54,7 @@ def _is_apu(card: Mapping[str, str], vram_bytes: int) -> bool:
 
 
 def _name(card: Mapping[str, str]) -> str:
-    """Return the product name; few cards have one, so the PCI id stands in until the binary names it."""
+    """Return the product name; few cards have one; the PCI id is used until the binary names the card."""
     return card.get("product_name", "").strip() or f"AMD GPU {card.get('device', '').strip()}".strip()
 
 

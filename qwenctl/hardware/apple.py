@@ -1,4 +1,4 @@
-"""Turn what ``sysctl`` says on macOS into facts. Pure: no I/O; detect.py runs it."""
+"""Turn the output of ``sysctl`` on macOS into facts. Pure: no I/O; detect.py runs it."""
 
 from collections.abc import Mapping
 
@@ -19,18 +19,18 @@ LARGE_RAM_BYTES = 36 << 30
 
 
 def parse_sysctl(text: str) -> dict[str, str]:
-    """Return key -> value of ``sysctl KEY …``; keys a machine lacks are simply not there."""
+    """Return key -> value of ``sysctl KEY …``; keys that the machine does not have are missing."""
     pairs = (line.partition(": ") for line in text.splitlines())
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def is_apple_silicon(values: Mapping[str, str]) -> bool:
-    """Say whether the machine is Apple Silicon, also to a Python that runs translated (Rosetta)."""
+    """Say whether the machine is Apple Silicon, also if this Python runs translated (Rosetta)."""
     return values.get("hw.optional.arm64") == "1"
 
 
 def cpu(values: Mapping[str, str]) -> Cpu:
-    """Return the processor; ``performance_cores`` only where macOS tells levels apart."""
+    """Return the processor; ``performance_cores`` only where macOS reports performance levels."""
     physical = _number(values, "hw.physicalcpu") or 1
     return Cpu(
         model=values.get("machdep.cpu.brand_string") or None,

@@ -1,4 +1,6 @@
-"""Say what this machine is. Reads only; static facts, so plans do not flap with what runs right now.
+"""Say what this machine is. Reads only.
+
+Static facts, so that a plan does not change with the programs that run right now.
 
 The one order of probes:
 
@@ -9,7 +11,7 @@ The one order of probes:
 4. AMD through sysfs, in the order of the cards.
 5. Intel, remote and other devices are known to the server's binary alone: ``devices.usable`` adds them.
 
-A probe that fails leaves a warning or nothing, never another probe unasked.
+A probe that fails leaves a warning or nothing. The other probes run all the same.
 """
 
 import os
@@ -44,7 +46,7 @@ PCI_DISPLAY_CLASS = "0x03"
 
 @dataclass(frozen=True, slots=True)
 class SystemProbe:
-    """How the machine is asked; tests pass a captured world.
+    """The ways to read the machine. A test passes one that reads captured files.
 
     ``read_text`` returns None where a file cannot be read, and each byte as one character (Latin-1), so that
     binary files survive. ``cores`` returns physical and logical cores.
@@ -100,7 +102,7 @@ def _detect_darwin(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hard
     values = apple.parse_sysctl(probe.sysctl(apple.KEYS))
     ram = apple.ram_bytes(values)
     if ram is None:
-        raise DetectionError("cannot detect hardware: sysctl hw.memsize says nothing")
+        raise DetectionError("cannot detect hardware: sysctl hw.memsize printed nothing")
     return Hardware(
         os="darwin",
         arch="arm64" if apple.is_apple_silicon(values) else arch,

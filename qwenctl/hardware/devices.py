@@ -1,7 +1,7 @@
 """Join what the machine has with what the server's binary can use. Pure: no I/O.
 
-The binary's own ``--list-devices`` is the truth about what will compute; detection adds what it does not say:
-the kind of memory, the driver, and what is there but cannot be used.
+The binary's own ``--list-devices`` decides which devices will compute. Detection adds what it does not print:
+the kind of memory, the driver, and devices that are present but cannot be used.
 """
 
 import re
@@ -38,7 +38,7 @@ INTEGRATED = re.compile(
 
 
 def parse_devices(text: str) -> tuple[Device, ...]:
-    """Return the devices in the output of ``llama-server --list-devices``; other lines say nothing.
+    """Return the devices in the output of ``llama-server --list-devices``; other lines are skipped.
 
     Source: llama.cpp, common/arg.cpp, ``--list-devices``: two spaces, name, description, MiB total and free.
     """
@@ -58,16 +58,16 @@ def backend_of(device: Device) -> Backend | None:
 
 
 def usable(hardware: Hardware, server: ServerFacts | None, choice: Choice) -> Hardware:
-    """Return the machine as far as it may be planned for, with a warning for everything left out.
+    """Return the machine as the planner may use it, with a warning for everything that is left out.
 
     1. ``gpu = "off"`` leaves none.
-    2. Where the binary is known, only what it can use stays, under its ids, and what only it knows is added.
-    3. ``devices`` leaves those named.
-    4. Otherwise integrated GPUs go where anything else is there: llama.cpp does not use them then.
+    2. If there is a binary, keep only devices it can use, under its ids, and add those that only it lists.
+    3. ``devices`` keeps the devices that it names.
+    4. Otherwise drop integrated GPUs if there is any other: llama.cpp does not use them then.
 
     Raises:
         NoFitError: ``gpu = "required"`` and nothing is left.
-        SettingsError: ``devices`` names something that is not there.
+        SettingsError: ``devices`` names a device that is not there.
     """
     if choice.gpu == "off":
         return replace(hardware, accelerators=())
@@ -228,7 +228,7 @@ def _without_idle(hardware: Hardware) -> tuple[Accelerator, ...]:
 
 
 def _vendor(backend: Backend, name: str) -> str | None:
-    """Return the maker: said by the backend, else (Vulkan) by the name. A remote device has none."""
+    """Return the maker: known from the backend, else (Vulkan) from the name. A remote device has none."""
     if backend == "rpc":
         return None
     text = name.lower()

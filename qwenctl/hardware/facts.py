@@ -60,7 +60,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the planner must know of the installed binary. ``devices`` is empty on a CPU-only build."""
+    """The facts of the installed binary that the planner needs. ``devices`` is empty on a CPU-only build."""
 
     path: str
     version: str

@@ -1,4 +1,4 @@
-"""Say what memory is free right now and which programs hold it, for the check at launch. Reads only.
+"""Say how much memory is free now, and which programs hold the rest, for the check at launch. Reads only.
 
 Never part of ``Hardware``: plans are made for what the machine has, not for what runs on it today.
 """
@@ -35,7 +35,7 @@ class Holder:
 
 
 def free_bytes() -> tuple[Free, ...]:
-    """Return what is free: RAM as the system could give it to a new program, then each NVIDIA GPU.
+    """Return the free memory: the RAM that a new program could get, then each NVIDIA GPU.
 
     Other devices' free memory is in the binary's ``--list-devices`` (``Device.free_bytes``).
     """

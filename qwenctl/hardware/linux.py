@@ -34,7 +34,7 @@ def cpu_model(cpuinfo: str) -> str | None:
 
 
 def machine_name(device_tree_model: str | None, product_name: str | None) -> str | None:
-    """Return what the maker calls the machine, or None where the maker wrote a placeholder."""
+    """Return the maker's name of the machine, or None if it is a placeholder."""
     for text in (device_tree_model, product_name):
         name = (text or "").strip("\0 \n\t")
         if name and name.lower() not in PLACEHOLDERS:

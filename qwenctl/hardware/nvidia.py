@@ -1,4 +1,4 @@
-"""Turn what NVML said into accelerators. Pure: no I/O; nvml.py asks the driver."""
+"""Turn NVML's answers into accelerators. Pure: no I/O; nvml.py asks the driver."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class MigInstance:
 
 @dataclass(frozen=True, slots=True)
 class NvidiaGpu:
-    """What NVML returned for one GPU.
+    """NVML's answers about one GPU.
 
     ``unified`` means its memory query answered "not supported": the GPU has no memory of its own. ``mig``
     holds the slices where MIG is on, and is None where it is off.
@@ -31,10 +31,10 @@ class NvidiaGpu:
 
 @dataclass(frozen=True, slots=True)
 class Nvml:
-    """What NVML returned for the machine.
+    """NVML's answers about the machine.
 
-    ``absent`` says why there is no NVML at all (no driver: normal on most machines), ``errors`` what went
-    wrong with a driver that is there.
+    ``absent`` is the reason why there is no NVML at all (no driver: normal on most machines). ``errors`` are
+    those of a driver that is there.
     """
 
     driver: str | None = None

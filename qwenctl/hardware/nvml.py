@@ -1,6 +1,6 @@
 """Ask NVIDIA's driver through NVML. The only module that calls pynvml; decides nothing.
 
-Every question may fail on its own (a lost GPU, a missing permission) without spoiling the others' answers.
+Each question may fail by itself (a lost GPU, a missing permission); the others are still answered.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ class GpuUsage:
 
 
 def read_nvml(wsl_library: str = WSL_LIBRARY) -> Nvml:
-    """Return what NVML says about every GPU; never raises what NVML raises."""
+    """Return NVML's answers about every GPU. An NVML error becomes a warning."""
     try:
         with session(wsl_library):
             return _read()
@@ -45,7 +45,7 @@ def read_nvml(wsl_library: str = WSL_LIBRARY) -> Nvml:
 
 
 def read_usage() -> tuple[GpuUsage, ...]:
-    """Return what is used and free now on each GPU; empty where there is no NVML."""
+    """Return the used and free memory of each GPU now; empty if there is no NVML."""
     try:
         with session():
             return tuple(
@@ -134,7 +134,7 @@ def _driver() -> str | None:
 
 
 def _memory(handle: object, errors: list[str]) -> tuple[int | None, bool]:
-    """Return the capacity, and whether the GPU has none of its own.
+    """Return the capacity, and whether the GPU has no memory of its own.
 
     Source: "not supported" on a GB10, driver 580: XuehaiPan/nvitop #208, leptonai/gpud #1170. A total of 0
     was reported for such machines too (Syllo/nvtop #411).

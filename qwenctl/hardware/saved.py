@@ -47,14 +47,14 @@ def from_json(value: object) -> Hardware:
     if isinstance(value, dict) and value.get("command") == "hardware" and "data" in value:
         value = value["data"]
     if not isinstance(value, dict) or "schema" not in value:
-        raise ValueError("no schema: not what qwenctl hardware --json prints")
+        raise ValueError("no schema: this is no output of qwenctl hardware --json")
     hardware = TypeAdapter(Hardware).validate_json(json.dumps(value), strict=True)
     _check(hardware)
     return hardware
 
 
 def to_json(hardware: Hardware) -> dict[str, object]:
-    """Return the machine as design.md's ``hardware`` object, ``schema`` first."""
+    """Return the machine as the JSON object that ``qwenctl hardware --json`` prints, ``schema`` first."""
     fields = asdict(hardware)
     fields["accelerators"] = list(fields["accelerators"])
     fields["warnings"] = list(hardware.warnings)

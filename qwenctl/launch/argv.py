@@ -17,10 +17,10 @@ from qwenctl.settings.types import Settings
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What the plan does not know: the binary, the file, the address.
+    """What the plan does not have: the binary, the file, the address.
 
-    ``devices`` are the accelerators to use, by id; None lets llama.cpp take all it knows. ``key_file`` has
-    keys the server itself asks for, ``slots`` is the folder it saves slots to.
+    ``devices`` are the ids of the accelerators to use; None lets llama.cpp use all it finds. ``key_file`` has
+    the keys that the server itself asks its clients for. ``slots`` is the folder that it saves slots to.
     """
 
     binary: str
@@ -42,18 +42,21 @@ OWNED = {
     **dict.fromkeys(("-np", "--parallel"), "[context] parallel"),
     **dict.fromkeys(("-c", "--ctx-size"), "[context] tokens"),
 }
-"""Flags that extra_args may not override, and the setting that says the same."""
+"""Flags that extra_args may not set, and the setting to use instead."""
 
 
 def argv(launch: Launch, plan: Plan, settings: Settings, known: Known | None) -> tuple[str, ...]:
-    """Return the whole command line, in the words this binary knows (None: no binary to ask).
+    """Return the whole command line, in the words that this binary knows (None: there is no binary to ask).
 
     Raises:
-        LaunchError: the binary does not know a flag it is given.
-        SettingsError: extra_args override what qwenctl owns.
+        LaunchError: the binary does not know one of the flags.
+        SettingsError: extra_args set a flag that qwenctl sets itself.
     """
-    wanted = options(launch, plan, settings) + _extra(settings.server.extra_args)
-    return (launch.binary, *words(wanted if known is None else fit_to(wanted, known, launch.binary)))
+    own, extra = options(launch, plan, settings), _extra(settings.server.extra_args)
+    if known is not None:
+        own = fit_to(own, known, launch.binary)
+        extra = fit_to(extra, known, launch.binary, from_person=True)
+    return (launch.binary, *words(own + extra))
 
 
 def lines(command_line: tuple[str, ...]) -> list[str]:
@@ -68,7 +71,7 @@ def lines(command_line: tuple[str, ...]) -> list[str]:
 
 
 def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...]:
-    """Return what the plan and the settings ask for, in the words of the current llama-server."""
+    """Return the options for a plan and its settings, in the words of the current llama-server."""
     sampling, reasoning, address = settings.sampling, settings.reasoning, launch.address
     quantized = plan.kv_type not in ("f16", "bf16", "f32")
     wanted: list[Option | None] = [

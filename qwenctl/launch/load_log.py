@@ -16,7 +16,7 @@ HOST = ("CPU", "CPU_Mapped", "CPU_REPACK", "Host")
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """What a server said while it loaded. ``None`` is what it did not say."""
+    """What a server printed while it loaded. ``None``: it did not print that."""
 
     device_mib: float
     host_mib: float
@@ -38,9 +38,11 @@ _REDUCED = re.compile(r"context size reduced from (\d+) to (\d+)")
 
 
 def parse_log(text: str) -> Buffers:
-    """Return what a log at ``-lv 4`` says. Of lines that repeat, the last counts: a dry pass comes first.
+    """Return what a log at ``-lv 4`` says about memory.
 
-    Repacked weights are copies: their pages of the mapped file are not needed again and count once.
+    llama-server first tries the load without allocating (the dry pass), then loads. Both print the same
+    lines, so the last line of a kind counts. Repacked weights are copies of pages of the mapped file. Those
+    pages are not needed again, so repacked weights count once.
     """
     sizes: dict[tuple[str, str], float] = {}
     for name, kind, mib in _BUFFER.findall(text):

@@ -53,9 +53,9 @@ GGML_TYPES = {
 
 
 def tensor_bytes(type_number: int, dims: tuple[int, ...]) -> int | None:
-    """Return the bytes of a tensor, or None where they can't be known.
+    """Return the size of a tensor in bytes, or None if it can't be known.
 
-    That is a type newer than this table, or rows that are no whole number of blocks.
+    It can't if the type is newer than this table, or if a row is no whole number of blocks.
     """
     kind = GGML_TYPES.get(type_number)
     if kind is None or not dims or dims[0] % kind.block:

@@ -1,7 +1,7 @@
 """Read a GGUF header: keys, tensor infos, where the data begins.
 
-Bounded in memory and time whatever the bytes are. Knows no file system and no network: it is given a
-function that returns the next bytes.
+Memory and time are bounded, whatever the bytes are. It uses no file system and no network: the caller passes
+a function that returns the next bytes.
 """
 
 import struct
@@ -51,7 +51,7 @@ STRING, ARRAY = 8, 9
 
 
 class TruncatedHeaderError(FetchError):
-    """The bytes ended before the header did; with more of them it may be whole."""
+    """The bytes end before the header does. With more bytes it may be complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,14 @@ class Tensor:
 
     @property
     def type_name(self) -> str:
-        """The ggml type by name, by number where it is newer than the table."""
+        """The name of the ggml type, or its number if it is newer than the table."""
         kind = GGML_TYPES.get(self.type)
         return kind.name if kind else str(self.type)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the weights."""
+    """Everything before the weights: keys and tensor infos."""
 
     version: int
     keys: Mapping[str, Value]
@@ -94,18 +94,18 @@ class Header:
 
     @property
     def architecture(self) -> str | None:
-        """``general.architecture``, which every file but the later parts of a split one has."""
+        """``general.architecture``. Only the later parts of a split file have none."""
         value = self.keys.get("general.architecture")
         return value if isinstance(value, str) else None
 
     def number(self, key: str) -> int | None:
-        """Return an integer key, None if it is missing or something else."""
+        """Return an integer key, None if it is missing or no integer."""
         value = self.keys.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     @property
     def file_bytes(self) -> int:
-        """The least size a file with this header can have."""
+        """The smallest size that a file with this header can have."""
         ends = (tensor.offset + (tensor.bytes or 0) for tensor in self.tensors)
         return self.data_offset + max(ends, default=0)
 
@@ -115,7 +115,7 @@ def read_header(read: Read) -> Header:
 
     Raises:
         TruncatedHeaderError: the bytes end too early.
-        FetchError: they are no GGUF header, or one beyond the limits above.
+        FetchError: they are no GGUF header, or the header exceeds the limits above.
     """
     cursor = _Cursor(read)
     if cursor.take(4) != MAGIC:
@@ -206,7 +206,7 @@ def _tensors(cursor: "_Cursor", count: int) -> tuple[Tensor, ...]:
 
 
 class _Cursor:
-    """Take values off a stream through a small buffer, counting every byte."""
+    """Read values from a stream through a small buffer, and count every byte."""
 
     def __init__(self, read: Read) -> None:
         self._read = read

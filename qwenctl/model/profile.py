@@ -51,7 +51,7 @@ class Architecture(Table):
     ssm_inner_size: int = Field(gt=0)
     vocab_size: int = Field(gt=0)
     context_length: int = Field(gt=0)
-    tied_embeddings: bool = False  # no output tensor of its own: the device gets a copy of the embedding
+    tied_embeddings: bool = False  # the file has no output tensor: the device gets a copy of the embedding
     expert_count: int = Field(0, ge=0)
     expert_used_count: int = Field(0, ge=0)
     expert_feed_forward_length: int = Field(0, ge=0)
@@ -77,7 +77,7 @@ class Quant(Table):
     """One quantization of the model.
 
     ``token_embd_bytes`` stay on the host whatever is offloaded (llama.cpp keeps the input embedding there).
-    ``named_only``: too poor to be chosen; a person can still ask for it.
+    ``named_only``: its quality is too low to be chosen; a person can still name it.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Vision(Table):
 
 
 class SpeedClaim(Table):
-    """Somebody's figure for a class of machines, tokens per second. No ``chips``: machines without a GPU."""
+    """A published speed of a class of machines, in tokens/s. No ``chips``: machines without a GPU."""
 
     chips: tuple[str, ...] = ()
     devices: int = Field(1, ge=1)

@@ -1,4 +1,4 @@
-"""Read profiles from TOML: the shipped ones and a person's own. Reads files; decides nothing."""
+"""Read profiles from TOML: the shipped ones and the user's own. Reads files; decides nothing."""
 
 import difflib
 import tomllib
@@ -19,7 +19,7 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A profile file and where it lies. A person's own wins over a shipped one of the same name."""
+    """A profile file and its folder. The user's own profile replaces a shipped one of the same name."""
 
     name: str
     path: Path
@@ -48,7 +48,7 @@ def load_profile(name: str, shipped: Path, own: Path) -> Profile:
 
 
 def load_profiles(shipped: Path, own: Path) -> tuple[Profile, ...]:
-    """Return every profile, sorted by name: what the planner picks a sibling from.
+    """Return every profile, sorted by name: the planner suggests one of them if this one does not fit.
 
     Raises:
         ProfileError: one of the files is invalid.
@@ -60,7 +60,7 @@ def read_profile(path: Path) -> Profile:
     """Return the profile in ``path``.
 
     Raises:
-        ProfileError: the file cannot be read, is no TOML, or says something a profile cannot say.
+        ProfileError: the file cannot be read, is no TOML, or has keys or values that a profile cannot have.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

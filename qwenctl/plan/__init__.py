@@ -1,1 +1,1 @@
-"""Which quant, context and memory: the exact choice, and why each alternative lost."""
+"""Choose quant, context and memory exactly, and say why each alternative lost."""

@@ -1,6 +1,6 @@
 """Say how much of a machine a plan may use, and whether a need fits. Pure: no I/O. Bytes everywhere.
 
-The numbers are design decisions (docs: design, section 3), not properties of llama.cpp.
+Numbers without a source are decisions of this project (docs/architecture.md), not facts of llama.cpp.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Machine:
 
     @property
     def capacity_bytes(self) -> int:
-        """What a profile's rows are thresholds of: the cards together, else the RAM."""
+        """The size that a profile's hardware rows compare with: all cards together, else the RAM."""
         if self.kind == "dedicated":
             return sum(accelerator.memory_bytes or 0 for accelerator in self.accelerators)
         return self.ram_bytes
@@ -65,28 +65,28 @@ class Need:
 
     @property
     def start_bytes(self) -> int:
-        """What it takes before it is used: everything but what grows."""
+        """What it takes when it starts: everything but the caches, which grow with use."""
         return self.device_bytes + self.host.total
 
     @property
     def total_bytes(self) -> int:
-        """Everything, wherever it lies."""
+        """All memory, on devices and host together."""
         return self.device_bytes + self.host_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict, and the budget that decided it: its place, what is needed there, what there is."""
+    """A verdict, and the budget that decided it: where, how much is needed there, how much there is."""
 
     verdict: Verdict
     place: str
     need_bytes: int
     have_bytes: int
-    wired_bytes: int | None = None  # the Metal limit that makes it fit
+    wired_bytes: int | None = None  # the Metal limit with which it fits
 
 
 def reserved_ram(ram_bytes: int) -> int:
-    """Return the RAM left to everything else: 2.5 GiB or 12 %, whichever is more."""
+    """Return the RAM that is left to other programs: 2.5 GiB or 12 %, whichever is more."""
     return max(2560 * MIB, ram_bytes * 12 // 100)
 
 
@@ -156,7 +156,7 @@ def _room(judged: Judged) -> int:
 
 
 def memory(machine: Machine, need: Need, judged: Judged) -> Memory:
-    """Return a need beside the machine's budgets, the way a plan shows it; a tight one after its fix."""
+    """Return a need beside the machine's budgets, as a plan shows it; a tight plan as after its fix."""
     budgets = machine.budgets
     if judged.wired_bytes is not None:
         budgets = (judged.wired_bytes - WIRED_MARGIN_BYTES,)

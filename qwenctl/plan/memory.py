@@ -2,7 +2,7 @@
 
 Source of the formulas: llama.cpp b10605 (src/llama-kv-cache.cpp, src/llama-hparams.cpp,
 src/llama-memory-recurrent.cpp) and dry runs of b11434 on files with the true shapes, with one to three RPC
-workers as devices; ``benchmarks/plan_accuracy.py`` repeats them. What was not measured says so.
+workers as devices; ``benchmarks/plan_accuracy.py`` repeats them. A term that was not measured says so.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ UBATCH = 512
 
 @dataclass(frozen=True, slots=True)
 class DeviceNeed:
-    """What one device must hold, and what it may. Of ``capacity_bytes``, the rest is left to others."""
+    """What one device must hold, and how much it may: a part of ``capacity_bytes``, others get the rest."""
 
     id: str
     need_bytes: int
@@ -92,7 +92,7 @@ class Part:
 
     @property
     def total(self) -> int:
-        """Everything the device must hold."""
+        """All memory that the device must hold."""
         return self.weights + self.kv + self.recurrent + self.compute + self.extras
 
 
@@ -138,14 +138,14 @@ def recurrent_bytes(
 
 
 def output_bytes(model: Architecture, quant: Quant) -> int:
-    """Return the size of the output layer; a tied model keeps a second copy of the embedding as output."""
+    """Return the size of the output layer. If output and embedding share one tensor, it is copied."""
     if model.tied_embeddings or quant.output_bytes is None:
         return quant.token_embd_bytes
     return quant.output_bytes
 
 
 def device_weights_bytes(model: Architecture, quant: Quant) -> int:
-    """Return the weights all devices hold together: all but the input embedding, which stays on the host."""
+    """Return the weights of all devices together: all but the input embedding, which is on the host."""
     tensors = quant.bytes - model.header_bytes
     return tensors if model.tied_embeddings else tensors - quant.token_embd_bytes
 
@@ -206,7 +206,7 @@ def _network_bytes(model: Architecture, tokens: int) -> int:
 
 
 def _delta_net_bytes(model: Architecture, load: Load) -> int:
-    """Return the peak of a gated delta net: it dominates in small models (0.8B, the demo)."""
+    """Return the peak of a gated delta net. In small models (0.8B, the demo) it is the largest peak."""
     channels = model.ssm_inner_size + 2 * model.ssm_group_count * model.ssm_state_size
     state = 4 * model.ssm_state_size * model.ssm_inner_size * load.parallel
     return 4 * load.batch * (2 * channels + 4 * model.embedding_length) + state
@@ -220,7 +220,8 @@ def logits_bytes(model: Architecture, load: Load) -> int:
 def draft_bytes(profile: Profile, quant: Quant, load: Load, backend: Backend | Literal["cpu"]) -> int:
     """Return what the multi-token-prediction block takes beside the states: weights, its KV, its compute.
 
-    Source: facts on ggml-org/llama.cpp#22673; 27B within 2 % of the measured dry run, the rest scaled.
+    Source: facts on ggml-org/llama.cpp#22673; 27B is within 2 % of the measured dry run; the
+    other sizes are scaled from it.
     """
     if load.draft_tokens == 0 or profile.mtp is None:
         return 0

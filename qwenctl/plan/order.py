@@ -1,6 +1,6 @@
-"""List the candidates for a plan in the order they are tried, cheapest loss first. Pure: no I/O.
+"""List the candidates for a plan in the order they are tried, smallest loss first. Pure: no I/O.
 
-Losses, from cheap to dear: host cache (4096, 2048, 0 MiB), f16 keys and values (q8_0 instead), context (in
+Losses, from small to large: host cache (4096, 2048, 0 MiB), f16 keys and values (q8_0 instead), context (in
 steps down to ``min_tokens``; there, checkpoints too), the quant.
 """
 
@@ -16,7 +16,7 @@ CACHE_STEPS_MIB = (2048, 0)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One thing a plan could be."""
+    """One combination of quant, context and caches that a plan could choose."""
 
     quant: Quant
     context_tokens: int
@@ -39,9 +39,9 @@ def recommended(machine: Machine, profile: Profile) -> Quant | None:
 def quants(machine: Machine, profile: Profile, settings: Settings) -> tuple[Quant, ...]:
     """Return the quants to try, in order.
 
-    1. A quant asked for by name: that one alone.
+    1. The settings name a quant: that one alone.
     2. ``balanced`` and ``context``: the recommended one, then each poorer one.
-    3. ``quality``: from the best down, whatever the row says.
+    3. ``quality``: from the best to the poorest, whatever the hardware row recommends.
     4. ``speed``: from the smallest up to the recommended one: fewer bytes per token.
     """
     if settings.model.quant != "auto":
@@ -91,7 +91,7 @@ def candidates(machine: Machine, profile: Profile, settings: Settings) -> Iterat
 
 
 def _variants(quant: Quant, tokens: int, settings: Settings, *, bottom: bool) -> Iterator[Candidate]:
-    """Yield the cheap losses of one quant and context; checkpoints go last, and only at the bottom."""
+    """Yield the small losses of one quant and context. Checkpoints go last, only at ``min_tokens``."""
     wanted = settings.context
     caches = (wanted.cache_ram_mib, *(step for step in CACHE_STEPS_MIB if step < wanted.cache_ram_mib))
     types = ("f16", "q8_0") if wanted.kv_type == "auto" else (wanted.kv_type,)

@@ -1,4 +1,4 @@
-"""What planning ends in: a plan, or the reasons why there is none. Pure: no I/O."""
+"""The result of planning: a plan, or the reasons why there is none. Pure: no I/O."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,7 +43,7 @@ class MemoryRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What else the server is to hold: drafts a step of multi-token prediction, the vision encoder."""
+    """Optional parts that the server holds too: the drafts of multi-token prediction, the vision encoder."""
 
     draft_tokens: int = 0
     vision: bool = False
@@ -78,7 +78,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class NoFit:
-    """Nothing fits, and why. ``sibling`` names a profile that would."""
+    """Nothing fits, and why. ``sibling`` names another profile that would fit."""
 
     profile: str
     reason: str

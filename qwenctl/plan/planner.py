@@ -1,8 +1,8 @@
 """Choose the quant, the context and the KV type for a machine. Pure: no I/O, and total.
 
-Memory decides, the profile's rows recommend: order.py lists what could be run, budget.py judges each
-candidate, the first that fits is the plan. Without one, the first that fits with a named fix; else
-``NoFit``, which says what would fit.
+The profile's hardware rows recommend, memory decides. order.py lists the candidates, budget.py judges each
+one. The plan is the first candidate that fits; if there is none, the first that fits with a named fix. Else
+the result is ``NoFit``, which says what would fit.
 """
 
 import difflib
@@ -141,7 +141,7 @@ def _distinct(tried: list[TriedCandidate], chosen: TriedCandidate | None) -> Ite
 
 
 def _others(question: _Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
-    """Yield the quants that were never tried, each once as the settings want it, and why it was not."""
+    """Yield each quant that was never tried, with the reason."""
     profile, settings, wanted = question.profile, question.settings, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)
     kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
@@ -196,7 +196,7 @@ def _plan(
 
 
 def _with_block(file: File, share: float) -> File:
-    """Return the twin's file: the same name, other bytes, a hash that only the hub knows."""
+    """Return the file of the twin repository: the same name, other bytes. Only the hub has its hash."""
     return File(name=file.name, bytes=int(file.bytes * (1 + share)))
 
 
@@ -222,7 +222,7 @@ def _no_fit(
 
 
 def _bottoms(question: _Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
-    """Yield each quant that was not tried with every loss taken: does at least that fit?"""
+    """Yield each quant that was not tried, with every loss applied, to learn whether at least that fits."""
     profile, wanted = question.profile, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)
     least = min(wanted.min_tokens, tokens)
@@ -237,7 +237,7 @@ def _bottoms(question: _Question, tried: list[TriedCandidate]) -> Iterator[Consi
 def _sibling(
     hardware: Hardware, profile: Profile, settings: Settings, siblings: tuple[Profile, ...]
 ) -> str | None:
-    """Return the largest other profile that fits as it is; one that needs a fix only if none does."""
+    """Return the largest other profile that fits. One that needs a fix is returned only if no other fits."""
     plain = settings.model_copy(update={"model": settings.model.model_copy(update={"quant": "auto"})})
     tight = None
     for other in sorted(siblings, key=lambda one: -max(quant.bytes for quant in one.quants)):

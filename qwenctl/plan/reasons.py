@@ -33,10 +33,10 @@ def reason_of(one: TriedCandidate, chosen: TriedCandidate | None, settings: Sett
 
 
 def untried(one: TriedCandidate, row: Quant | None, profile: Profile, settings: Settings) -> str:
-    """Say why a candidate was never tried although another one is run."""
+    """Say why a candidate was never tried."""
     quant = one.candidate.quant
     if settings.model.quant != "auto":
-        return f"not asked for: {settings.model.quant} was"
+        return f"not considered: the settings name {settings.model.quant}"
     if quant.named_only:
         return f"only when asked for by name: {quant.note or 'poor'}"
     if one.judged.verdict == "no":
@@ -47,7 +47,7 @@ def untried(one: TriedCandidate, row: Quant | None, profile: Profile, settings: 
 
 
 def bottom(one: TriedCandidate) -> str:
-    """Say whether a candidate with every loss taken would at least run."""
+    """Say whether a candidate would run with every loss applied."""
     quant = one.candidate.quant
     if one.judged.verdict == "no":
         return shortfall(one.judged)
@@ -55,7 +55,7 @@ def bottom(one: TriedCandidate) -> str:
 
 
 def shortfall(judged: Judged) -> str:
-    """Say what is needed where, and what there is."""
+    """Say how much is needed where, and how much there is."""
     need, have = judged.need_bytes / 2**30, judged.have_bytes / 2**30
     if judged.place.startswith("out of memory"):
         return f"ran {judged.place} with {have:.1f} GiB; this needs {need:.1f}"
@@ -84,7 +84,7 @@ def warnings(
     fix: str | None,
     pace: Speed,
 ) -> Iterator[str]:
-    """Yield what the owner should know before this plan runs."""
+    """Yield warnings that the owner should read before this plan runs."""
     quant, machine = chosen.candidate.quant, chosen.machine
     if profile.note:
         yield profile.note

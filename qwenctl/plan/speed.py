@@ -1,4 +1,4 @@
-"""Say how fast a plan can be: somebody's figure for the class of machine, and a bound nothing can beat. Pure.
+"""Say how fast a plan can be: a published figure for the class of machine, and an upper bound. Pure: no I/O.
 
 Decoding reads every active weight once per token, so tokens per second are at most bandwidth / bytes read.
 """
@@ -22,7 +22,7 @@ class Speed:
 
     @property
     def doubtful(self) -> bool:
-        """The claim starts above what the memory can deliver."""
+        """The published figure is above what the memory can deliver."""
         return self.low is not None and self.bound is not None and self.low > self.bound
 
 
@@ -77,7 +77,7 @@ CARD_GB_S: dict[str, float] = {
     "H200": 4800,
     "RX 7900 XTX": 960,
 }
-"""Memory bandwidth by card, 10^9 bytes/s; the longest name that occurs in the card's counts.
+"""Memory bandwidth by card, 10^9 bytes/s; the longest name that is a part of the card's name counts.
 
 Source: the vendors' data sheets, as quoted in two or more tables (TechPowerUp; gpu-datasheet collections).
 """
@@ -105,7 +105,7 @@ def bytes_per_token(model: Architecture, quant: Quant) -> int:
 
 
 def speed(machine: Machine, profile: Profile, quant: Quant, physical_cores: int) -> Speed:
-    """Return what is claimed for this class of machine, and the bound.
+    """Return the published figure for this class of machine, and the upper bound.
 
     Layers split over several cards work one after the other: the times add up, so the bound is that of the
     mean time per byte.

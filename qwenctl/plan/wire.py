@@ -6,7 +6,7 @@ from qwenctl.plan.outcome import Considered, NoFit, Plan
 
 
 def to_json(plan: Plan, argv: tuple[str, ...] = ()) -> dict[str, object]:
-    """Return the ``data`` of ``plan --json``. The command line is the caller's to fill in."""
+    """Return the ``data`` of ``plan --json``. The caller fills in the command line."""
     return {
         "profile": plan.profile,
         "quant": plan.quant,

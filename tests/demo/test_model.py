@@ -17,7 +17,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_it_is_the_same_each_time_and_as_big_as_the_profile_says(tmp_path: Path) -> None:
+def test_the_demo_model_is_the_same_each_time_and_has_the_size_of_its_profile(tmp_path: Path) -> None:
     one, two = tmp_path / "one.gguf", tmp_path / "two.gguf"
     assert make_model(one, PROFILE.architecture) is True
     assert make_model(two, PROFILE.architecture) is True
@@ -26,7 +26,7 @@ def test_it_is_the_same_each_time_and_as_big_as_the_profile_says(tmp_path: Path)
     assert make_model(one, PROFILE.architecture) is False
 
 
-def test_it_has_the_architecture_of_the_real_model(tmp_path: Path) -> None:
+def test_the_demo_model_has_the_architecture_of_the_real_model(tmp_path: Path) -> None:
     make_model(tmp_path / "m.gguf", PROFILE.architecture)
     reader = gguf.GGUFReader(tmp_path / "m.gguf")
     assert reader.fields["general.architecture"].contents() == "qwen35"

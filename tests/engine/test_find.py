@@ -24,7 +24,7 @@ def test_the_real_binary_says_what_it_knows(server_binary: Path, tmp_path: Path)
     assert list_devices(server_binary).startswith("Available devices:")
 
 
-def test_answers_are_kept_until_the_file_changes(tmp_path: Path) -> None:
+def test_answers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     help_file = tmp_path / "help"
     help_file.write_text("-m,    --model FNAME    model\n--port PORT    port\n")
     fake = script(tmp_path / "llama-server", f"echo asked >> {tmp_path}/count; cat {help_file}")
@@ -36,7 +36,7 @@ def test_answers_are_kept_until_the_file_changes(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text().count("asked") == 4
 
 
-def test_a_kept_answer_that_is_damaged_is_asked_for_again(server_binary: Path, tmp_path: Path) -> None:
+def test_a_damaged_cached_answer_is_asked_for_again(server_binary: Path, tmp_path: Path) -> None:
     ask_server(server_binary, tmp_path)
     (kept,) = (tmp_path / "server").iterdir()
     kept.write_text("{half")
@@ -69,12 +69,12 @@ def test_a_file_that_is_not_executable_says_so(tmp_path: Path) -> None:
         ("echo hello", "is not that of a llama-server"),
     ],
 )
-def test_something_else_of_that_name_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_another_program_of_that_name_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(NoServerError, match=said):
         ask_server(script(tmp_path / "llama-server", text), tmp_path / "cache")
 
 
-def test_library_links_that_were_never_made_are_explained(server_binary: Path, tmp_path: Path) -> None:
+def test_missing_library_links_are_explained(server_binary: Path, tmp_path: Path) -> None:
     """A package installed by another user: its links are made on first import, by whoever may write there."""
     copy = tmp_path / "bin"
     shutil.copytree(server_binary.parent, copy, symlinks=True, ignore=lambda *_: ["libllama.so.0"])

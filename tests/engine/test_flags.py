@@ -47,7 +47,9 @@ def test_an_entry_has_all_its_names_its_value_its_choices_and_its_default() -> N
         ("b11434", Option("--flash-attn", "on"), [Option("--flash-attn", "on")]),
     ],
 )
-def test_a_wish_is_put_in_the_words_of_the_build(build: str, asked: Option, put: list[Option]) -> None:
+def test_an_option_is_translated_into_the_words_of_the_build(
+    build: str, asked: Option, put: list[Option]
+) -> None:
     assert list(fit_to((asked,), known(build), "llama-server")) == put
 
 
@@ -61,7 +63,7 @@ def test_a_wish_is_put_in_the_words_of_the_build(build: str, asked: Option, put:
         ("b11434", Option("--ctx-size"), "--ctx-size"),
     ],
 )
-def test_what_cannot_be_said_is_an_error_that_names_the_flag_and_the_binary(
+def test_an_option_the_build_lacks_is_an_error_that_names_the_flag_and_the_binary(
     build: str, asked: Option, named: str
 ) -> None:
     with pytest.raises(LaunchError) as raised:

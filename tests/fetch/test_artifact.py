@@ -135,7 +135,7 @@ def test_the_range_size_may_change_between_two_fetches(fetcher: Fetcher, model: 
 
 
 @pytest.mark.parametrize("repo", ["../x", "a", "a/b/c", "a/..", "a b/c", "", "models--x/y"])
-def test_a_repository_that_is_none_is_refused(fetcher: Fetcher, repo: str) -> None:
+def test_a_name_that_is_no_repository_is_refused(fetcher: Fetcher, repo: str) -> None:
     with pytest.raises(FetchError, match="not OWNER/NAME"):
         fetcher.fetch(replace(REQUEST, repo=repo))
 

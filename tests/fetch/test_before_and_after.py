@@ -41,7 +41,7 @@ def interrupted(fetcher: Fetcher) -> None:
     fetcher.fake.faults = lambda _call: None
 
 
-def test_a_dry_run_says_what_would_move_and_writes_nothing(fetcher: Fetcher, model: bytes) -> None:
+def test_a_dry_run_lists_what_would_be_downloaded_and_writes_nothing(fetcher: Fetcher, model: bytes) -> None:
     before = preview(fetcher)
     assert (before.commit, before.needed_bytes, before.newer_commit) == (COMMIT, len(model), None)
     assert before.files[0].sha256 == fetcher.fake.sha256("m.gguf")
@@ -55,7 +55,7 @@ def test_a_dry_run_says_what_would_move_and_writes_nothing(fetcher: Fetcher, mod
     assert (after.needed_bytes, after.files[0].path) == (0, path)
 
 
-def test_a_newer_commit_is_told_and_not_taken(fetcher: Fetcher) -> None:
+def test_a_newer_commit_is_reported_but_not_used(fetcher: Fetcher) -> None:
     used = fetcher.fetch().commit
     fetcher.fake.branches["main"] = NEWER
     assert preview(fetcher).newer_commit == NEWER
@@ -99,7 +99,7 @@ def test_a_header_is_fetched_without_the_weights(fetcher: Fetcher, tmp_path: Pat
 @pytest.mark.parametrize(
     "fault", [Fault(status=500), Fault(ignore_range=True), Fault(reset_after=1000), Fault(status=403)]
 )
-def test_a_header_comes_through_faults(fetcher: Fetcher, tmp_path: Path, fault: Fault) -> None:
+def test_a_header_is_read_in_spite_of_faults(fetcher: Fetcher, tmp_path: Path, fault: Fault) -> None:
     fetcher.fake.faults = lambda call: fault if call.kind == "bytes" and call.number == 0 else None
     header = asyncio.run(
         fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
@@ -107,7 +107,7 @@ def test_a_header_comes_through_faults(fetcher: Fetcher, tmp_path: Path, fault: 
     assert gguf.GGUFReader(header).tensors
 
 
-def test_what_is_no_gguf_has_no_header(fetcher: Fetcher, tmp_path: Path) -> None:
+def test_a_file_that_is_no_gguf_has_no_header(fetcher: Fetcher, tmp_path: Path) -> None:
     fetcher.fake.files = {"m.gguf": b"nothing" * 1000}
     with pytest.raises(FetchError, match="does not begin with GGUF"):
         asyncio.run(
@@ -146,14 +146,14 @@ def test_a_file_that_is_just_being_fetched_is_no_leftover(fetcher: Fetcher) -> N
     assert leftovers(fetcher.cache, fetcher.state, frozenset())
 
 
-def test_what_another_program_downloaded_is_no_leftover(fetcher: Fetcher) -> None:
+def test_a_file_that_another_program_downloaded_is_no_leftover(fetcher: Fetcher) -> None:
     fetcher.fetch()
     (fetcher.state / "artifacts.json").unlink()
     fetcher.fetch()
     assert leftovers(fetcher.cache, fetcher.state, frozenset()) == ()
 
 
-def test_what_an_update_left_behind_is_a_leftover(fetcher: Fetcher, tmp_path: Path) -> None:
+def test_a_file_that_an_update_replaced_is_a_leftover(fetcher: Fetcher, tmp_path: Path) -> None:
     old = fetcher.fetch()
     fetcher.fake.files = {"m.gguf": write_gguf(tmp_path / "newer.gguf").read_bytes()}
     fetcher.fake._hashes.clear()
@@ -166,7 +166,7 @@ def test_what_an_update_left_behind_is_a_leftover(fetcher: Fetcher, tmp_path: Pa
     assert fetcher.fetch() == new
 
 
-def test_bytes_two_commits_share_stay_while_one_is_used(fetcher: Fetcher) -> None:
+def test_a_file_of_two_commits_stays_while_one_of_them_is_used(fetcher: Fetcher) -> None:
     old = fetcher.fetch(replace(REQUEST, revision=COMMIT))
     fetcher.fake.branches["main"] = NEWER
     new = fetcher.fetch(replace(REQUEST, revision=COMMIT, update=True))

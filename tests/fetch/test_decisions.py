@@ -36,7 +36,7 @@ def test_the_exact_name_comes_before_the_pattern() -> None:
     assert picked(("M-Q4_K_M.gguf", "M-Q4_K_M-new.gguf"), ("M-Q4_K_M.gguf",), "*Q4_K_M*") == ["M-Q4_K_M.gguf"]
 
 
-def test_a_name_that_drifted_is_found_by_the_pattern() -> None:
+def test_a_renamed_file_is_matched_by_the_pattern() -> None:
     names = ("M-UD-Q4_K_M.gguf", "mmproj-Q4_K_M.gguf", "README.md", "M-Q6_K.gguf")
     assert picked(names, ("M-Q4_K_M.gguf",), "*Q4_K_M*") == ["M-UD-Q4_K_M.gguf"]
 
@@ -47,7 +47,7 @@ def test_a_split_file_comes_with_all_parts_in_order() -> None:
     assert picked(parts, ("gone.gguf",), "BF16/*") == sorted(parts)
 
 
-def test_a_pattern_that_means_two_files_is_no_choice() -> None:
+def test_a_pattern_that_matches_two_files_is_an_error() -> None:
     with pytest.raises(FetchError, match="cannot choose") as caught:
         picked(("A-Q4_K_M.gguf", "B-Q4_K_M.gguf"), (), "*Q4_K_M*")
     assert "[model] file" in (caught.value.hint or "")
@@ -108,7 +108,9 @@ def test_waits_double_up_to_the_longest() -> None:
         (None, None, None),
     ],
 )
-def test_what_a_server_asks_for(retry_after: str | None, limit: str | None, seconds: float | None) -> None:
+def test_the_wait_a_server_asks_for_is_read_from_its_headers(
+    retry_after: str | None, limit: str | None, seconds: float | None
+) -> None:
     headers = {"retry-after": retry_after, "ratelimit": limit}
     assert server_wait_s({name: value for name, value in headers.items() if value is not None}) == seconds
 
@@ -145,7 +147,9 @@ def test_a_journal_remembers_and_survives_a_torn_line(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_a_garbled_journal_is_no_promise(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
+def test_a_damaged_journal_never_lists_a_range_that_it_did_not_note(
+    tmp_path_factory: pytest.TempPathFactory, garbage: bytes
+) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
     path.write_bytes(garbage)
     assert journal(path).done == set()

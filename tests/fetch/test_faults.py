@@ -64,7 +64,7 @@ def test_an_etag_of_its_own_for_each_machine_of_the_storage_does_no_harm(fetcher
     fetcher.check(fetcher.fetch())
 
 
-def test_a_file_that_is_another_one_by_now_is_refused(fetcher: Fetcher) -> None:
+def test_a_file_that_was_replaced_on_the_hub_is_refused(fetcher: Fetcher) -> None:
     fetcher.fake.linked_etag = "0" * 64
     with pytest.raises(FetchError, match="the hub now has another file there"):
         fetcher.fetch()
@@ -124,7 +124,9 @@ def test_garbage_in_the_metadata_is_one_clear_error(fetcher: Fetcher, body: byte
 @pytest.mark.parametrize(
     "name", ["../../../evil.gguf", "/etc/evil.gguf", "a/../b.gguf", "a\\b.gguf", "./m.gguf"]
 )
-def test_a_name_that_leaves_the_cache_is_no_file(fetcher: Fetcher, name: str, model: bytes) -> None:
+def test_a_file_name_that_points_out_of_the_cache_is_ignored(
+    fetcher: Fetcher, name: str, model: bytes
+) -> None:
     fetcher.fake.files = {name: model}
     with pytest.raises(FetchError, match="no such file"):
         fetcher.fetch(replace(REQUEST, files=(), pattern="*.gguf"))
@@ -171,7 +173,7 @@ def test_a_storage_that_is_down_is_one_clear_error_and_nothing_is_lost(fetcher: 
     assert fetcher.fake.bytes_sent - before == artifact.files[0].bytes - 4 * MIB
 
 
-def test_resets_in_the_middle_cost_only_what_was_on_the_way(fetcher: Fetcher, model: bytes) -> None:
+def test_a_reset_connection_costs_only_the_bytes_on_the_way(fetcher: Fetcher, model: bytes) -> None:
     fetcher.fake.faults = lambda call: (
         Fault(reset_after=400_000) if call.kind == "bytes" and call.number % 2 == 0 else None
     )
@@ -257,7 +259,7 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_error(fetcher: Fetcher, model
     assert fetcher.slept == [0.25, 0.5, 1.0, 2.0, 4.0]
 
 
-def test_nothing_is_asked_for_before_the_disk_was_looked_at(fetcher: Fetcher) -> None:
+def test_the_free_space_is_checked_before_the_first_byte_is_requested(fetcher: Fetcher) -> None:
     fetcher.margin_bytes = 10**18
     with pytest.raises(
         FetchError, match=r"more bytes and 1000000000000000000 of margin are needed, \d+ are free"
@@ -266,7 +268,7 @@ def test_nothing_is_asked_for_before_the_disk_was_looked_at(fetcher: Fetcher) ->
     assert fetcher.downloads() == fetcher.fake.count("resolve") == 0
 
 
-def test_two_fetchers_move_the_file_once_and_the_second_says_that_it_waits(
+def test_two_fetches_download_the_file_once_and_the_second_reports_that_it_waits(
     fetcher: Fetcher, model: bytes
 ) -> None:
     fetcher.fake.latency_s = 0.05

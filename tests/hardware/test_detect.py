@@ -8,13 +8,13 @@ from qwenctl.errors import DetectionError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.facts import Accelerator, Cpu, Hardware
 from qwenctl.hardware.saved import from_json, to_json
-from tests.hardware.world import NO_NVML, world
+from tests.hardware.captured import NO_NVML, captured_machine
 
 GIB = 1 << 30
 
 
 def test_an_apu_shares_the_ram_through_its_gtt() -> None:
-    assert detect(world("strix-halo.world")) == Hardware(
+    assert detect(captured_machine("strix-halo.machine")) == Hardware(
         os="linux",
         arch="x86_64",
         machine="ROG Flow Z13 GZ302EA",
@@ -25,7 +25,7 @@ def test_an_apu_shares_the_ram_through_its_gtt() -> None:
 
 
 def test_a_card_keeps_its_own_memory_however_large_the_gtt() -> None:
-    found = detect(world("ryzen-desktop-7900xtx.world"))
+    found = detect(captured_machine("ryzen-desktop-7900xtx.machine"))
     assert [(a.id, a.name, a.memory, a.memory_bytes) for a in found.accelerators] == [
         ("ROCm0", "AMD GPU 0x744c", "dedicated", 25_753_026_560),
         ("ROCm1", "AMD GPU 0x164e", "shared", 34_091_302_912),
@@ -34,7 +34,7 @@ def test_a_card_keeps_its_own_memory_however_large_the_gtt() -> None:
 
 
 def test_a_gb10_is_unified_with_the_ram() -> None:
-    found = detect(world("gb10.world"))
+    found = detect(captured_machine("gb10.machine"))
     assert (found.arch, found.machine, found.cpu.model) == ("arm64", "NVIDIA_DGX_Spark", "Arm Cortex-A725")
     assert found.accelerators == (
         Accelerator("CUDA0", "NVIDIA GB10", "cuda", "unified", 130_663_168_000, None, "580.173.02"),
@@ -42,7 +42,7 @@ def test_a_gb10_is_unified_with_the_ram() -> None:
 
 
 def test_cuda_visible_devices_orders_and_numbers_the_gpus() -> None:
-    found = detect(world("two-gpus.world"))
+    found = detect(captured_machine("two-gpus.machine"))
     assert [(a.id, a.name) for a in found.accelerators] == [
         ("CUDA0", "NVIDIA RTX PRO 4000 Blackwell SFF Edition"),
         ("CUDA1", "NVIDIA GeForce RTX 3080 Ti"),
@@ -51,38 +51,38 @@ def test_cuda_visible_devices_orders_and_numbers_the_gpus() -> None:
 
 
 def test_hidden_gpus_are_named_in_a_warning() -> None:
-    found = detect(replace(world("two-gpus.world"), environ={"CUDA_VISIBLE_DEVICES": "1"}))
+    found = detect(replace(captured_machine("two-gpus.machine"), environ={"CUDA_VISIBLE_DEVICES": "1"}))
     assert [a.name for a in found.accelerators] == ["NVIDIA RTX PRO 4000 Blackwell SFF Edition"]
     assert found.warnings == ("CUDA_VISIBLE_DEVICES=1 hides 1 of 2 NVIDIA GPUs",)
 
 
 def test_a_driver_mismatch_is_a_warning() -> None:
-    found = detect(world("driver-mismatch.world"))
+    found = detect(captured_machine("driver-mismatch.machine"))
     assert found.accelerators == ()
     (warning,) = found.warnings
     assert "mismatch" in warning
 
 
 def test_a_gpu_without_a_driver_is_a_warning() -> None:
-    assert detect(world("no-driver.world")).warnings == (
+    assert detect(captured_machine("no-driver.machine")).warnings == (
         "this machine has an NVIDIA GPU, but no driver answers: NVML Shared Library Not Found",
     )
 
 
 def test_wsl2_is_linux_with_a_card() -> None:
-    found = detect(world("wsl2.world"))
+    found = detect(captured_machine("wsl2.machine"))
     assert (found.os, found.ram_bytes, found.warnings) == ("linux", 16_777_216_000, ())
     assert [a.name for a in found.accelerators] == ["NVIDIA GeForce RTX 4090"]
 
 
 def test_a_containers_limit_is_its_ram() -> None:
-    found = detect(world("docker-v2.world"))
+    found = detect(captured_machine("docker-v2.machine"))
     assert found.ram_bytes == 12 * GIB
     assert found.warnings == ("a cgroup limits this process to 12.0 GiB of 62.5 GiB RAM",)
 
 
 def test_a_mac_has_one_gpu_with_all_its_memory() -> None:
-    assert detect(world("m3-max-36gb.world")) == Hardware(
+    assert detect(captured_machine("m3-max-36gb.machine")) == Hardware(
         os="darwin",
         arch="arm64",
         machine="Mac15,10",
@@ -93,12 +93,12 @@ def test_a_mac_has_one_gpu_with_all_its_memory() -> None:
 
 
 def test_a_translated_python_still_sees_apple_silicon() -> None:
-    probe = replace(world("m3-max-36gb.world"), system=lambda: ("Darwin", "x86_64"))
+    probe = replace(captured_machine("m3-max-36gb.machine"), system=lambda: ("Darwin", "x86_64"))
     assert detect(probe).arch == "arm64"
 
 
-def test_an_intel_mac_has_no_gpu_of_its_own_accord() -> None:
-    found = detect(world("intel-mac.world"))
+def test_an_intel_mac_has_a_gpu_only_if_the_binary_lists_one() -> None:
+    found = detect(captured_machine("intel-mac.machine"))
     assert (found.arch, found.accelerators, found.cpu.performance_cores) == ("x86_64", (), None)
 
 
@@ -107,21 +107,24 @@ def test_an_intel_mac_has_no_gpu_of_its_own_accord() -> None:
     [("Windows", "AMD64", "neither linux nor macos"), ("Linux", "riscv64", "neither x86_64 nor arm64")],
 )
 def test_other_systems_are_refused_by_name(system: str, machine: str, why: str) -> None:
-    probe = replace(world("wsl2.world"), system=lambda: (system, machine))
+    probe = replace(captured_machine("wsl2.machine"), system=lambda: (system, machine))
     with pytest.raises(DetectionError, match="cannot detect hardware") as caught:
         detect(probe)
     assert why in caught.value.message.lower()
 
 
 def test_a_mac_whose_sysctl_is_silent_is_an_error() -> None:
-    probe = replace(world("m3-max-36gb.world"), sysctl=lambda _keys: "")
+    probe = replace(captured_machine("m3-max-36gb.machine"), sysctl=lambda _keys: "")
     with pytest.raises(DetectionError, match=r"hw\.memsize"):
         detect(probe)
 
 
-def test_nothing_readable_is_still_a_machine() -> None:
+def test_a_machine_where_no_file_can_be_read_is_still_detected() -> None:
     bare = replace(
-        world("wsl2.world"), read_text=lambda _path: None, list_dir=lambda _path: (), nvml=lambda: NO_NVML
+        captured_machine("wsl2.machine"),
+        read_text=lambda _path: None,
+        list_dir=lambda _path: (),
+        nvml=lambda: NO_NVML,
     )
     found = detect(bare)
     assert (found.cpu.model, found.accelerators, found.warnings) == (None, (), ())

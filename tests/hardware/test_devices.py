@@ -11,7 +11,7 @@ from qwenctl.hardware.devices import backend_of, join, parse_devices, reserve, u
 from qwenctl.hardware.facts import Accelerator, Cpu, Device, Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.settings.types import HardwareSettings as Choice
-from tests.hardware.world import sample, world
+from tests.hardware.captured import captured_machine, sample
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -54,7 +54,7 @@ def test_listed_devices_are_parsed(name: str, expected: list[tuple[str, str, int
     assert [(d.id, d.description, d.total_bytes // MIB, d.free_bytes // MIB) for d in found] == expected
 
 
-def test_backends_are_told_by_the_id_and_what_cannot_compute_is_none() -> None:
+def test_the_id_of_a_device_names_its_backend_and_a_device_that_cannot_compute_has_none() -> None:
     found = parse_devices(sample("devices-mixed.txt"))
     assert [(d.id, backend_of(d)) for d in found] == [
         ("MTL0", "metal"),
@@ -70,7 +70,7 @@ def test_backends_are_told_by_the_id_and_what_cannot_compute_is_none() -> None:
 
 
 def test_gpus_are_joined_by_name_whatever_the_order() -> None:
-    machine = detect(world("two-gpus.world"))
+    machine = detect(captured_machine("two-gpus.machine"))
     found = usable(machine, server(sample("devices-cuda.txt")), AUTO)
     assert [(a.id, a.name, a.memory_bytes, a.usable_bytes, a.driver) for a in found.accelerators] == [
         ("CUDA0", "NVIDIA GeForce RTX 3080 Ti", 12_884_901_888, 11909 * MIB, "580.95"),
@@ -79,7 +79,7 @@ def test_gpus_are_joined_by_name_whatever_the_order() -> None:
     assert found.warnings == ()
 
 
-def test_gpus_of_one_size_are_told_by_their_names() -> None:
+def test_gpus_of_the_same_size_are_matched_by_their_names() -> None:
     pair = (cuda(0, "NVIDIA RTX A5000", 24), replace(cuda(1, "NVIDIA GeForce RTX 4090", 24), driver="other"))
     found = join(
         replace(BARE, accelerators=pair),
@@ -91,7 +91,7 @@ def test_gpus_of_one_size_are_told_by_their_names() -> None:
     assert [(a.id, a.driver) for a in found.accelerators] == [("CUDA0", "other"), ("CUDA1", "580")]
 
 
-def test_a_cuda_machine_with_a_cpu_only_binary_is_told_loudly() -> None:
+def test_a_cuda_machine_with_a_cpu_only_binary_gets_a_warning() -> None:
     found = usable(RTX, server(sample("devices-none.txt")), AUTO)
     assert found.accelerators == ()
     (warning,) = found.warnings
@@ -105,7 +105,11 @@ def test_a_gpu_that_is_required_and_unusable_ends_in_no_fit() -> None:
     with pytest.raises(NoFitError, match="no accelerator was found in this machine"):
         usable(replace(BARE, warnings=("a cgroup limits",)), None, Choice(gpu="required"))
     with pytest.raises(NoFitError, match="mismatch"):
-        usable(detect(world("driver-mismatch.world")), None, Choice(gpu="required", devices=("CUDA0",)))
+        usable(
+            detect(captured_machine("driver-mismatch.machine")),
+            None,
+            Choice(gpu="required", devices=("CUDA0",)),
+        )
     assert usable(RTX, None, Choice(gpu="required")) == RTX
 
 
@@ -117,15 +121,15 @@ def test_a_machine_without_a_known_binary_stays_as_it_is() -> None:
     assert usable(RTX, None, AUTO) == RTX
 
 
-def test_metal_says_its_true_working_set() -> None:
-    machine = detect(world("m3-max-36gb.world"))
+def test_the_working_set_that_metal_reports_is_used() -> None:
+    machine = detect(captured_machine("m3-max-36gb.machine"))
     (found,) = join(machine, listed("MTL0: Apple M3 Max (30150 MiB, 30149 MiB free)")).accelerators
     assert (found.id, found.memory, found.memory_bytes) == ("MTL0", "unified", 36 * GIB)
     assert found.usable_bytes == 30150 * MIB
 
 
 def test_an_amd_card_gets_its_name_and_the_idle_apu_goes() -> None:
-    machine = detect(world("ryzen-desktop-7900xtx.world"))
+    machine = detect(captured_machine("ryzen-desktop-7900xtx.machine"))
     both = (
         "ROCm0: AMD Radeon Graphics (32511 MiB, 32000 MiB free)",
         "ROCm1: AMD Radeon RX 7900 XTX (24560 MiB, 24400 MiB free)",
@@ -200,7 +204,7 @@ def test_devices_only_the_binary_knows_are_added(line: str, memory: str) -> None
     assert found.usable_bytes == device.total_bytes
 
 
-def test_a_remote_device_is_never_taken_for_a_local_one() -> None:
+def test_a_remote_device_is_never_matched_with_a_local_one() -> None:
     found = join(
         RTX,
         listed(

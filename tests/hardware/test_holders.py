@@ -21,6 +21,6 @@ def test_this_process_is_among_the_holders_of_ram() -> None:
     assert mine[0].bytes > 1 << 20
 
 
-def test_the_largest_come_first_and_only_so_many() -> None:
+def test_the_largest_holders_come_first_and_the_list_is_cut_at_top() -> None:
     held = [Holder(RAM, pid, "x", size) for pid, size in ((1, 5), (3, 9), (2, 9), (4, None))]
     assert [holder.pid for holder in largest(held, 3)] == [2, 3, 1]

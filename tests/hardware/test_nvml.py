@@ -63,7 +63,7 @@ def test_a_gpu_without_memory_of_its_own_is_unified(library: Path) -> None:
     assert nvml(library, "unsupported").gpus == (NvidiaGpu("GPU-0", "NVIDIA GB10", None, unified=True),)
 
 
-def test_a_driver_of_another_version_is_an_error_with_its_remedy(library: Path) -> None:
+def test_a_driver_of_another_version_is_an_error_with_a_hint(library: Path) -> None:
     found = nvml(library, "mismatch")
     assert found.gpus == ()
     (error,) = found.errors

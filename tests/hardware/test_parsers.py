@@ -118,7 +118,7 @@ def card(vram: int, gtt: int, metrics: str = "", **more: str) -> dict[str, str]:
         (card(96 * GIB, 16 * GIB, "\x08\x01\x03\0"), "dedicated", 96 * GIB),  # a carve-out is no RAM
     ],
 )
-def test_an_apu_is_told_from_a_card(texts: dict[str, str], memory: str, capacity: int) -> None:
+def test_an_apu_and_a_card_are_recognised(texts: dict[str, str], memory: str, capacity: int) -> None:
     (found,) = amd.accelerators([texts], None)
     assert (found.memory, found.memory_bytes, found.usable_bytes) == (memory, capacity, capacity)
 

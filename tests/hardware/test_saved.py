@@ -16,7 +16,7 @@ GOOD = json.loads(MACHINES[0].read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
-def test_every_sample_machine_comes_back_to_the_byte(path: Path) -> None:
+def test_every_sample_machine_is_written_as_the_same_bytes(path: Path) -> None:
     assert to_text(read_machine(path)).strip() == path.read_text(encoding="utf-8").strip()
 
 
@@ -29,7 +29,7 @@ ACCELERATORS = st.lists(
 
 
 @given(st.builds(Hardware, cpu=CPUS, ram_bytes=COUNTS, accelerators=ACCELERATORS))
-def test_any_machine_survives_the_way_out_and_back(hardware: Hardware) -> None:
+def test_any_machine_is_the_same_after_writing_and_reading_it(hardware: Hardware) -> None:
     assert from_json(json.loads(to_text(hardware))) == hardware
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from qwenctl.engine.address import Address
 from qwenctl.engine.flags import parse_help
-from qwenctl.errors import SettingsError
+from qwenctl.errors import LaunchError, SettingsError
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import OWNED, Launch, argv, lines
 from qwenctl.model.toml import read_profile
@@ -78,7 +78,7 @@ def test_a_tight_machine_gets_the_concessions_on_its_command_line() -> None:
     assert [line for line in made if line not in RECIPE.splitlines()] == made[6:12]
 
 
-def test_what_a_person_sets_is_on_the_command_line() -> None:
+def test_every_setting_is_on_the_command_line() -> None:
     changed = command_line(
         "m4-max-64gb",
         context={"tokens": 8192, "parallel": 2, "kv_type": "q8_0", "cache_ram_mib": 0, "checkpoints": 4},
@@ -118,7 +118,7 @@ def test_what_a_person_sets_is_on_the_command_line() -> None:
     ]
 
 
-def test_a_gpu_that_may_not_be_used_is_named_to_the_server() -> None:
+def test_the_command_line_excludes_a_gpu_that_may_not_be_used() -> None:
     assert "--device none" in command_line("m4-max-64gb", devices=())
     assert "--device CUDA1" in command_line("2xa100-80gb", devices=("CUDA1",))
 
@@ -135,3 +135,9 @@ def test_a_unix_socket_has_no_port() -> None:
 def test_extra_arguments_may_not_override_what_qwenctl_owns(flag: str) -> None:
     with pytest.raises(SettingsError, match=r"qwenctl sets .* itself"):
         command_line("m4-max-64gb", server={"extra_args": [flag, "x"]})
+
+
+def test_a_mistyped_extra_argument_is_an_error_whose_hint_names_extra_args() -> None:
+    with pytest.raises(LaunchError, match="it does not know --nope") as caught:
+        command_line("2xa100-80gb", server={"extra_args": ["--nope"]})
+    assert caught.value.hint == "remove --nope from [server] extra_args, or use a llama-server that has it"

@@ -64,7 +64,7 @@ def test_of_repeated_lines_the_last_counts() -> None:
     assert said.offloaded == (65, 65)
 
 
-def test_mapped_repacked_and_pinned_buffers_find_their_place() -> None:
+def test_mapped_repacked_and_pinned_buffers_are_counted_on_the_right_device() -> None:
     """Written after llama.cpp's buffer type names."""
     said = parse_log(
         "load_tensors:   CPU_Mapped model buffer size =   682.03 MiB\n"
@@ -88,13 +88,13 @@ def test_repacked_weights_are_counted_once() -> None:
     assert abs(compare(chosen.memory, said).error_percent) < 1.5, "the published file is 1.2 % larger"
 
 
-def test_a_context_that_was_reduced_is_seen() -> None:
+def test_a_reduced_context_is_recognised() -> None:
     """Written after llama.cpp, common/fit.cpp."""
     said = parse_log("common_params_fit_impl: context size reduced from 262144 to 132352\n")
     assert said.reduced_context == (262144, 132352)
 
 
-def test_a_silent_server_says_nothing() -> None:
+def test_an_empty_log_has_no_figures() -> None:
     said = parse_log("")
     assert (said.projected_mib, said.offloaded, said.reduced_context) == (None, None, None)
     assert not said.partly_on_cpu

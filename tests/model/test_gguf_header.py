@@ -132,7 +132,7 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
         check_gguf(write_gguf(tmp_path / "model.gguf"), "llama")
 
 
-def test_a_web_page_is_no_model(tmp_path: Path) -> None:
+def test_a_web_page_saved_as_a_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_text("<!doctype html>")
     with pytest.raises(FetchError, match="does not begin with GGUF"):

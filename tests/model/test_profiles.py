@@ -121,7 +121,7 @@ def test_a_wrong_profile_is_refused(
         assert hint in caught.value.hint
 
 
-def test_what_is_no_toml_cannot_be_read(tmp_path: Path) -> None:
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("no toml", encoding="utf-8")
     with pytest.raises(ProfileError, match="cannot read profile"):
         read_profile(tmp_path / "x.toml")

@@ -169,13 +169,13 @@ def test_drafts_cost_weights_cache_and_states() -> None:
     assert checkpoint_bytes(MODEL, drafting) / MIB == pytest.approx(407, rel=0.02)
 
 
-def test_the_vision_encoder_takes_what_was_seen_at_run_time() -> None:
+def test_the_vision_encoder_takes_the_memory_measured_at_run_time() -> None:
     assert vision_bytes(BIG, Load(8192, "f16", vision=True)) == 1158 * MIB
     assert vision_bytes(BIG, Load(8192, "f16")) == 0
     assert vision_bytes(profile("demo"), Load(8192, "f16", vision=True)) == 0
 
 
-def test_a_cpu_holds_everything_repacked_or_not() -> None:
+def test_a_cpu_holds_all_weights_also_when_they_are_repacked() -> None:
     """Captured: 27B Q4_K_M on a CPU at 65,536 tokens, no repacking: all on the host."""
     load = Load(65536, "f16")
     part = host_part(BIG, Q4, load, 0)

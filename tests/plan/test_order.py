@@ -47,7 +47,7 @@ def test_checkpoints_go_last_and_only_at_the_smallest_context() -> None:
     assert [one.checkpoints for one in fewer[:2]] == [1, 0]
 
 
-def test_a_kv_type_asked_for_is_kept() -> None:
+def test_a_kv_type_that_the_settings_name_is_kept() -> None:
     way = machines(machine("rtx4090-24gb"))[0]
     wanted = Settings(context=ContextSettings(kv_type="q5_1"))
     assert {one.kv_type for one in candidates(way, BIG, wanted)} == {"q5_1"}

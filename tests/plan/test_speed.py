@@ -53,7 +53,7 @@ def test_the_recipes_claim_stands_beside_the_bound(
     assert "claim" in pace.source
 
 
-def test_an_unknown_machine_has_neither() -> None:
+def test_an_unknown_machine_has_no_published_speed_and_no_bound() -> None:
     hardware = made_up(ram_bytes=64 * GIB, cards=(24 * GIB,))
     pace = speed(machines(hardware)[0], BIG, BIG.quants[0], 8)
     assert (pace.low, pace.bound, pace.doubtful) == (None, None, False)

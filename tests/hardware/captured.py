@@ -27,7 +27,7 @@ def sections(name: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def world(name: str) -> SystemProbe:
+def captured_machine(name: str) -> SystemProbe:
     found = sections(name)
     files = {path: _bytes(text) for path, text in found.items() if path.startswith("/")}
     system, machine = found["system"].split()
