@@ -200,4 +200,5 @@ def test_the_top_level_is_what_the_design_says() -> None:
     expected = {"qwenctl", "profiles", "systemd", "launchd", "tests", "benchmarks", "docs"}
     assert folders - {"dist", "build"} == expected
     files = {path.name for path in root.iterdir() if path.is_file() and not path.name.startswith(".")}
-    assert files == {"pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
+    texts = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"}
+    assert files == {"pyproject.toml"} | texts

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 READ = """
 import qwenctl
 from qwenctl import paths
-from qwenctl.plan.load import load_profile
+from qwenctl.model.toml import load_profile
 print(qwenctl.__file__)
 print(load_profile("qwen3.6-27b", paths.data_root() / "profiles", paths.config_dir()).title)
 print(*sorted(path.name for path in paths.data_root().iterdir()))
