@@ -1,7 +1,8 @@
 """Measure fetching against a hub on loopback, beside `hf download` and curl.
 
 Three tables: 1 GB as fast as it goes; 20 kills; 1 % of requests failing and 50 ms of latency. Nothing leaves
-the machine. Needs curl, openssl and the hf command beside this interpreter. Run: python benchmarks/fetch.py
+the machine. Needs curl, openssl and the hf command beside this interpreter.
+Run from the repository's root: python -m benchmarks.fetch
 """
 
 import argparse
@@ -20,11 +21,10 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from tests.fakes.gguf_file import write_gguf
+from tests.fakes.hub import REPO, FakeHub
 
-from tests.fakes.gguf_file import write_gguf  # noqa: E402
-from tests.fakes.hub import REPO, FakeHub  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 MIB = 2**20
 FETCH = """

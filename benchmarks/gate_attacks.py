@@ -17,11 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 
-from benchmarks.daemon import home
-from benchmarks.gate_attack_list import CLOSED, KEY, Attack, keys, pages, paths, shapes, slow
+from benchmarks.lib.daemon import home
+from benchmarks.lib.gate_attack_list import CLOSED, KEY, Attack, keys, pages, paths, shapes, slow
 from tests.fakes.home import Home
 
 PROMPT = "once upon a time in a slot"
@@ -91,7 +92,7 @@ def slot_holds(where: Home) -> bool:
 def take_time(where: Home) -> int:
     """Let the slow clients wait side by side; print what came and when."""
     tries: dict[str, Callable[[], str]] = {
-        attack.name: lambda attack=attack: came(sent(where.port, attack, SLOW_S)) for attack in slow()
+        attack.name: partial(lambda one: came(sent(where.port, one, SLOW_S)), attack) for attack in slow()
     }
     tries["a stream that nobody reads"] = lambda: stop_reading(where)
     with ThreadPoolExecutor(len(tries)) as threads:

@@ -18,7 +18,7 @@ from functools import partial
 import aiohttp
 import psutil
 
-from benchmarks.daemon import home
+from benchmarks.lib.daemon import home
 from qwenctl.control.call import call
 from qwenctl.control.state_dir import OVERRIDES
 from tests.fakes.home import Home, kill, until

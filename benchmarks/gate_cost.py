@@ -27,8 +27,8 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from benchmarks import paced_server
-from benchmarks.daemon import home
+from benchmarks.lib import paced_server
+from benchmarks.lib.daemon import home
 from tests.fakes.home import free_port
 
 WARM_UP_S = 1.0
@@ -179,11 +179,11 @@ def paced(folder: Path) -> dict[str, str]:
 
 def commands(folder: Path, path: str, starlette: str | None) -> dict[str, list[str]]:
     """Return how the other proxies are started; PORT stands for theirs."""
-    found = {"bare": [sys.executable, "-m", "benchmarks.gate_cost_bare", path, "PORT"]}
+    found = {"bare": [sys.executable, "-m", "benchmarks.lib.bare_proxy", path, "PORT"]}
     if nginx := shutil.which("nginx"):
         found["nginx"] = [nginx, "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
     if starlette:
-        found["starlette"] = [starlette, "benchmarks/gate_cost_starlette.py", path, "PORT"]
+        found["starlette"] = [starlette, "benchmarks/lib/starlette_proxy.py", path, "PORT"]
     return found
 
 

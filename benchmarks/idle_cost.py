@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks import keepers
+from benchmarks.lib import keepers
 from benchmarks.recovery import command_line
 
 KEEPERS: dict[str, keepers.Keeper] = {

@@ -1,6 +1,6 @@
 """Compare the memory formulas with the engine: every quant, context and KV type, an RPC worker as device.
 
-Needs llama.cpp's tools built with RPC. Usage: ``python benchmarks/plan_accuracy.py [--bin DIR] [--json F]``.
+Needs llama.cpp's tools built with RPC. Usage: ``python -m benchmarks.plan_accuracy [--bin DIR] [--json F]``.
 Two conventions: ``llama-fit-params`` (logits for a whole batch), and llama-server's ``projected to use``.
 """
 
@@ -8,7 +8,6 @@ import argparse
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,8 +15,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qwenctl.engine.fit_params import ask, in_engine_convention
 from qwenctl.engine.fit_table import error_percent

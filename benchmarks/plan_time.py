@@ -1,13 +1,13 @@
-"""Time the pure planner: the whole search, on every machine in tests/machines and on the hardest case."""
+"""Time the pure planner: the whole search, on every machine in tests/machines and on the hardest case.
 
-import sys
+Run from the repository's root: python -m benchmarks.plan_time
+"""
+
 import time
 from pathlib import Path
 from statistics import median
 
 from pydantic import TypeAdapter
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from qwenctl.hardware.facts import Hardware
 from qwenctl.model.toml import load_profiles
@@ -38,8 +38,9 @@ def main() -> None:
         times = []
         for _ in range(RUNS):
             started = time.perf_counter()
-            outcome = plan(hardware, profile, settings, siblings=profiles)
+            plan(hardware, profile, settings, siblings=profiles)
             times.append((time.perf_counter() - started) * 1000)
+        outcome = plan(hardware, profile, settings, siblings=profiles)
         chosen = f"{outcome.quant} {outcome.context_tokens}" if isinstance(outcome, Plan) else "no fit"
         print(
             f"{name:26} median {median(times):6.2f} ms, slowest {max(times):6.2f} ms: "

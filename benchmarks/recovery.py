@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import keepers
+from benchmarks.lib import keepers
 
 TURNS = 4
 CALM_S = 0.3

@@ -1,6 +1,6 @@
 """How long ``qwenctl status`` takes beside a bare interpreter, with or without a daemon.
 
-python benchmarks/status_time.py [runs]
+Run from the repository's root: python -m benchmarks.status_time [runs]
 """
 
 import statistics

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.daemon import home
+from benchmarks.lib.daemon import home
 from tests.fakes.home import Home, kill, until
 from tests.gate.talk import FLAGS, Talk
 
@@ -73,9 +73,8 @@ class Case:
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as owner,
             owner.get("http://x/slots") as answer,
         ):
-            return max(
-                (slot.get("prompt", "") + slot.get("generated", "") for slot in await answer.json()), key=len
-            )
+            slots = await answer.json()
+            return max((f"{slot.get('prompt', '')}{slot.get('generated', '')}" for slot in slots), key=len)
 
     async def count(self, text: str) -> int:
         """Return how many tokens a text is."""
