@@ -1,4 +1,4 @@
-"""What is used without a request, what moves an artifact on, and what is refused."""
+"""Which files are used without a request, when an update replaces them, and which files are refused."""
 
 import json
 import shutil

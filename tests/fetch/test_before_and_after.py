@@ -1,4 +1,4 @@
-"""Looking before a fetch, headers without weights, and cleaning up afterwards."""
+"""Previews of a fetch, headers without weights, and the removal of leftovers."""
 
 import asyncio
 from dataclasses import replace
@@ -105,6 +105,15 @@ def test_a_header_is_read_in_spite_of_faults(fetcher: Fetcher, tmp_path: Path, f
         fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
     )
     assert gguf.GGUFReader(header).tensors
+
+
+def test_a_header_that_stays_out_of_reach_is_one_clear_error(fetcher: Fetcher, tmp_path: Path) -> None:
+    fetcher.fake.faults = lambda call: Fault(status=500) if call.kind == "bytes" else None
+    with pytest.raises(FetchError, match=r"cannot read the header of m\.gguf: .* answers 500"):
+        asyncio.run(
+            fetch_header(REQUEST, tmp_path / "headers", hub=fetcher.hub(), environment=fetcher.environment())
+        )
+    assert fetcher.slept == [0.25, 0.5, 1.0, 2.0, 4.0], "no wait after the last attempt"
 
 
 def test_a_file_that_is_no_gguf_has_no_header(fetcher: Fetcher, tmp_path: Path) -> None:

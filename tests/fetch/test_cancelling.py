@@ -13,7 +13,7 @@ import pytest
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
-from qwenctl.fetch.artifact import fetch
+from qwenctl.fetch.artifact import _Fetch, fetch
 from qwenctl.fetch.artifact_record import Recorded, RecordedFile, write_records
 from qwenctl.fetch.clock import Background, FetchEnvironment, in_thread
 from qwenctl.fetch.disk import PartialFile
@@ -221,6 +221,31 @@ def test_while_a_disk_does_not_answer_the_check_of_the_header(fetcher: Fetcher) 
     cancel(fetching(fetcher, replace(REQUEST, revision=COMMIT)), once=a_new_worker())
     assert not has_phase(fetcher, "verifying")()
     let_go(fifo)
+
+
+class SlowSettle(_Fetch):
+    """Its disk takes as long as the test wants to rename the verified file."""
+
+    began = threading.Event()
+    may_end = threading.Event()
+
+    def _settle(self, sha256: str, lock: cache.Lock) -> None:
+        self.began.set()
+        self.may_end.wait(20)
+        super()._settle(sha256, lock)
+
+
+def test_while_the_file_gets_its_name_and_the_lock_is_held_until_it_has_it(fetcher: Fetcher) -> None:
+    work = SlowSettle(REQUEST, fetcher.hub(), fetcher.environment(), fetcher.state, fetcher.progress.append)
+    cancel(work.from_hub(), once=work.began.is_set)
+    other = cache.Lock(fetcher.hub().lock_path(REPO, fetcher.fake.sha256("m.gguf")))
+    assert not other.take()
+    work.may_end.set()
+    asyncio.run(until(other.take))
+    other.release()
+    downloads = fetcher.downloads()
+    fetcher.check(fetcher.fetch())
+    assert fetcher.downloads() == downloads
 
 
 def test_while_a_name_server_does_not_answer() -> None:

@@ -1,4 +1,4 @@
-"""What only a process of its own can show: kills, full and read-only disks, the environment."""
+"""Kills, full and read-only disks, the environment: each needs a process of its own."""
 
 import os
 import random

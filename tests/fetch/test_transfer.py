@@ -1,4 +1,4 @@
-"""What needs a disk slower than any here."""
+"""A transfer on a disk that syncs slowly."""
 
 import asyncio
 import threading
