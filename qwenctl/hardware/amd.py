@@ -27,16 +27,16 @@ def accelerators(cards: Sequence[Mapping[str, str]], driver: str | None) -> tupl
     A card's capacity is its video memory. An APU's is carve-out and GTT together: both are the machine's
     RAM. An APU whose carve-out is the larger part is used like a card: that memory is no longer RAM to Linux.
     """
-    found: list[Accelerator] = []
+    gpus: list[Accelerator] = []
     for card in cards:
         vram, gtt = _bytes(card, "mem_info_vram_total"), _bytes(card, "mem_info_gtt_total") or 0
         if card.get("vendor", "").strip() != VENDOR or vram is None:
             continue
         shared = _is_apu(card, vram) and gtt > vram
         capacity = vram + gtt if shared else vram
-        found.append(
+        gpus.append(
             Accelerator(
-                id=f"ROCm{len(found)}",
+                id=f"ROCm{len(gpus)}",
                 name=_name(card),
                 backend="rocm",
                 memory="shared" if shared else "dedicated",
@@ -45,7 +45,7 @@ def accelerators(cards: Sequence[Mapping[str, str]], driver: str | None) -> tupl
                 driver=driver,
             )
         )
-    return tuple(found)
+    return tuple(gpus)
 
 
 def _is_apu(card: Mapping[str, str], vram_bytes: int) -> bool:

@@ -114,8 +114,8 @@ def _detect_darwin(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hard
 
 
 def _detect_linux(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hardware:
-    ram, limited = _ram(probe)
-    found, warned = _nvidia(probe, ram)
+    ram, ram_warnings = _ram(probe)
+    nvidia_gpus, nvidia_warnings = _nvidia(probe, ram)
     physical, logical = probe.cores()
     return Hardware(
         os="linux",
@@ -125,8 +125,8 @@ def _detect_linux(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hardw
         ),
         cpu=Cpu(linux.cpu_model(probe.read_text("/proc/cpuinfo") or ""), physical, None, logical),
         ram_bytes=ram,
-        accelerators=found + _amd(probe),
-        warnings=limited + warned,
+        accelerators=nvidia_gpus + _amd(probe),
+        warnings=ram_warnings + nvidia_warnings,
     )
 
 
@@ -143,10 +143,10 @@ def _ram(probe: SystemProbe) -> tuple[int, tuple[str, ...]]:
 
 def _nvidia(probe: SystemProbe, ram_bytes: int) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
     nvml = probe.nvml()
-    found, warnings = nvidia.accelerators(nvml, ram_bytes, probe.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus, warnings = nvidia.accelerators(nvml, ram_bytes, probe.environ.get("CUDA_VISIBLE_DEVICES"))
     if nvml.absent and _has_nvidia_on_pci(probe):
         warnings += (f"this machine has an NVIDIA GPU, but no driver answers: {nvml.absent}",)
-    return found, warnings
+    return gpus, warnings
 
 
 def _has_nvidia_on_pci(probe: SystemProbe) -> bool:

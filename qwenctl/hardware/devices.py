@@ -42,9 +42,9 @@ def parse_devices(text: str) -> tuple[Device, ...]:
 
     Source: llama.cpp, common/arg.cpp, ``--list-devices``: two spaces, name, description, MiB total and free.
     """
-    found = (LINE.match(line.rstrip()) for line in text.splitlines())
+    lines = (LINE.match(line.rstrip()) for line in text.splitlines())
     devices = (
-        Device(m["id"], m["description"], int(m["total"]) * MIB, int(m["free"]) * MIB) for m in found if m
+        Device(m["id"], m["description"], int(m["total"]) * MIB, int(m["free"]) * MIB) for m in lines if m
     )
     return tuple(devices)[:MAX_DEVICES]
 
@@ -103,36 +103,36 @@ def join(hardware: Hardware, server: ServerFacts) -> Hardware:
     A device seen through two backends counts once, as the first names it. Source: llama.cpp, src/llama.cpp,
     ``llama_model_load``, which skips a device whose PCI id it has.
     """
-    taken: dict[int, Backend] = {}
+    matches: dict[int, Backend] = {}
     added: dict[str, Backend] = {}
-    found: list[Accelerator] = []
+    accelerators: list[Accelerator] = []
     for device in server.devices:
         backend = backend_of(device)
         if backend is None:
             continue
-        index = _match(device, backend, hardware.accelerators, taken)
+        index = _match(device, backend, hardware.accelerators, matches)
         if index is not None:
-            taken[index] = backend
-            found.append(_joined(hardware.accelerators[index], device, backend))
-        elif not _seen_before(device, backend, hardware.accelerators, taken, added):
+            matches[index] = backend
+            accelerators.append(_joined(hardware.accelerators[index], device, backend))
+        elif not _seen_before(device, backend, hardware.accelerators, matches, added):
             added[device.description] = backend
-            found.append(_only_known_to_binary(device, backend, hardware))
-    left = tuple(a for index, a in enumerate(hardware.accelerators) if index not in taken)
-    warnings = _left_out(left, tuple(found), server.path)
-    return replace(hardware, accelerators=tuple(found), warnings=warnings + hardware.warnings)
+            accelerators.append(_only_known_to_binary(device, backend, hardware))
+    unmatched = tuple(a for index, a in enumerate(hardware.accelerators) if index not in matches)
+    warnings = _left_out(unmatched, tuple(accelerators), server.path)
+    return replace(hardware, accelerators=tuple(accelerators), warnings=warnings + hardware.warnings)
 
 
 def _match(
-    device: Device, backend: Backend, have: tuple[Accelerator, ...], taken: dict[int, Backend]
+    device: Device, backend: Backend, have: tuple[Accelerator, ...], matches: dict[int, Backend]
 ) -> int | None:
     """Return the accelerator that ``device`` is: same maker, by name, else by the nearest size."""
     vendor = _vendor(backend, device.description)
     free = [
-        index for index, a in enumerate(have) if index not in taken and _vendor(a.backend, a.name) == vendor
+        index for index, a in enumerate(have) if index not in matches and _vendor(a.backend, a.name) == vendor
     ]
     if vendor is None or not free:
         return None
-    if any(other != backend and _same_name(device, have[index]) for index, other in taken.items()):
+    if any(other != backend and _same_name(device, have[index]) for index, other in matches.items()):
         return None
     return min(
         free,
@@ -147,14 +147,14 @@ def _seen_before(
     device: Device,
     backend: Backend,
     have: tuple[Accelerator, ...],
-    taken: dict[int, Backend],
+    matches: dict[int, Backend],
     added: dict[str, Backend],
 ) -> bool:
     """Say whether another backend has listed this device already."""
     vendor = _vendor(backend, device.description)
     matched = any(
         other != backend and vendor is not None and _vendor(have[index].backend, have[index].name) == vendor
-        for index, other in taken.items()
+        for index, other in matches.items()
     )
     return matched or added.get(device.description, backend) != backend
 
@@ -188,14 +188,16 @@ def _only_known_to_binary(device: Device, backend: Backend, hardware: Hardware) 
     )
 
 
-def _left_out(left: tuple[Accelerator, ...], found: tuple[Accelerator, ...], path: str) -> tuple[str, ...]:
-    if not left:
+def _left_out(
+    unmatched: tuple[Accelerator, ...], accelerators: tuple[Accelerator, ...], path: str
+) -> tuple[str, ...]:
+    if not unmatched:
         return ()
-    names = ", ".join(a.name for a in left)
-    if not found:
+    names = ", ".join(a.name for a in unmatched)
+    if not accelerators:
         cause = f"llama-server at {path} can use no accelerator, though this machine has {names}"
         return (f"{cause}: everything would run on the CPU, many times slower",)
-    missed = tuple(a for a in left if a.memory != "shared")
+    missed = tuple(a for a in unmatched if a.memory != "shared")
     return tuple(f"llama-server at {path} cannot use {a.name}, {a.id}" for a in missed)
 
 
@@ -206,14 +208,15 @@ def _why_none(hardware: Hardware, joined: Hardware) -> str:
     return "; ".join(about) or "no accelerator was found in this machine"
 
 
-def _named(have: tuple[Accelerator, ...], wanted: tuple[str, ...]) -> tuple[Accelerator, ...]:
-    for name in wanted:
+def _named(have: tuple[Accelerator, ...], names: tuple[str, ...]) -> tuple[Accelerator, ...]:
+    for name in names:
         if not any(_is(a, name) for a in have):
-            known = ", ".join(f"{a.id} ({a.name})" for a in have) or "none"
+            usable_names = ", ".join(f"{a.id} ({a.name})" for a in have) or "none"
             raise SettingsError(
-                f"cannot use device {name!r}: there is no such accelerator", hint=f"usable here: {known}"
+                f"cannot use device {name!r}: there is no such accelerator",
+                hint=f"usable here: {usable_names}",
             )
-    return tuple(a for a in have if any(_is(a, name) for name in wanted))
+    return tuple(a for a in have if any(_is(a, name) for name in names))
 
 
 def _is(accelerator: Accelerator, name: str) -> bool:

@@ -53,9 +53,9 @@ def holders(top: int) -> tuple[Holder, ...]:
     return (*largest(_in_ram(), top), *on_gpus)
 
 
-def largest(found: Iterable[Holder], top: int) -> tuple[Holder, ...]:
+def largest(holders: Iterable[Holder], top: int) -> tuple[Holder, ...]:
     """Return the ``top`` largest, equal ones in the order of their pids."""
-    return tuple(sorted(found, key=lambda holder: (-(holder.bytes or 0), holder.pid))[:top])
+    return tuple(sorted(holders, key=lambda holder: (-(holder.bytes or 0), holder.pid))[:top])
 
 
 def _in_ram() -> Iterator[Holder]:

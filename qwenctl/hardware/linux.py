@@ -72,24 +72,24 @@ def smallest_limit_bytes(texts: Iterable[str | None]) -> int | None:
 
 
 def _fields(cpuinfo: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
-    return found
+        fields.setdefault(key.strip(), value.strip())
+    return fields
 
 
 def _mounts(mountinfo: str, kind: str) -> list[tuple[str, str]]:
     """Return (root, mount point) of each mount that shows groups with a memory controller."""
-    found: list[tuple[str, str]] = []
+    mounts: list[tuple[str, str]] = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, filesystem = before.split(" "), after.split(" ")
         if len(fields) < 6 or filesystem[0] != kind:
             continue
         if kind == "cgroup2" or "memory" in filesystem[-1].split(","):
-            found.append((_unescaped(fields[3]), _unescaped(fields[4])))
-    return found
+            mounts.append((_unescaped(fields[3]), _unescaped(fields[4])))
+    return mounts
 
 
 def _below(path: str, root: str) -> str:

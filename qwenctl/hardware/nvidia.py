@@ -51,13 +51,13 @@ def accelerators(
     ``visible`` is the value of CUDA_VISIBLE_DEVICES, None where it is not set. Where GPUs differ CUDA may
     order them otherwise (fastest first); devices.py matches by name, so only ids without a binary can be off.
     """
-    seen = visible_gpus(nvml.gpus, visible)
+    cuda_gpus = visible_gpus(nvml.gpus, visible)
     warnings = list(nvml.errors)
-    if hidden := len(nvml.gpus) - len(seen):
+    if hidden := len(nvml.gpus) - len(cuda_gpus):
         warnings.append(f"CUDA_VISIBLE_DEVICES={visible} hides {hidden} of {len(nvml.gpus)} NVIDIA GPUs")
-    if any(gpu.mig is not None for gpu in seen):
+    if any(gpu.mig is not None for gpu in cuda_gpus):
         warnings.append("MIG is on: a CUDA program sees one slice only, and qwenctl leaves the mode as it is")
-    found = tuple(
+    gpus = tuple(
         Accelerator(
             id=f"CUDA{number}",
             name=gpu.name,
@@ -67,9 +67,9 @@ def accelerators(
             usable_bytes=None if gpu.unified else gpu.memory_bytes,
             driver=nvml.driver,
         )
-        for number, gpu in enumerate(_one_slice(seen))
+        for number, gpu in enumerate(_one_slice(cuda_gpus))
     )
-    return found, tuple(warnings)
+    return gpus, tuple(warnings)
 
 
 def visible_gpus(gpus: tuple[NvidiaGpu, ...], visible: str | None) -> tuple[NvidiaGpu, ...]:
@@ -81,13 +81,13 @@ def visible_gpus(gpus: tuple[NvidiaGpu, ...], visible: str | None) -> tuple[Nvid
     """
     if visible is None:
         return gpus
-    kept: list[NvidiaGpu] = []
+    chosen_gpus: list[NvidiaGpu] = []
     for entry in visible.split(","):
         gpu = _named(gpus, entry.strip())
-        if gpu is None or any(gpu.uuid == other.uuid and gpu.mig is None for other in kept):
+        if gpu is None or any(gpu.uuid == other.uuid and gpu.mig is None for other in chosen_gpus):
             break
-        kept.append(gpu)
-    return tuple(kept)
+        chosen_gpus.append(gpu)
+    return tuple(chosen_gpus)
 
 
 def _named(gpus: tuple[NvidiaGpu, ...], entry: str) -> NvidiaGpu | None:

@@ -184,16 +184,18 @@ def _free(handle: object) -> int | None:
 
 def _processes(handle: object) -> tuple[tuple[int, int | None], ...]:
     """Return compute and graphics processes, each once."""
-    found: dict[int, int | None] = {}
+    processes: dict[int, int | None] = {}
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
         try:
             for process in ask(handle):
-                known = found.get(int(process.pid))
-                used = process.usedGpuMemory
-                found[int(process.pid)] = known if used is None else max(int(used), known or 0)
+                before = processes.get(int(process.pid))
+                used_bytes = process.usedGpuMemory
+                processes[int(process.pid)] = (
+                    before if used_bytes is None else max(int(used_bytes), before or 0)
+                )
         except pynvml.NVMLError:
             continue
-    return tuple(found.items())
+    return tuple(processes.items())
 
 
 def _is_mismatch(error: Any) -> bool:  # noqa: ANN401  # pynvml has no types

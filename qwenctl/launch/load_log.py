@@ -77,12 +77,12 @@ class MeasuredLoad:
     partly_on_cpu: bool
 
 
-def compare(memory: Memory, said: Buffers) -> MeasuredLoad:
+def compare(memory: Memory, buffers: Buffers) -> MeasuredLoad:
     """Return how far a plan's prediction is from the buffers of the load that followed."""
     caches = memory.cache_bytes + memory.checkpoints_bytes
     predicted = memory.device_bytes if memory.devices else memory.host_bytes - caches
-    actual = int((said.device_mib if memory.devices else said.host_mib) * MIB)
-    return MeasuredLoad(predicted, actual, error_percent(predicted, actual), said.partly_on_cpu)
+    actual = int((buffers.device_mib if memory.devices else buffers.host_mib) * MIB)
+    return MeasuredLoad(predicted, actual, error_percent(predicted, actual), buffers.partly_on_cpu)
 
 
 def _is_host(name: str) -> bool:

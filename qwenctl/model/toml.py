@@ -18,7 +18,7 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ProfileFile:
     """A profile file and its folder. The user's own profile replaces a shipped one of the same name."""
 
     name: str
@@ -26,11 +26,11 @@ class Found:
     origin: Literal["shipped", "own"]
 
 
-def find_profiles(shipped: Path, own: Path) -> tuple[Found, ...]:
+def find_profiles(shipped: Path, own: Path) -> tuple[ProfileFile, ...]:
     """Return every profile file by name, sorted."""
-    found = {path.stem: Found(path.stem, path, "shipped") for path in shipped.glob("*.toml")}
-    found |= {path.stem: Found(path.stem, path, "own") for path in own.glob("*.toml")}
-    return tuple(found[name] for name in sorted(found))
+    files = {path.stem: ProfileFile(path.stem, path, "shipped") for path in shipped.glob("*.toml")}
+    files |= {path.stem: ProfileFile(path.stem, path, "own") for path in own.glob("*.toml")}
+    return tuple(files[name] for name in sorted(files))
 
 
 def load_profile(name: str, shipped: Path, own: Path) -> Profile:
@@ -39,12 +39,12 @@ def load_profile(name: str, shipped: Path, own: Path) -> Profile:
     Raises:
         ProfileError: no such profile, or its file is invalid.
     """
-    known = {found.name: found for found in find_profiles(shipped, own)}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known profiles: {', '.join(known)}"
+    profiles = {file.name: file for file in find_profiles(shipped, own)}
+    if name not in profiles:
+        near = difflib.get_close_matches(name, profiles, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known profiles: {', '.join(profiles)}"
         raise ProfileError(f"cannot find profile {name!r}: no such file in {shipped} or {own}", hint=hint)
-    return read_profile(known[name].path)
+    return read_profile(profiles[name].path)
 
 
 def load_profiles(shipped: Path, own: Path) -> tuple[Profile, ...]:
@@ -53,7 +53,7 @@ def load_profiles(shipped: Path, own: Path) -> tuple[Profile, ...]:
     Raises:
         ProfileError: one of the files is invalid.
     """
-    return tuple(read_profile(found.path) for found in find_profiles(shipped, own))
+    return tuple(read_profile(file.path) for file in find_profiles(shipped, own))
 
 
 def read_profile(path: Path) -> Profile:

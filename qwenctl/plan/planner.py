@@ -31,7 +31,7 @@ def find_quant(profile: Profile, name: str) -> Quant:
     """
     quant = profile.quant(name)
     if quant is None:
-        names = {known.name.lower(): known.name for known in profile.quants}
+        names = {quant.name.lower(): quant.name for quant in profile.quants}
         near = difflib.get_close_matches(name.lower(), names, n=1)
         raise SettingsError(
             f"cannot use quant {name!r}: profile {profile.name} has no such quant",
@@ -145,10 +145,10 @@ def _others(question: _Question, tried: list[TriedCandidate]) -> Iterator[Consid
     profile, settings, wanted = question.profile, question.settings, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)
     kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
-    seen = {one.candidate.quant.name for one in tried}
+    tried_names = {one.candidate.quant.name for one in tried}
     row = recommended(question.ways[0], profile)
     for quant in profile.quants:
-        if quant.name not in seen:
+        if quant.name not in tried_names:
             one = _best_way(
                 question, Candidate(quant, tokens, kv_type, wanted.cache_ram_mib, wanted.checkpoints)
             )
@@ -205,9 +205,9 @@ def _no_fit(
 ) -> NoFit:
     """Say why nothing fits, and what would: another quant, a smaller model."""
     profile, settings = question.profile, question.settings
-    asked = settings.model.quant
-    if asked != "auto" and profile.quant(asked) is None:
-        return NoFit(profile.name, f"profile {profile.name} has no quant {asked!r}", None, ())
+    name = settings.model.quant
+    if name != "auto" and profile.quant(name) is None:
+        return NoFit(profile.name, f"profile {profile.name} has no quant {name!r}", None, ())
     shown = [
         *(considered(one, reason_of(one, None, settings)) for one in _distinct(tried, None)),
         *_bottoms(question, tried),
@@ -216,7 +216,7 @@ def _no_fit(
     sibling = _sibling(hardware, profile, settings, siblings)
     fitting = [one.quant for one in shown if one.verdict != "no"]
     hint = f"qwenctl up --profile {sibling}" if sibling else None
-    if asked != "auto" and fitting:
+    if name != "auto" and fitting:
         hint = f"qwenctl up --quant {fitting[0]}"
     return NoFit(profile.name, reason, hint, tuple(shown), sibling)
 
@@ -227,9 +227,9 @@ def _bottoms(question: _Question, tried: list[TriedCandidate]) -> Iterator[Consi
     tokens = min(wanted.tokens, profile.architecture.context_length)
     least = min(wanted.min_tokens, tokens)
     kv_type = "q8_0" if wanted.kv_type == "auto" else wanted.kv_type
-    seen = {one.candidate.quant.name for one in tried}
+    tried_names = {one.candidate.quant.name for one in tried}
     for quant in profile.quants:
-        if quant.name not in seen:
+        if quant.name not in tried_names:
             one = _best_way(question, Candidate(quant, least, kv_type, 0, 0))
             yield considered(one, bottom(one))
 

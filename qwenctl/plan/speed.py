@@ -90,8 +90,8 @@ def bandwidth_gb_s(name: str, physical_cores: int) -> float | None:
         return APPLE_FEWER_CORES_GB_S.get((chip, physical_cores), APPLE_GB_S.get(chip))
     if "laptop" in name.lower():
         return None
-    known = [card for card in CARD_GB_S if card.lower() in name.lower()]
-    return CARD_GB_S[max(known, key=len)] if known else None
+    names = [card for card in CARD_GB_S if card.lower() in name.lower()]
+    return CARD_GB_S[max(names, key=len)] if names else None
 
 
 def bytes_per_token(model: Architecture, quant: Quant) -> int:
