@@ -7,7 +7,7 @@ import click
 
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.target import Target, endpoint, target
+from qwenctl.cli.target import UNSAFE, Target, endpoint, target
 from qwenctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
 @common
 @endpoint
 @click.option("--mechanics", is_flag=True, help="Only what any weights can do.")
-@click.option(
-    "--unsafe", is_flag=True, help="Run generated code with limits alone where there is no sandbox."
-)
+@click.option("--unsafe", is_flag=True, help=UNSAFE)
 @click.pass_obj
 def command(session: Session, /, url: str | None, api_key_file: Path | None, **switches: bool) -> Result:
     """Check that the server does its job: the mechanics, and the model's abilities.

@@ -11,7 +11,7 @@ import click
 
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.cli.target import endpoint, target
+from qwenctl.cli.target import UNSAFE, endpoint, target
 from qwenctl.errors import ExitCode, SettingsError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SAID = 300
 )
 @click.option("--run", "shell", metavar="CMD", help="What runs the tests, instead of Python. 0 is passed.")
 @click.option("--iterations", type=click.IntRange(1, 50), default=5, metavar="N", help="Most tries (5).")
-@click.option("--unsafe", is_flag=True, help="Run the code with limits alone where there is no sandbox.")
+@click.option("--unsafe", is_flag=True, help=UNSAFE)
 @click.pass_obj
 def command(
     session: Session,
@@ -56,20 +56,23 @@ def command(
     The code runs in a sandbox. Each round's prompt, answer, code, output and verdict are kept in the folder.
     Exits 1 when no round passes.
     """
-    from qwenctl.client.sandbox.sandbox import SandboxLimits, unavailable
+    from qwenctl.client.sandbox.sandbox import SandboxLimits, isolation, unavailable
     from qwenctl.client.solve import Task, python_task, solve
     from qwenctl.errors import SandboxError
 
-    unsafe, iterations, shell = bool(options["unsafe"]), options["iterations"], options["shell"]
+    iterations, shell = options["iterations"], options["shell"]
     assert isinstance(iterations, int)  # noqa: S101 - click made it one
     text = sys.stdin.read() if task == "-" else task
     given = _read(tests)
-    if not unsafe and (why := unavailable()) is not None:
-        raise SandboxError(why, hint="--unsafe runs the code with limits alone")
+    isolated = isolation(unsafe=bool(options["unsafe"]))
+    if isolated == "sandbox" and (why := unavailable()) is not None:
+        raise SandboxError(why, hint="--unsafe runs the code with time and memory limits only")
+    if isolated == "limits":
+        session.say("warning: no sandbox here; the code runs with time and memory limits only")
     if isinstance(shell, str):
-        wanted = Task(text, given, tuple(shlex.split(shell)), "", iterations, SandboxLimits(), unsafe)
+        wanted = Task(text, given, tuple(shlex.split(shell)), "", iterations, SandboxLimits(), isolated)
     else:
-        wanted = python_task(text, given, iterations, SandboxLimits(), unsafe=unsafe)
+        wanted = python_task(text, given, iterations, SandboxLimits(), isolated)
     with target(session, url, api_key_file).api() as api:
         rounds = solve(api, wanted, out, lambda done: _say(session, done), time.sleep)
     passed = rounds[-1].verdict == "passed"

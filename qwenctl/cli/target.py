@@ -20,6 +20,8 @@ from qwenctl.settings.load import api_keys
 if TYPE_CHECKING:
     from qwenctl.client.api import Api
 
+UNSAFE = "Where there is no sandbox, run the code with time and memory limits only."
+"""Help of ``--unsafe``."""
 Function = TypeVar("Function", bound=Callable[..., object])
 
 

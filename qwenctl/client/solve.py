@@ -14,7 +14,7 @@ from qwenctl.client.answer import Answer, Table
 from qwenctl.client.api import Api
 from qwenctl.client.files import FilesError, files_of
 from qwenctl.client.sandbox import runner, sandbox
-from qwenctl.client.sandbox.sandbox import Outcome, SandboxLimits
+from qwenctl.client.sandbox.sandbox import Isolation, Outcome, SandboxLimits
 from qwenctl.errors import BrokenOffError, ClientError
 from qwenctl.files import reason
 
@@ -45,7 +45,7 @@ class Task:
     proof: str
     iterations: int
     limits: SandboxLimits
-    unsafe: bool
+    isolated: Isolation = "sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,15 @@ class Round:
 
 
 def python_task(
-    text: str, tests: Mapping[str, str], iterations: int, limits: SandboxLimits, *, unsafe: bool
+    text: str,
+    tests: Mapping[str, str],
+    iterations: int,
+    limits: SandboxLimits,
+    isolated: Isolation = "sandbox",
 ) -> Task:
     """Return a task whose tests are Python files, run by a runner of ours."""
     command = (*sandbox.python(), RUNNER, *tests)
-    return Task(text, tests, command, runner.PROOF, iterations, limits, unsafe)
+    return Task(text, tests, command, runner.PROOF, iterations, limits, isolated)
 
 
 def solve(
@@ -92,7 +96,7 @@ def solve(
         except FilesError as error:
             verdict, output = "no code", str(error)
         else:
-            ran = sandbox.run(task.command, _together(files, task), task.limits, unsafe=task.unsafe)
+            ran = sandbox.run(task.command, _together(files, task), task.limits, task.isolated)
             verdict = "passed" if ran.passed and ran.output.rstrip().endswith(task.proof) else "failed"
             output = _told(ran, task.limits)
         done = Round(number, verdict, dict(files), output, time.monotonic() - started)

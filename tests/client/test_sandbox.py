@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from qwenctl.client.sandbox import sandbox
-from qwenctl.client.sandbox.sandbox import Outcome, SandboxLimits
+from qwenctl.client.sandbox.sandbox import Isolation, Outcome, SandboxLimits
 from qwenctl.client.sandbox.seatbelt import profile
 from qwenctl.client.sandbox.seccomp import ARCHITECTURES, seccomp_filter
 from qwenctl.errors import SandboxError
@@ -22,8 +22,8 @@ LIMITS = SandboxLimits(
 pytestmark = pytest.mark.skipif(sandbox.unavailable() is not None, reason=str(sandbox.unavailable()))
 
 
-def attempt(code: str, *, unsafe: bool = False) -> Outcome:
-    return sandbox.run((*sandbox.python(), "-c", code), {}, LIMITS, unsafe=unsafe)
+def attempt(code: str, isolated: Isolation = "sandbox") -> Outcome:
+    return sandbox.run((*sandbox.python(), "-c", code), {}, LIMITS, isolated)
 
 
 def ours(mark: str) -> list[psutil.Process]:
@@ -164,8 +164,8 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", {mark!r}]
                  start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print("left it")
 """
-    for unsafe in (False, True):
-        outcome = attempt(code, unsafe=unsafe)
+    for isolated in ("sandbox", "limits"):
+        outcome = attempt(code, isolated)
         assert outcome.output == "left it\n"
         assert outcome.ended == "exited"
         assert ours(mark) == []
@@ -200,9 +200,9 @@ def test_a_command_that_is_not_there_is_said() -> None:
 def test_an_ordinary_user_gets_the_same_sandbox(tmp_path: Path) -> None:
     """Runs in a Python that everybody may read; ours may lie in a private folder."""
     code = """
-from qwenctl.client import sandbox
+from qwenctl.client.sandbox import sandbox
 print(sandbox.unavailable())
-limits = sandbox.Limits(wall_s=2)
+limits = sandbox.SandboxLimits(wall_s=2)
 look = "import os; print(os.listdir('/work'), os.path.exists('/home'))"
 done = sandbox.run((*sandbox.python(), "-c", look), {}, limits)
 print(done.output, end="")

@@ -1,6 +1,9 @@
 """solve: the loop against scripted answers, the code in the real sandbox."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +35,7 @@ def solved(
     script: Sequence[Step], folder: Path, task: Task | None = None
 ) -> tuple[list[Round], Scripted, list[float]]:
     waited: list[float] = []
-    wanted = task or python_task("Write double(n).", TESTS, 5, SandboxLimits(wall_s=5), unsafe=False)
+    wanted = task or python_task("Write double(n).", TESTS, 5, SandboxLimits(wall_s=5))
     with serving(script) as server, Api(server.url) as api:
         rounds = solve(api, wanted, folder, lambda _round: None, waited.append)
     return rounds, server, waited
@@ -107,7 +110,7 @@ def test_several_files_and_files_in_folders_work(tmp_path: Path) -> None:
     ids=["its own tests", "an early end", "an early exit", "its own runner"],
 )
 def test_what_only_looks_like_passing_does_not_pass(tmp_path: Path, cheat: str) -> None:
-    task = python_task("Write double(n).", TESTS, 1, SandboxLimits(wall_s=5), unsafe=False)
+    task = python_task("Write double(n).", TESTS, 1, SandboxLimits(wall_s=5))
     rounds, _, _ = solved([Say(f"```python\n{cheat}\n```")], tmp_path, task)
     assert verdicts(rounds) != ["passed"]
 
@@ -120,7 +123,6 @@ def test_another_language_runs_by_its_command(tmp_path: Path) -> None:
         "",
         2,
         SandboxLimits(),
-        unsafe=False,
     )
     rounds, _, _ = solved(
         [Say("```sh\n# double.sh\necho 7\n```"), Say("```sh\n# double.sh\necho 8\n```")], tmp_path, task
@@ -147,6 +149,60 @@ def test_code_is_found_as_markdown_has_it(answer: str, files: dict[str, str]) ->
 def test_a_file_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(FilesError, match="outside"):
         files_of(f"```python\n# {name}\nx = 1\n```")
+
+
+PEEK = """```python
+# solution.py
+try:
+    print(open({secret!r}).read())
+except OSError as error:
+    print(error.strerror)
+def double(n):
+    return 2 * n
+```"""
+NO_NAMESPACES = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+"""A shell in a user namespace of its own may forbid further ones: then there is no sandbox inside."""
+
+
+def test_unsafe_does_not_turn_a_working_sandbox_off(home: Home) -> None:
+    tests, secret = home.path / "test_double.py", home.path / "secret"
+    tests.write_text(TESTS["test_double.py"])
+    secret.write_text("sesame")
+    with serving([Say(PEEK.format(secret=str(secret)))]) as server:
+        words = ("solve", "x", "--tests", str(tests), "--out", "d", "--url", server.url)
+        outputs = [home.json(*words, *more)["data"]["rounds"][0]["output"] for more in ((), ("--unsafe",))]
+    for output in outputs:
+        assert "No such file or directory" in output
+        assert "sesame" not in output
+
+
+def without_sandbox(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line where no user namespaces can be made."""
+    shell = ["unshare", "--user", "--map-root-user", "sh", "-c", NO_NAMESPACES, "sh"]
+    return subprocess.run(
+        [*shell, sys.executable, "-m", "qwenctl", *words],
+        env=home.environment,
+        cwd=home.path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_without_a_sandbox_the_code_runs_only_with_unsafe_and_then_within_limits(home: Home) -> None:
+    tests = home.path / "test_double.py"
+    tests.write_text(TESTS["test_double.py"])
+    with serving([RIGHT]) as server:
+        words = ("solve", "x", "--tests", str(tests), "--out", "d", "--url", server.url)
+        refused, allowed = without_sandbox(home, *words), without_sandbox(home, *words, "--unsafe")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("cannot run code in a sandbox: ")
+    assert "hint: --unsafe runs the code with time and memory limits only" in refused.stderr
+    assert not server.asked[1:]
+    assert allowed.stdout == "passed in round 1: d\n", allowed.stderr
+    assert allowed.stderr.startswith("warning: no sandbox here;")
 
 
 def test_the_command_line_solves_and_says_so(home: Home) -> None:

@@ -67,9 +67,8 @@ def code(question: CodeQuestion, api: Api, expected: Expected) -> str:
         raise CheckFailed(f"it answers without code: {answer.text[-SHOWN:]!r}")
     files = {"solution.py": found, "tests.py": question.tests}
     try:
-        ran = sandbox.run(
-            (*sandbox.python(), "tests.py"), files, sandbox.SandboxLimits(), unsafe=expected.unsafe
-        )
+        isolated = sandbox.isolation(unsafe=expected.unsafe)
+        ran = sandbox.run((*sandbox.python(), "tests.py"), files, sandbox.SandboxLimits(), isolated)
     except SandboxError as error:
         raise NotJudged(error.message) from error
     need(ran.passed, f"{ran.ended} {ran.code}: {ran.output.strip()[-SHOWN:]}")

@@ -33,6 +33,8 @@ TICK_S = 0.1
 END_S = 10.0
 SETUP_FAILED = 125
 Ended = Literal["exited", "time", "memory", "output"]
+Isolation = Literal["sandbox", "limits"]
+"""``limits``: no sandbox, only limits on time, memory and processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,24 @@ def unavailable() -> str | None:
     return None if outcome.output == "in\n" else f"cannot run Python in the sandbox: {outcome.output[-200:]}"
 
 
+def isolation(*, unsafe: bool) -> Isolation:
+    """Return how code is kept from doing harm here.
+
+    ``unsafe`` allows running with limits only, but never turns a sandbox off that works.
+    """
+    return "limits" if unsafe and unavailable() is not None else "sandbox"
+
+
 def run(
-    command: Sequence[str], files: Mapping[str, str], limits: SandboxLimits, *, unsafe: bool = False
+    command: Sequence[str],
+    files: Mapping[str, str],
+    limits: SandboxLimits,
+    isolated: Isolation = "sandbox",
 ) -> Outcome:
     """Run ``command`` in a fresh folder that holds ``files`` (by relative name) and return how it ended.
 
     Raises:
-        SandboxError: the sandbox cannot be had here; ``unsafe`` runs with the limits alone.
+        SandboxError: this machine has no sandbox, and ``isolated`` asks for one.
     """
     with tempfile.TemporaryDirectory(prefix="qwenctl-") as name:
         folder = Path(name).resolve()
@@ -94,14 +107,14 @@ def run(
                 raise SandboxError(f"cannot write {path}: outside the sandbox's folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(content, encoding="utf-8")
-        return _run(command, folder, limits, unsafe=unsafe)
+        return _run(command, folder, limits, isolated)
 
 
-def _run(command: Sequence[str], folder: Path, limits: SandboxLimits, *, unsafe: bool) -> Outcome:
-    namespaces = sys.platform == "linux" and not unsafe
-    if not unsafe and sys.platform not in ("linux", "darwin"):
+def _run(command: Sequence[str], folder: Path, limits: SandboxLimits, isolated: Isolation) -> Outcome:
+    namespaces = sys.platform == "linux" and isolated == "sandbox"
+    if isolated == "sandbox" and sys.platform not in ("linux", "darwin"):
         raise _no_sandbox(f"{sys.platform} has none")
-    if sys.platform == "darwin" and not unsafe:
+    if sys.platform == "darwin" and isolated == "sandbox":
         command = ("/usr/bin/sandbox-exec", "-p", profile(str(folder), _readable()), *command)
     reading, writing = os.pipe()
     spec: jail.Spec = {
@@ -261,5 +274,6 @@ def _filter() -> str:
 def _no_sandbox(why: str) -> SandboxError:
     return SandboxError(
         f"cannot run code in a sandbox: {why}",
-        hint="allow user namespaces (sysctl user.max_user_namespaces), or run it with limits alone: --unsafe",
+        hint="allow user namespaces (sysctl user.max_user_namespaces), "
+        "or add --unsafe to run the code with time and memory limits only",
     )
