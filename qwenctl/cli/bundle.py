@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qwenctl import __version__, paths
 from qwenctl.cli.doctor_checks import examine
-from qwenctl.control.state_dir import DAEMON_LOG, EVENTS, OVERRIDES, SERVER_LOG, STATUS
+from qwenctl.control.state_dir import CHILD, KEPT_FILES, LOGS, STATUS
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.errors import QwenctlError
@@ -23,16 +23,7 @@ from qwenctl.settings.key_file import parse_keys
 from qwenctl.settings.load import api_keys, known_keys, value_of
 
 TAIL_BYTES = 512 << 10
-STATE = (
-    STATUS,
-    OVERRIDES,
-    EVENTS,
-    SERVER_LOG,
-    f"{SERVER_LOG}.1",
-    DAEMON_LOG,
-    f"{DAEMON_LOG}.1",
-    "launchd.log",
-)
+STATE = (STATUS, CHILD, *LOGS, *KEPT_FILES)
 
 
 def gather(asked: PlanRequest) -> dict[str, str]:

@@ -1,26 +1,54 @@
 """Every command and its line in the help. A command is the module of that name, with _ for -."""
 
 COMMANDS = {
-    "up": "Start the server, keep it up, and wait for its first token.",
+    "up": "Start the server, keep it running, and wait for its first token.",
     "down": "Stop the server and the daemon.",
-    "restart": "Start the server afresh.",
+    "restart": "Stop the server and start it again.",
     "run": "Run the daemon in the foreground.",
     "status": "Show what the daemon is doing.",
     "logs": "Show what the server printed.",
-    "events": "Show what happened and why.",
+    "events": "Show what happened to the server, and why.",
     "plan": "Explain which quant and context this machine gets.",
-    "fetch": "Get the model file, nothing else.",
+    "fetch": "Download and verify the model file.",
     "argv": "Print llama-server's command line.",
-    "hardware": "Show what this machine is.",
-    "profiles": "List the model profiles.",
-    "chat": "Ask the model, in a conversation or in a pipe.",
-    "check": "Check that the server does its job.",
-    "bench": "Measure how fast it is, compare, and tune.",
+    "hardware": "Show this machine's memory, CPU and GPUs.",
+    "profiles": "List the model profiles, or the quants of one.",
+    "chat": "Chat with the model, or ask one question in a pipe.",
+    "check": "Check that the server works correctly.",
+    "bench": "Measure the server's speed, compare results, and tune options.",
     "solve": "Let the model write code until its tests pass.",
-    "connect": "Print what a client has to be told, or write it into its settings.",
+    "connect": "Show how another program connects to the server, or set that program up.",
     "settings": "Show every setting and where its value comes from.",
-    "service": "Install, look at or remove the service.",
-    "doctor": "Say what is wrong here, and what to do.",
-    "support-bundle": "Write an archive for a bug report.",
-    "completion": "Print the completion script of a shell.",
+    "service": "Install, inspect or remove the system service.",
+    "doctor": "Look for problems on this machine, and say how to fix them.",
+    "support-bundle": "Write an archive of logs and settings for a bug report.",
+    "completion": "Print the completion script for a shell.",
 }
+OTHER_WORDS = {
+    **dict.fromkeys(("start", "serve", "launch", "load", "init"), "up"),
+    **dict.fromkeys(("stop", "kill", "quit", "shutdown", "unload", "exit"), "down"),
+    **dict.fromkeys(("ps", "info", "health"), "status"),
+    **dict.fromkeys(("list", "ls", "models"), "profiles"),
+    **dict.fromkeys(("pull", "download", "get"), "fetch"),
+    **dict.fromkeys(("rm", "remove", "delete", "prune"), "fetch --prune"),
+    **dict.fromkeys(("show", "explain"), "plan"),
+    **dict.fromkeys(("log", "tail"), "logs"),
+    **dict.fromkeys(("config", "get-config", "env"), "settings"),
+    **dict.fromkeys(("gpu", "gpus", "devices"), "hardware"),
+    **dict.fromkeys(("ask", "generate"), "chat"),
+    **dict.fromkeys(("benchmark",), "bench"),
+    **dict.fromkeys(("test", "verify"), "check"),
+    **dict.fromkeys(("install", "enable"), "service install"),
+    **dict.fromkeys(("uninstall", "disable"), "service uninstall"),
+    **dict.fromkeys(("version",), "--version"),
+    **dict.fromkeys(("help",), "--help"),
+}
+"""What other tools call a command, and what it is called here. Source: ollama, lms, docker, systemctl."""
+TAKES_A_MODEL = ("up", "fetch", "plan", "argv", "run")
+"""Commands that other tools give a model by name; here ``--profile`` names it."""
+OTHER_OPTIONS = {
+    "--host": "set [server] host in config.toml",
+    **dict.fromkeys(("-m", "--model"), "--profile NAME, or set [model] path in config.toml"),
+    **dict.fromkeys(("-c", "--ctx-size", "--context"), "--ctx N"),
+}
+"""What llama-server and others call an option, and how it is set here."""

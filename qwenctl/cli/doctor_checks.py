@@ -11,10 +11,10 @@ import psutil
 
 from qwenctl import paths
 from qwenctl.cli import via_service
-from qwenctl.control.state_dir import read_status, running
+from qwenctl.control.state_dir import STATUS, read_status, running
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.address import address, check_address
-from qwenctl.deploy.types import PlanRequest, ResolvedSettings
+from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.program import Engine
 from qwenctl.engine.find import find_server
@@ -23,6 +23,7 @@ from qwenctl.fetch.disk import allocated_bytes, free_bytes
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.devices import parse_devices
 from qwenctl.hardware.facts import Hardware
+from qwenctl.plan.outcome import Plan
 from qwenctl.service import checks, linger, places
 from qwenctl.service.checks import Check, Node
 from qwenctl.service.install import is_current, service_of
@@ -56,12 +57,15 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
     yield checks.driver(hardware.warnings)
     yield _visible()
     try:
-        chosen = pipeline.choose(resolved, pipeline.survey(resolved))
+        surveyed = pipeline.survey(resolved)
+        chosen = pipeline.choose(resolved, surveyed)
     except QwenctlError as error:
         yield checks.failed("plan", resolved.profile.name, error.message, error.hint)
         return
     planned = f"{chosen.profile} {chosen.quant}, {chosen.context_tokens:,} tokens"
     yield checks.fits(planned, chosen.verdict, chosen.fix)
+    if surveyed.server is not None:
+        yield _command_line(resolved, surveyed, chosen, str(surveyed.server.path))
     if not model_file.is_local(resolved):
         path = model_file.model_path(resolved, chosen)
         missing = max(sum(file.bytes for file in chosen.files) - allocated_bytes(path.resolve()), 0)
@@ -87,6 +91,15 @@ def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:
     names = tuple(f"{device.id} ({device.description})" for device in devices)
     have = tuple(f"{one.backend} {one.name}" for one in hardware.accelerators)
     return checks.backend(str(server.path), names, have)
+
+
+def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan, binary: str) -> Check:
+    """Make the command line that ``up`` would run."""
+    try:
+        pipeline.command_line(resolved, surveyed, chosen)
+    except QwenctlError as error:
+        return checks.failed("command line", binary, error.message, error.hint)
+    return Check("command line", binary, "this llama-server knows every option")
 
 
 def _visible() -> Check:
@@ -128,7 +141,7 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     found = places.installed()
     if found is not None and found.manager == "systemd" and found.scope == "user":
         yield checks.lingering(linger.user(), lingers=linger.lingers())
-    yield checks.endings(read_status(folder) if ours else None)
+    yield checks.endings(read_status(folder) if ours else None, STATUS)
 
 
 def _port(settings: Settings, *, ours: bool) -> Check:

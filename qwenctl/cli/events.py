@@ -51,6 +51,13 @@ def _parse(line: str) -> dict[str, object]:
 
 
 def _line(event: dict[str, object]) -> str:
-    told = {name: value for name, value in event.items() if name not in ("at", "event", *LONG)}
-    pairs = (f"{name}={value}" for name, value in told.items() if value not in (None, False))
+    fields = {name: value for name, value in event.items() if name not in ("at", "event", *LONG)}
+    pairs = (f"{name}={_short(value)}" for name, value in fields.items() if value not in (None, False))
     return " ".join((str(event.get("at")), str(event.get("event")), *pairs))
+
+
+def _short(value: object) -> str:
+    """Return a value for people: a number with a fraction is rounded to three digits."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The command group. Commands are imported when they run; click itself only when ``main`` needs it."""
+"""The command groups. Commands are imported when they run; click itself only when ``main`` needs it."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -9,13 +9,29 @@ import click
 from qwenctl import __version__
 from qwenctl.cli.commands import COMMANDS
 from qwenctl.cli.output import Session
-from qwenctl.errors import SettingsError
+from qwenctl.cli.usage import no_such_command, usage_error
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-class Lazy(click.Group):
-    """A group that knows its commands by name and imports one when it is asked for."""
+class Group(click.Group):
+    """A group that suggests a command when it does not know one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command and its own arguments.
+
+        Raises:
+            SettingsError: there is no such command.
+        """
+        if args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            raise no_such_command(ctx.command_path, args, self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """A group that knows its commands by name and imports a command only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the help."""
@@ -47,11 +63,11 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: object) -> 
 def common(function: Function) -> Function:
     """Add the global options; they are accepted before and after the command."""
     options = (
-        click.option("--config", metavar="FILE", help="Another config.toml."),
-        click.option("--profile", metavar="NAME", help="Another model profile."),
+        click.option("--config", metavar="FILE", help="Use this config file."),
+        click.option("--profile", metavar="NAME", help="Use this model profile."),
         click.option("--json", is_flag=True, help="Print one JSON object."),
-        click.option("-q", "--quiet", is_flag=True, help="Say nothing but data and errors."),
-        click.option("-v", "--verbose", is_flag=True, help="Say more."),
+        click.option("-q", "--quiet", is_flag=True, help="Print only data and errors."),
+        click.option("-v", "--verbose", is_flag=True, help="Print more."),
     )
     for option in reversed(options):
         function = option(function)
@@ -61,7 +77,7 @@ def common(function: Function) -> Function:
     return function
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @common
 @click.version_option(__version__, prog_name="qwenctl")
 def group() -> None:
@@ -69,26 +85,17 @@ def group() -> None:
 
 
 def invoke(arguments: Sequence[str], session: Session, command: str) -> object:
-    """Run one command line and return what the command returned.
+    """Run one command line and return what the command returned. Without a word it prints the help.
 
     Raises:
         SettingsError: the words make no command.
         KeyboardInterrupt: Ctrl-C at a prompt.
     """
     try:
-        return group.main(list(arguments), prog_name="qwenctl", standalone_mode=False, obj=session)
+        return group.main(
+            list(arguments) or ["--help"], prog_name="qwenctl", standalone_mode=False, obj=session
+        )
     except click.ClickException as error:
-        raise _usage(command, error) from error
+        raise usage_error(command, error) from error
     except click.Abort as error:
         raise KeyboardInterrupt from error
-
-
-def _usage(command: str, error: click.ClickException) -> SettingsError:
-    where = f"qwenctl {command}".strip()
-    said = error.format_message()
-    hint = None
-    if isinstance(error, click.NoSuchOption):
-        said = f"no such option {error.option_name}"
-        hint = f"did you mean {error.possibilities[0]}?" if error.possibilities else None
-    said = said[:1].lower() + said[1:].rstrip(".")
-    return SettingsError(f"cannot run {where}: {said}", hint=hint or f"{where} --help")

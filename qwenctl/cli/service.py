@@ -7,7 +7,7 @@ import click
 from qwenctl import paths
 from qwenctl.cli import via_service
 from qwenctl.cli.arguments import config, flags
-from qwenctl.cli.group import common
+from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
 from qwenctl.control.wait import until_ready
@@ -16,8 +16,9 @@ from qwenctl.deploy.address import address
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.errors import ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
-from qwenctl.service import leftovers, linger
+from qwenctl.service import linger
 from qwenctl.service.install import Rendered, is_current, render, service_of
+from qwenctl.service.leftovers import remove_leftovers
 from qwenctl.service.places import Places, Scope, places, usual_scope
 from qwenctl.settings.load import API_KEY, api_keys
 
@@ -33,7 +34,7 @@ SCOPE = click.option(
 )
 
 
-@click.group("service", epilog="Example: qwenctl service install --user --wait")
+@click.group("service", cls=Group, epilog="Example: qwenctl service install --user --wait")
 @common
 def command() -> None:
     """Install, look at or remove the service that keeps the daemon running."""
@@ -94,7 +95,7 @@ def uninstall(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - 
     where = places(_scope(user))
     changes = service_of(where).uninstall()
     if changes:
-        changes += leftovers.remove(where.state)
+        changes += remove_leftovers(where.state)
     for change in changes:
         session.say(change)
     data = _data(where) | {"changed": bool(changes), "changes": changes}

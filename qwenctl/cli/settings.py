@@ -7,14 +7,16 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli.arguments import request
-from qwenctl.cli.group import common
+from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import PlanRequest
 from qwenctl.settings.load import known_keys, value_of
 
 
-@click.group("settings", invoke_without_command=True, epilog="Example: qwenctl settings check config.toml")
+@click.group(
+    "settings", cls=Group, invoke_without_command=True, epilog="Example: qwenctl settings check config.toml"
+)
 @common
 @click.pass_context
 def command(ctx: click.Context) -> Result | None:

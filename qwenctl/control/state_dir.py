@@ -1,4 +1,7 @@
-"""The daemon's folder: its lock, its status file, its overrides. Imports little: ``status`` must be quick."""
+"""The daemon's folder: the name of every file in it, its lock, its status file, its overrides.
+
+Imports little: ``status`` must be quick.
+"""
 
 import contextlib
 import fcntl
@@ -10,14 +13,28 @@ from typing import IO
 from qwenctl.errors import AlreadyRunningError, ControlError
 from qwenctl.files import read_json, reason
 
-LOCK, STATUS, OVERRIDES = "lock", "status.json", "overrides.json"
-CONTROL_SOCKET, CHILD_SOCKET, SERVER_LOG, DAEMON_LOG = (
-    "control.sock",
-    "child.sock",
-    "server.log",
-    "daemon.log",
+LOCK, STATUS, CHILD = "lock", "status.json", "child.json"
+CONTROL_SOCKET, CHILD_SOCKET = "control.sock", "child.sock"
+EVENTS, SERVER_LOG, DAEMON_LOG, LAUNCHD_LOG = "events.jsonl", "server.log", "daemon.log", "launchd.log"
+OVERRIDES, GOOD, REFUSED, RECORDS = "overrides.json", "good.json", "refused.json", "artifacts.json"
+WARM = "warm"
+
+LOGS = (
+    EVENTS,
+    f"{EVENTS}.1",
+    SERVER_LOG,
+    f"{SERVER_LOG}.1",
+    DAEMON_LOG,
+    f"{DAEMON_LOG}.1",
+    LAUNCHD_LOG,
 )
-EVENTS, CHILD, GOOD = "events.jsonl", "child.json", "good.json"
+"""What a daemon and its server print. The files that end in .1 are the older ones after a rotation."""
+LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, *LOGS)
+"""What a daemon leaves in the folder. Nobody needs it when the service is gone."""
+LEFT_FOLDERS = (WARM,)
+"""Saved prompts: they hold what people wrote."""
+KEPT_FILES = (OVERRIDES, GOOD, REFUSED, RECORDS)
+"""What outlives a service: a person's flags, the last good configuration, refused memory, model records."""
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01
 

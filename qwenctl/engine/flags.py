@@ -72,6 +72,10 @@ DEFAULTS: frozenset[Option] = frozenset(
 """Options whose effect a build without the flag has anyway."""
 
 
+UPDATE = "update llama.cpp, or set [server] binary to a newer llama-server"
+REMOVE = "remove {} from [server] extra_args, or use a llama-server that has it"
+
+
 def parse_help(text: str) -> Known:
     """Return the flags that a ``--help`` text lists. Lines that describe no option are skipped."""
     known: Known = {}
@@ -97,32 +101,26 @@ def parse_help(text: str) -> Known:
 
 
 def fit_to(
-    options: tuple[Option, ...], known: Known, binary: str, *, from_person: bool = False
+    options: tuple[Option, ...], known: Known, binary: str, extra: tuple[Option, ...] = ()
 ) -> tuple[Option, ...]:
-    """Return the options in the words that this binary knows.
+    """Return the options, then the person's own ``extra`` ones, in the words this binary knows.
 
-    For each option: 1. The binary knows it: keep it. 2. The binary knows it under another name: translate it.
-    3. The binary does the same without it: drop it. 4. Anything else is an error.
-
-    ``from_person``: the options are those of ``[server] extra_args``; the hint of the error says so.
+    1. Known as it is: kept. 2. Known under another name: translated. 3. Says what the binary does anyway:
+    dropped. 4. Anything else is an error, whose hint says where the option comes from.
 
     Raises:
         LaunchError: the binary does not know a flag, or does not know that value of it.
     """
     fitted: list[Option] = []
-    for option in options:
+    for place, option in enumerate(options + extra):
         if _knows(option, known):
             fitted.append(option)
         elif (other := RENAMED.get(option)) and _knows(other, known):
             fitted.append(other)
         elif option not in DEFAULTS:
             text = shlex.join(words((option,)))
-            raise LaunchError(
-                f"cannot use {binary}: it does not know {text}",
-                hint=f"remove {text} from [server] extra_args, or use a llama-server that has it"
-                if from_person
-                else "update llama.cpp, or set [server] binary to a newer llama-server",
-            )
+            hint = UPDATE if place < len(options) else REMOVE.format(text)
+            raise LaunchError(f"cannot use {binary}: it does not know {text}", hint=hint)
     return tuple(fitted)
 
 

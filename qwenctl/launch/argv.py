@@ -52,11 +52,9 @@ def argv(launch: Launch, plan: Plan, settings: Settings, known: Known | None) ->
         LaunchError: the binary does not know one of the flags.
         SettingsError: extra_args set a flag that qwenctl sets itself.
     """
-    own, extra = options(launch, plan, settings), _extra(settings.server.extra_args)
-    if known is not None:
-        own = fit_to(own, known, launch.binary)
-        extra = fit_to(extra, known, launch.binary, from_person=True)
-    return (launch.binary, *words(own + extra))
+    wanted, extra = options(launch, plan, settings), _extra(settings.server.extra_args)
+    fitted = wanted + extra if known is None else fit_to(wanted, known, launch.binary, extra)
+    return (launch.binary, *words(fitted))
 
 
 def lines(command_line: tuple[str, ...]) -> list[str]:

@@ -169,9 +169,8 @@ def lingering(user: str, *, lingers: bool) -> Check:
     )
 
 
-def endings(status: Mapping[str, object] | None) -> Check:
-    """Judge how the server ended last."""
-    looked = "status.json"
+def endings(status: Mapping[str, object] | None, looked: str) -> Check:
+    """Judge how the server ended last, by the status file that was looked at."""
     if status is None:
         return Check("last endings", looked, "no daemon runs")
     last, restarts = status.get("last_ending"), status.get("restarts")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qwenctl import paths
+from qwenctl.control.state_dir import DAEMON_LOG, LAUNCHD_LOG
 from qwenctl.errors import ControlError
 from qwenctl.service import command, installed_files, plists, units
 from qwenctl.service.launchd import Launchd
@@ -125,10 +126,10 @@ def is_current(places: Places, settings: Settings) -> bool:
 
 
 def _plist(places: Places, words: tuple[str, ...], *, keep_awake: bool) -> str:
-    log = places.state / "daemon.log"
+    log = places.state / DAEMON_LOG
     more = ("--log", str(log), *(("--keep-awake",) if keep_awake else ()))
     kind, user = ("agent", None) if places.scope == "user" else ("daemon", _who())
-    job = plists.Job((*words, *more), _environment(places), str(places.state / "launchd.log"), user)
+    job = plists.Job((*words, *more), _environment(places), str(places.state / LAUNCHD_LOG), user)
     return plists.job(_template_bytes(f"launchd/{kind}.plist"), job)
 
 

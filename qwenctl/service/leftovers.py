@@ -2,28 +2,11 @@
 
 from pathlib import Path
 
-from qwenctl.control.state_dir import CONTROL_SOCKET, DAEMON_LOG, LOCK, SERVER_LOG, STATUS, running
+from qwenctl.control.state_dir import LEFT_FILES, LEFT_FOLDERS, running
 from qwenctl.service import installed_files
 
-LEFT = (
-    LOCK,
-    STATUS,
-    CONTROL_SOCKET,
-    SERVER_LOG,
-    f"{SERVER_LOG}.1",
-    DAEMON_LOG,
-    f"{DAEMON_LOG}.1",
-    "launchd.log",
-    "events.jsonl",
-    "events.jsonl.1",
-    "child.json",
-    "server.sock",
-)
-FOLDERS = ("warm",)
-"""Saved prompts hold what people wrote."""
 
-
-def remove(state: Path) -> list[str]:
+def remove_leftovers(state: Path) -> list[str]:
     """Remove a stopped daemon's files; return what was changed. Nothing while a daemon runs there.
 
     Raises:
@@ -31,8 +14,8 @@ def remove(state: Path) -> list[str]:
     """
     if running(state) is not None:
         return []
-    gone = [name for name in LEFT if installed_files.remove(state / name)]
-    for folder in FOLDERS:
+    gone = [name for name in LEFT_FILES if installed_files.remove(state / name)]
+    for folder in LEFT_FOLDERS:
         held = sorted(path for path in (state / folder).glob("*") if path.is_file())
         gone += [f"{folder}/{path.name}" for path in held if installed_files.remove(path)]
         if held or (state / folder).is_dir():

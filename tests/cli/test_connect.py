@@ -36,46 +36,46 @@ def variables(ran: Ran) -> dict[str, str]:
     return dict(line.removeprefix("export ").split("=", 1) for line in ran.out.splitlines())
 
 
-def test_without_a_daemon_the_settings_say_where_and_it_says_so(home: Home) -> None:
-    ran = connect(home, "openai")
+def test_without_a_daemon_the_settings_say_where_and_it_says_so(bare_home: Home) -> None:
+    ran = connect(bare_home, "openai")
     assert ran.out == "export OPENAI_BASE_URL=http://127.0.0.1:9123/v1\nexport OPENAI_API_KEY=none\n"
     assert "the daemon is not running" in ran.err
     assert "called demo" in ran.err
     assert "# source: https://" in ran.err
 
 
-def test_a_wildcard_address_is_told_as_one_that_can_be_reached(home: Home) -> None:
-    ran = connect(home, "claude-code", QWENCTL_SERVER__HOST="0.0.0.0")
+def test_a_wildcard_address_is_told_as_one_that_can_be_reached(bare_home: Home) -> None:
+    ran = connect(bare_home, "claude-code", QWENCTL_SERVER__HOST="0.0.0.0")
     assert variables(ran)["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:9123"
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_json_says_the_same_as_an_object_and_never_a_key(home: Home, client: str) -> None:
-    ran = connect(home, client, "--json", QWENCTL_API_KEY="sesame,more")
+def test_json_says_the_same_as_an_object_and_never_a_key(bare_home: Home, client: str) -> None:
+    ran = connect(bare_home, client, "--json", QWENCTL_API_KEY="sesame,more")
     data: dict[str, Any] = json.loads(ran.out)["data"]
     assert data["client"] == client
     assert data["model"] == "demo"
     assert data["key"]["asked"] is True
-    assert data["text"] == connect(home, client, QWENCTL_API_KEY="sesame,more").out.rstrip("\n")
+    assert data["text"] == connect(bare_home, client, QWENCTL_API_KEY="sesame,more").out.rstrip("\n")
     assert data["sources"] == list(CLIENTS[client].sources)
     assert "sesame" not in ran.out + ran.err
     if client in FILES:
-        assert data["path"] == str(home.path / FILES[client])
+        assert data["path"] == str(bare_home.path / FILES[client])
 
 
-def test_a_key_file_is_named_and_a_shell_takes_its_first_key(home: Home) -> None:
-    keys = home.path / "my keys"
+def test_a_key_file_is_named_and_a_shell_takes_its_first_key(bare_home: Home) -> None:
+    keys = bare_home.path / "my keys"
     keys.write_text("# comment\n\n  # another\nsesame\nmore\n")
-    word = variables(connect(home, "openai", QWENCTL_SERVER__API_KEY_FILE=str(keys)))["OPENAI_API_KEY"]
+    word = variables(connect(bare_home, "openai", QWENCTL_SERVER__API_KEY_FILE=str(keys)))["OPENAI_API_KEY"]
     assert str(keys) in word
-    assert shelled(home, word) == "sesame"
+    assert shelled(bare_home, word) == "sesame"
 
 
-def test_of_several_keys_of_the_environment_a_shell_takes_the_first(home: Home) -> None:
-    home.environment["QWENCTL_API_KEY"] = "sesame, more"
-    assert shelled(home, variables(connect(home, "openai"))["OPENAI_API_KEY"]) == "sesame"
-    home.environment["QWENCTL_API_KEY"] = "sesame"
-    assert shelled(home, variables(connect(home, "openai"))["OPENAI_API_KEY"]) == "sesame"
+def test_of_several_keys_of_the_environment_a_shell_takes_the_first(bare_home: Home) -> None:
+    bare_home.environment["QWENCTL_API_KEY"] = "sesame, more"
+    assert shelled(bare_home, variables(connect(bare_home, "openai"))["OPENAI_API_KEY"]) == "sesame"
+    bare_home.environment["QWENCTL_API_KEY"] = "sesame"
+    assert shelled(bare_home, variables(connect(bare_home, "openai"))["OPENAI_API_KEY"]) == "sesame"
 
 
 def shelled(home: Home, word: str) -> str:
@@ -87,11 +87,11 @@ def shelled(home: Home, word: str) -> str:
     return done.stdout
 
 
-def test_writing_keeps_what_is_there_and_a_backup_and_a_second_time_changes_nothing(home: Home) -> None:
-    path = home.path / FILES["codex"]
+def test_writing_keeps_what_is_there_and_a_backup_and_a_second_time_changes_nothing(bare_home: Home) -> None:
+    path = bare_home.path / FILES["codex"]
     path.parent.mkdir()
     path.write_text(CODEX)
-    ran = connect(home, "codex", "--write")
+    ran = connect(bare_home, "codex", "--write")
     backup = path.with_name("config.toml.bak")
     assert ran.out == f"{path}: written; before: {backup}\n"
     assert backup.read_text() == CODEX
@@ -101,27 +101,27 @@ def test_writing_keeps_what_is_there_and_a_backup_and_a_second_time_changes_noth
     provider = {"name": "qwenctl", "base_url": "http://127.0.0.1:9123/v1", "wire_api": "responses"}
     assert tomllib.loads(text)["model_providers"]["qwenctl"] == provider
 
-    again = json.loads(connect(home, "codex", "--write", "--json").out)["data"]
+    again = json.loads(connect(bare_home, "codex", "--write", "--json").out)["data"]
     assert (again["changed"], again["backup"]) == (False, None)
-    assert connect(home, "codex", "--write").out == f"{path}: unchanged\n"
+    assert connect(bare_home, "codex", "--write").out == f"{path}: unchanged\n"
     assert path.read_text() == text
     assert {each.name for each in path.parent.iterdir()} == {"config.toml", "config.toml.bak"}
 
 
 @pytest.mark.parametrize("client", FILES)
 def test_a_key_that_is_asked_for_later_takes_the_stand_in_away_and_is_not_written(
-    home: Home, client: str
+    bare_home: Home, client: str
 ) -> None:
-    path = home.path / FILES[client]
+    path = bare_home.path / FILES[client]
     parse = tomllib.loads if path.suffix == ".toml" else json.loads
-    assert connect(home, client, "--write").code == 0
+    assert connect(bare_home, client, "--write").code == 0
     first = parse(path.read_text())
     assert path.stat().st_mode & 0o777 == 0o600
-    ran = connect(home, client, "--write", QWENCTL_API_KEY="sesame")
+    ran = connect(bare_home, client, "--write", QWENCTL_API_KEY="sesame")
     assert ran.code == 0
     assert "sesame" not in path.read_text() + ran.out + ran.err
     assert parse(path.read_text()) != first
-    assert connect(home, client, "--write").code == 0
+    assert connect(bare_home, client, "--write").code == 0
     assert parse(path.read_text()) == first
 
 
@@ -133,21 +133,25 @@ def test_a_key_that_is_asked_for_later_takes_the_stand_in_away_and_is_not_writte
         ("opencode", "XDG_CONFIG_HOME", "opencode/opencode.json"),
     ],
 )
-def test_the_clients_own_variable_moves_its_file(home: Home, client: str, variable: str, place: str) -> None:
-    ran = connect(home, client, "--write", **{variable: str(home.path / "elsewhere")})
+def test_the_clients_own_variable_moves_its_file(
+    bare_home: Home, client: str, variable: str, place: str
+) -> None:
+    ran = connect(bare_home, client, "--write", **{variable: str(bare_home.path / "elsewhere")})
     assert ran.code == 0, ran
-    assert (home.path / "elsewhere" / place).is_file()
-    assert not (home.path / FILES[client]).exists()
+    assert (bare_home.path / "elsewhere" / place).is_file()
+    assert not (bare_home.path / FILES[client]).exists()
 
 
 @pytest.mark.parametrize(
     ("client", "text"), [("codex", "model = "), ("opencode", "{ // mine\n}"), ("claude-code", '{"env": 3}')]
 )
-def test_a_file_that_is_not_understood_is_refused_and_not_touched(home: Home, client: str, text: str) -> None:
-    path = home.path / FILES[client]
+def test_a_file_that_is_not_understood_is_refused_and_not_touched(
+    bare_home: Home, client: str, text: str
+) -> None:
+    path = bare_home.path / FILES[client]
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    ran = connect(home, client, "--write")
+    ran = connect(bare_home, client, "--write")
     assert ran.code == 1
     assert ran.err.splitlines()[-2].startswith(f"cannot change {path}: ")
     assert ran.err.splitlines()[-1] == f"hint: qwenctl connect {client} prints what belongs there"
@@ -156,18 +160,18 @@ def test_a_file_that_is_not_understood_is_refused_and_not_touched(home: Home, cl
 
 
 @pytest.mark.parametrize("client", sorted(set(CLIENTS) - set(FILES)))
-def test_where_nothing_can_be_written_it_says_why_and_what_would_be(home: Home, client: str) -> None:
-    ran = connect(home, client, "--write")
+def test_where_nothing_can_be_written_it_says_why_and_what_would_be(bare_home: Home, client: str) -> None:
+    ran = connect(bare_home, client, "--write")
     assert ran.code == 2
     assert f"cannot write settings for {client}: " in ran.err
-    assert connect(home, client).out in ran.err
-    envelope = json.loads(connect(home, client, "--write", "--json").out)
+    assert connect(bare_home, client).out in ran.err
+    envelope = json.loads(connect(bare_home, client, "--write", "--json").out)
     assert envelope["ok"] is False
     assert envelope["data"]["text"]
 
 
-def test_an_unknown_client_is_answered_with_all_there_are(home: Home) -> None:
-    ran = connect(home, "codexx")
+def test_an_unknown_client_is_answered_with_all_there_are(bare_home: Home) -> None:
+    ran = connect(bare_home, "codexx")
     assert ran.code == 2
     assert ran.out == ""
     assert ran.err.splitlines() == [
@@ -176,12 +180,12 @@ def test_an_unknown_client_is_answered_with_all_there_are(home: Home) -> None:
     ]
 
 
-def test_what_it_prints_for_continue_is_yaml(home: Home) -> None:
-    (model,) = yaml.safe_load(connect(home, "continue").out)["models"]
+def test_what_it_prints_for_continue_is_yaml(bare_home: Home) -> None:
+    (model,) = yaml.safe_load(connect(bare_home, "continue").out)["models"]
     assert (model["apiBase"], model["model"]) == ("http://127.0.0.1:9123/v1", "demo")
 
 
-def test_printing_writes_nothing(home: Home) -> None:
+def test_printing_writes_nothing(bare_home: Home) -> None:
     for client in CLIENTS:
-        assert connect(home, client).code == 0
-    assert not [path for path in home.path.rglob("*") if path.is_file()]
+        assert connect(bare_home, client).code == 0
+    assert not [path for path in bare_home.path.rglob("*") if path.is_file()]

@@ -19,32 +19,48 @@ def test_the_doctor_names_what_it_looked_at_and_changes_nothing(home: Home) -> N
     assert not home.state.exists()
 
 
-def test_the_doctor_exits_1_and_says_what_helps(home: Home) -> None:
-    ran = home.run("doctor", "--profile", "demo", QWENCTL_SERVER__BINARY="/nowhere")
+def test_the_doctor_exits_1_and_says_what_helps(bare_home: Home) -> None:
+    ran = bare_home.run("doctor", "--profile", "demo", QWENCTL_SERVER__BINARY="/nowhere")
     assert ran.code == 1
     assert "PROBLEM  binary" in ran.out
     assert "-> install it" in ran.out
-    wrong = home.run("doctor", QWENCTL_CONTEXT__TOKENS="x")
+    wrong = bare_home.run("doctor", QWENCTL_CONTEXT__TOKENS="x")
     assert wrong.code == 1
     assert "PROBLEM  settings" in wrong.out
 
 
-def test_the_bundle_is_listed_first_and_holds_no_secret(home: Home) -> None:
-    home.state.mkdir(parents=True)
-    keys = home.path / "keys"
+def test_the_doctor_finds_what_keeps_up_from_starting_and_says_it_in_the_same_words(home: Home) -> None:
+    """``plan`` has nothing to complain of here: only the command line is wrong."""
+    wrong = {"QWENCTL_SERVER__EXTRA_ARGS": '["--nope"]', "QWENCTL_SERVER__PORT": str(home.port)}
+    up = home.json("up", "--profile", "demo", **wrong)
+    ran = home.run("--json", "doctor", "--profile", "demo", **wrong)
+    assert (up["ok"], ran.code) == (False, 1)
+    found = {check["name"]: check for check in json.loads(ran.out)["data"]["checks"]}
+    assert found["plan"]["verdict"] == "ok"
+    assert found["command line"]["verdict"] == "problem"
+    assert found["command line"]["finding"] == up["error"]["message"]
+    assert found["command line"]["fix"] == up["error"]["hint"]
+    assert up["error"]["hint"] == "remove --nope from [server] extra_args, or use a llama-server that has it"
+    right = home.json("doctor", "--profile", "demo", QWENCTL_SERVER__PORT=str(home.port))["data"]["checks"]
+    assert [check["verdict"] for check in right if check["name"] == "command line"] == ["ok"]
+
+
+def test_the_bundle_is_listed_first_and_holds_no_secret(bare_home: Home) -> None:
+    bare_home.state.mkdir(parents=True)
+    keys = bare_home.path / "keys"
     keys.write_text("sesame-open\n")
-    (home.state / "server.log").write_text(
+    (bare_home.state / "server.log").write_text(
         'key sesame-open or given-open\nrequest: {"prompt": "Dear diary"}\nloaded\n'
     )
-    (home.state / "events.jsonl").write_text('{"event": "spawned"}\n')
+    (bare_home.state / "events.jsonl").write_text('{"event": "spawned"}\n')
     private = {"QWENCTL_SERVER__API_KEY_FILE": str(keys), "QWENCTL_API_KEY": "given-open"}
-    unasked = home.run("support-bundle", "--profile", "demo", **private)
+    unasked = bare_home.run("support-bundle", "--profile", "demo", **private)
     assert unasked.code == 2
     assert "server.log" in unasked.err
-    assert not (home.path / "qwenctl-support.tar.gz").exists()
-    ran = home.run("support-bundle", "--profile", "demo", "--yes", **private)
+    assert not (bare_home.path / "qwenctl-support.tar.gz").exists()
+    ran = bare_home.run("support-bundle", "--profile", "demo", "--yes", **private)
     assert ran.code == 0, ran
-    bundle = home.path / "qwenctl-support.tar.gz"
+    bundle = bare_home.path / "qwenctl-support.tar.gz"
     assert bundle.stat().st_mode & 0o777 == 0o600
     texts = {}
     with tarfile.open(bundle) as archive:
@@ -58,6 +74,6 @@ def test_the_bundle_is_listed_first_and_holds_no_secret(home: Home) -> None:
         assert "sesame-open" not in text
         assert "given-open" not in text
         assert "diary" not in text
-        assert str(home.path) not in text
+        assert str(bare_home.path) not in text
     assert "loaded" in texts["state/server.log"]
     assert json.loads(texts["settings.json"])["profile"]["value"] == "demo"

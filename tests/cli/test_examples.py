@@ -73,17 +73,17 @@ def test_the_shell_script_serves_and_a_second_run_changes_nothing(home: Home) ->
     assert config.stat().st_mtime_ns == written
 
 
-def test_the_shell_script_stops_at_a_wrong_setting_before_it_replaces_anything(home: Home) -> None:
+def test_the_shell_script_stops_at_a_wrong_setting_before_it_replaces_anything(bare_home: Home) -> None:
     done = subprocess.run(
         [str(EXAMPLES / "provision.sh")],
-        env=home.environment | {"PATH": shim(home), "PORT": "many"},
+        env=bare_home.environment | {"PATH": shim(bare_home), "PORT": "many"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 2
-    assert not (home.path / ".config").exists()
+    assert not (bare_home.path / ".config").exists()
 
 
 def understood(words: list[str]) -> None:
@@ -92,15 +92,15 @@ def understood(words: list[str]) -> None:
     assert done.exit_code == 0, (words, done.output)
 
 
-def test_the_cloud_init_file_holds_valid_settings_and_commands(home: Home) -> None:
+def test_the_cloud_init_file_holds_valid_settings_and_commands(bare_home: Home) -> None:
     text = (EXAMPLES / "cloud-init.yaml").read_text()
     assert text.startswith("#cloud-config\n")
     data = yaml.safe_load(text)
     assert set(data) == CLOUD_CONFIG
     (written,) = data["write_files"]
-    config = home.path / "config.toml"
+    config = bare_home.path / "config.toml"
     config.write_text(written["content"])
-    assert home.run("settings", "check", str(config)).code == 0
+    assert bare_home.run("settings", "check", str(config)).code == 0
     for line in data["runcmd"]:
         assert subprocess.run(["sh", "-nc", line], check=False, timeout=20).returncode == 0  # noqa: S607
     understood(shlex.split(data["runcmd"][-1]))
@@ -122,7 +122,7 @@ def test_ansible_accepts_the_play() -> None:
     assert subprocess.run(command, check=False, timeout=60).returncode == 0
 
 
-def test_the_dockerfile_runs_the_daemon_as_nobody_special(home: Home) -> None:
+def test_the_dockerfile_runs_the_daemon_as_nobody_special(bare_home: Home) -> None:
     text = re.sub(r"\\\n\s*", "", (EXAMPLES / "Dockerfile").read_text())
     steps = [line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
     assert {name for name, _ in steps} <= INSTRUCTIONS
@@ -132,7 +132,7 @@ def test_the_dockerfile_runs_the_daemon_as_nobody_special(home: Home) -> None:
     understood(json.loads(told["HEALTHCHECK"].partition("CMD ")[2]))
     settings = dict(word.split("=", 1) for word in told["ENV"].split() if word.startswith("QWENCTL_"))
     settings["QWENCTL_SERVER__BINARY"] = "auto"
-    assert home.run("settings", **settings).code == 0
+    assert bare_home.run("settings", **settings).code == 0
 
 
 @pytest.mark.parametrize("page", ["service.md", "provisioning.md"])

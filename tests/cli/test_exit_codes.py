@@ -54,10 +54,10 @@ def test_a_command_exits_with_its_code_and_says_so(home: Home, code: ExitCode) -
         assert envelope["error"]["code"] == code.name.lower()
 
 
-def test_what_nobody_expected_is_a_bug_with_its_traceback(home: Home) -> None:
+def test_what_nobody_expected_is_a_bug_with_its_traceback(bare_home: Home) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BUG],
-        env=home.environment,
+        env=bare_home.environment,
         capture_output=True,
         text=True,
         timeout=60,

@@ -82,20 +82,20 @@ def test_the_speed_is_told_by_the_server_if_it_does() -> None:
         assert "2 tokens, 20.0 tokens/s, first after" in speed_of(api.answer({"messages": []}))
 
 
-def test_a_pipe_gets_the_answer_on_stdout_and_nothing_else(home: Home) -> None:
+def test_a_pipe_gets_the_answer_on_stdout_and_nothing_else(bare_home: Home) -> None:
     with serving([Say("the answer", reasoning="thoughts")]) as server:
         done = subprocess.run(
             [sys.executable, "-m", "qwenctl", "chat", "Summarize", "--url", server.url],
             input="a long text",
-            env=home.environment,
-            cwd=home.path,
+            env=bare_home.environment,
+            cwd=bare_home.path,
             capture_output=True,
             text=True,
             timeout=WITHIN_S,
             check=True,
         )
-        hidden = home.run("chat", "x", "--thinking", "hide", "--url", server.url)
-        told = home.json("chat", "x", "--url", server.url)
+        hidden = bare_home.run("chat", "x", "--thinking", "hide", "--url", server.url)
+        told = bare_home.json("chat", "x", "--url", server.url)
     assert done.stdout == "the answer\n"
     assert "thoughts" in done.stderr
     assert server.asked[0]["messages"][-1]["content"] == "Summarize\n\na long text"
@@ -104,10 +104,10 @@ def test_a_pipe_gets_the_answer_on_stdout_and_nothing_else(home: Home) -> None:
     assert told["data"]["reasoning"] == "thoughts"
 
 
-def test_a_broken_answer_fails_and_json_keeps_what_came(home: Home) -> None:
+def test_a_broken_answer_fails_and_json_keeps_what_came(bare_home: Home) -> None:
     with serving([Break("half")]) as server:
-        told = home.json("chat", "x", "--url", server.url)
-        assert home.run("chat", "x", "--url", server.url).code == 1
+        told = bare_home.json("chat", "x", "--url", server.url)
+        assert bare_home.run("chat", "x", "--url", server.url).code == 1
     assert told["ok"] is False
     assert told["data"] == {"answer": "half", "reasoning": ""}
 
@@ -185,10 +185,10 @@ def test_a_conversation_on_a_terminal_survives_a_restart_of_the_server(home: Hom
     assert server.asked[3]["messages"][-1]["content"] == "one\ntwo"
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(home: Home) -> None:
+def test_ctrl_c_stops_the_answer_and_not_the_program(bare_home: Home) -> None:
     with (
         serving([Stall("a long story"), Say("another")]) as server,
-        terminal(home, "chat", "--url", server.url) as person,
+        terminal(bare_home, "chat", "--url", server.url) as person,
     ):
         person.wait_for("> ")
         person.interrupt("> ")  # at the prompt: drops the line

@@ -61,9 +61,9 @@ def test_random_weights_are_not_judged_by_their_abilities() -> None:
         assert one(name, [Say()], Expected(random=True)).verdict == "not judged"
 
 
-def test_without_an_endpoint_it_says_so(home: Home) -> None:
-    assert home.run("check").code == 3
-    assert "--url" in home.run("check").err
+def test_without_an_endpoint_it_says_so(bare_home: Home) -> None:
+    assert bare_home.run("check").code == 3
+    assert "--url" in bare_home.run("check").err
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ print("left it")
 def test_other_processes_cannot_be_signalled() -> None:
     code = f"""
 import os, signal
-for pid in ({os.getpid()}, {os.getppid()}, -1):
+for pid in ({os.getpid()}, {os.getpgid(0)}, -1):
     try: os.kill(pid, signal.SIGKILL); print("killed")
     except OSError as error: print(error.strerror)
 """

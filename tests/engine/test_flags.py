@@ -71,6 +71,18 @@ def test_an_option_the_build_lacks_is_an_error_that_names_the_flag_and_the_binar
     assert raised.value.message == f"cannot use /opt/llama-server: it does not know {named}"
 
 
+def test_the_hint_for_an_unknown_flag_says_where_the_flag_comes_from() -> None:
+    ours, theirs = (Option("--jinja"), Option("--nope")), (Option("--nope", "3"),)
+    with pytest.raises(LaunchError) as raised:
+        fit_to(ours, known("b11434"), "llama-server")
+    assert raised.value.hint == "update llama.cpp, or set [server] binary to a newer llama-server"
+    with pytest.raises(LaunchError) as raised:
+        fit_to(ours[:1], known("b11434"), "llama-server", theirs)
+    assert raised.value.hint == (
+        "remove --nope 3 from [server] extra_args, or use a llama-server that has it"
+    )
+
+
 def test_extra_arguments_become_options() -> None:
     assert parse_extra(("--numa", "isolate", "--metrics", "--temp=0.1", "--rope-scale", "-1.5")) == (
         Option("--numa", "isolate"),

@@ -75,7 +75,7 @@ def test_a_plan_that_fits_with_a_fix_only_names_it() -> None:
 def test_the_past_is_a_problem_while_it_lasts() -> None:
     ending = {"summary": "memory ran out", "hint": "choose a smaller quant"}
     status = {"phase": "ready", "restarts": {"total": 2}, "last_ending": ending}
-    assert checks.endings(status).verdict == "note"
-    assert checks.endings(status | {"phase": "backoff"}).fix == "choose a smaller quant"
-    assert checks.endings(status | {"last_ending": None}).verdict == "ok"
-    assert checks.endings(None).verdict == "ok"
+    assert checks.endings(status, "status.json").verdict == "note"
+    assert checks.endings(status | {"phase": "backoff"}, "status.json").fix == "choose a smaller quant"
+    assert checks.endings(status | {"last_ending": None}, "status.json").verdict == "ok"
+    assert checks.endings(None, "status.json").verdict == "ok"

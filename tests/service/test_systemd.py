@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwenctl.errors import ControlError, ExitCode, QwenctlError
-from qwenctl.service import leftovers, linger, units
+from qwenctl.service import linger, units
 from qwenctl.service.command import Ran, run
 from qwenctl.service.places import Places
 from qwenctl.service.systemd import Systemd
@@ -163,15 +163,6 @@ def test_lingering_is_enabled_once(tmp_path: Path) -> None:
     assert linger.enable(enabling, tmp_path) == [f"enabled lingering for {linger.user()}"]
     assert linger.enable(enabling, tmp_path) == []
     assert asked == [("loginctl", "enable-linger", linger.user())]
-
-
-def test_leftovers_keep_settings_and_the_records_of_models(tmp_path: Path) -> None:
-    (tmp_path / "warm").mkdir()
-    for name in ("lock", "server.log", "overrides.json", "artifacts.json", "warm/slot"):
-        (tmp_path / name).write_text("{}")
-    assert leftovers.remove(tmp_path) == [f"removed lock, server.log, warm/slot from {tmp_path}"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts.json", "overrides.json"]
-    assert leftovers.remove(tmp_path) == []
 
 
 def test_a_missing_program_is_a_clear_error() -> None:

@@ -1,8 +1,12 @@
 """Layers of settings: who wins, where a value came from, and what a person hears when one is wrong."""
 
+import json
+import textwrap
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from qwenctl.errors import SettingsError
 from qwenctl.settings.load import api_keys, known_keys, load, merge, nest, read_file, value_of
@@ -85,6 +89,37 @@ def test_the_documented_example_says_exactly_the_defaults() -> None:
     text = example.read_text(encoding="utf-8")
     missing = [key for key in known_keys() if f"{key.rpartition('.')[2]} = " not in text]
     assert not missing
+
+
+HEADER = """\
+# Every setting of qwenctl with its default. Copy the lines that you change into config.toml in the config
+# folder (Linux: ~/.config/qwenctl, macOS: ~/Library/Application Support/qwenctl). A setting without a default
+# is commented out.
+"""
+
+
+def documented() -> str:
+    """Return what docs/config.toml must hold: each key's description, allowed values and default."""
+    lines, table = [HEADER], ""
+    for key in known_keys():
+        section, _, name = key.rpartition(".")
+        model: type[BaseModel] = type(value_of(Settings(), section)) if section else Settings  # type: ignore[assignment]
+        if section != table:
+            table = section
+            lines.append(f"\n[{section}]")
+        field = model.model_fields[name]
+        assert field.description is not None, key
+        lines += [f"# {line}" for line in textwrap.wrap(field.description, 108)]
+        if get_origin(field.annotation) is Literal:
+            lines.append(f"# one of {', '.join(json.dumps(value) for value in get_args(field.annotation))}")
+        default = value_of(Settings(), key)
+        lines.append(f"# {name} = unset" if default is None else f"{name} = {json.dumps(default)}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_documented_example_has_the_description_and_the_allowed_values_of_every_key() -> None:
+    example = Path(__file__).parents[2] / "docs" / "config.toml"
+    assert example.read_text(encoding="utf-8") == documented()
 
 
 def test_dotted_keys_nest_and_merge() -> None:
