@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from qwenctl.cli.commands import COMMANDS
+
 PACKAGE = Path(__file__).parents[1] / "qwenctl"
 FLOW = tuple(
     """
@@ -27,7 +29,7 @@ PURE = set(
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
     supervise.states supervise.restart_counts supervise.lifecycle
     supervise.exits supervise.crash_texts supervise.lifecycle_events supervise.wedge
-    control.status_schema service.units service.plists service.redact service.checks
+    control.status_schema service.units service.plists service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
     """.split()
 )
@@ -192,6 +194,47 @@ def test_no_import_cycles() -> None:
 
     for module in graph:
         visit(module, ())
+
+
+SAME_NAME: dict[str, str] = {
+    "Daemon": "the gate's view of the daemon, a Protocol; it gets a name of its own",
+}
+"""Class names that stand in two modules, each with its reason."""
+SAME_FILE: dict[str, str] = {
+    "types.py": "the data types of a folder",
+    "address.py": "the settings say where to listen (deploy), the server listens there (engine)",
+    "progress.py": "fetch reports it, cli draws it",
+}
+"""File names that stand in two folders, each with its reason."""
+
+
+def repeated(places: Iterator[tuple[str, str]]) -> dict[str, set[str]]:
+    """Return the names that have more than one place, with the places."""
+    table: dict[str, set[str]] = {}
+    for name, place in places:
+        table.setdefault(name, set()).add(place)
+    return {name: where for name, where in table.items() if len(where) > 1}
+
+
+def test_a_class_name_stands_in_one_module() -> None:
+    places = (
+        (node.name, module)
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    )
+    assert set(repeated(places)) <= set(SAME_NAME)
+
+
+def test_a_file_name_stands_in_one_folder() -> None:
+    """A command's module has the command's name; the client's part of a command may have it, too."""
+    commands = {f"{command.replace('-', '_')}.py" for command in COMMANDS}
+    places = (
+        (path.name, str(path.parent))
+        for path in MODULES
+        if path.name != "__init__.py" and not (path.name in commands and path.parent == PACKAGE / "cli")
+    )
+    assert set(repeated(places)) <= set(SAME_FILE)
 
 
 def test_the_top_level_is_what_the_design_says() -> None:

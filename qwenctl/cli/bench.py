@@ -54,7 +54,7 @@ def command(
 ) -> Result:
     """Measure how fast the server reads and writes, by its own clock and by this one."""
     from qwenctl.client.bench.measure import compare, measure, recipe, sized
-    from qwenctl.client.bench.resource_usage import ResourceMeter
+    from qwenctl.client.bench.resource_usage import ResourceMonitor
     from qwenctl.client.bench.result import to_json
 
     if plot is not None and find_spec("matplotlib") is None:
@@ -70,7 +70,7 @@ def command(
         wish = Wish(budget, runs, tokens, inexact=bool(numbers["inexact"]), keep=bool(numbers["keep"]))
         return tune_here(session, where, wish)
     speed = _speed(where)
-    with where.api() as api, ResourceMeter(_pid(where)) as meter:
+    with where.api() as api, ResourceMonitor(_pid(where)) as monitor:
         gen_tokens = numbers["gen_tokens"]
         workloads = (*recipe(gen_tokens), *(sized(api, length, gen_tokens) for length in prompt_tokens))
         measured = measure(
@@ -86,8 +86,8 @@ def command(
 
         draw(plot, f"{where.url}, {numbers['runs']} runs", measured, speed)
         session.say(f"drawn in {plot}")
-    data = {"url": where.url, **to_json(measured, meter.taken, speed, compared)}
-    return Result(data, view(measured, meter.taken, speed, compared))
+    data = {"url": where.url, **to_json(measured, monitor.taken, speed, compared)}
+    return Result(data, view(measured, monitor.taken, speed, compared))
 
 
 def _earlier(path: Path | None) -> "Values":

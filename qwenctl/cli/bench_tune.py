@@ -99,18 +99,18 @@ def _apply(folder: Path, overrides: dict[str, object], timeout_s: float) -> None
 
 def _sample(where: Target, wish: Wish) -> "BenchSample":
     from qwenctl.client.bench.measure import measure, recipe
-    from qwenctl.client.bench.resource_usage import ResourceMeter
+    from qwenctl.client.bench.resource_usage import ResourceMonitor
     from qwenctl.client.bench.tune import BenchSample
 
     pid = (read_status(paths.state_dir()) or {}).get("pid")
-    with where.api() as api, ResourceMeter(pid if isinstance(pid, int) else None) as meter:
+    with where.api() as api, ResourceMonitor(pid if isinstance(pid, int) else None) as monitor:
         measured = measure(api, recipe(wish.generated_tokens), wish.runs, fresh=False)
     speeds = tuple(
         speed
         for one in measured
         for speed in (one.values["generation_server"] or one.values["generation_client"])
     )
-    together = (meter.taken.process_bytes or 0) + (meter.taken.gpu_bytes or 0)
+    together = (monitor.taken.process_bytes or 0) + (monitor.taken.gpu_bytes or 0)
     return BenchSample(speeds, {one.name: one.text for one in measured}, together or None)
 
 

@@ -17,7 +17,7 @@ from qwenctl.errors import QwenctlError
 from qwenctl.hardware.saved import to_text
 from qwenctl.plan.wire import to_json
 from qwenctl.service import installed_files, places
-from qwenctl.service.checks import Check
+from qwenctl.service.diagnosis import Check
 from qwenctl.service.redact import Private, redact
 from qwenctl.settings.key_file import parse_keys
 from qwenctl.settings.load import api_keys, known_keys, value_of

@@ -13,8 +13,8 @@ from qwenctl.errors import SettingsError
 
 if TYPE_CHECKING:
     from qwenctl.client.answer import Piece
-    from qwenctl.client.api import Api
     from qwenctl.client.chat import Conversation, Thinking, Turn
+    from qwenctl.client.openai_api import Api
 
 HELP = """Ctrl-C stops an answer, Ctrl-D ends. A line that ends in \\ goes on; \"\"\" begins and ends many.
 /new begins a new conversation, /go asks for the rest of an answer that was cut, /help shows this."""

@@ -11,7 +11,7 @@ from qwenctl.cli.target import UNSAFE, Target, endpoint, target
 from qwenctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from qwenctl.client.check.checks import Expected
+    from qwenctl.client.check.run_checks import Expected
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "repeat_penalty")
 MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
@@ -28,13 +28,13 @@ def command(session: Session, /, url: str | None, api_key_file: Path | None, **s
 
     Exits 1 when anything fails. What cannot be judged is no failure.
     """
-    from qwenctl.client.check.checks import run
-    from qwenctl.client.check.model import ABILITIES
-    from qwenctl.client.check.protocol import MECHANICS
+    from qwenctl.client.check.model_checks import MODEL_CHECKS
+    from qwenctl.client.check.protocol_checks import PROTOCOL_CHECKS
+    from qwenctl.client.check.run_checks import run
 
     where = target(session, url, api_key_file)
     expected = _planned(where, unsafe=switches["unsafe"])
-    checks = MECHANICS if switches["mechanics"] else {**MECHANICS, **ABILITIES}
+    checks = PROTOCOL_CHECKS if switches["mechanics"] else {**PROTOCOL_CHECKS, **MODEL_CHECKS}
     items = []
     with where.api() as api:
         for item in run(api, expected, checks):
@@ -62,7 +62,7 @@ def command(session: Session, /, url: str | None, api_key_file: Path | None, **s
 
 def _planned(where: Target, *, unsafe: bool) -> "Expected":
     """Return what our plan promises; nothing for a server that is not ours."""
-    from qwenctl.client.check.checks import Expected
+    from qwenctl.client.check.run_checks import Expected
 
     if where.resolved is None or where.status is None:
         return Expected(unsafe=unsafe)

@@ -9,7 +9,7 @@ from qwenctl.cli.arguments import request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.errors import ExitCode
-from qwenctl.service.checks import Check
+from qwenctl.service.diagnosis import Check
 
 SIGNS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 

@@ -24,8 +24,8 @@ from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.devices import parse_devices
 from qwenctl.hardware.facts import Hardware
 from qwenctl.plan.outcome import Plan
-from qwenctl.service import checks, linger, places
-from qwenctl.service.checks import Check, Node
+from qwenctl.service import diagnosis, linger, places
+from qwenctl.service.diagnosis import Check, Node
 from qwenctl.service.install import is_current, service_of
 from qwenctl.settings.types import Settings
 
@@ -38,7 +38,7 @@ def examine(asked: PlanRequest) -> tuple[Check, ...]:
         resolved = pipeline.resolve(asked)
     except QwenctlError as error:
         name = str(asked.config or paths.config_dir() / "config.toml")
-        return (checks.failed("settings", name, error.message, error.hint), *_around(None, asked.folder))
+        return (diagnosis.failed("settings", name, error.message, error.hint), *_around(None, asked.folder))
     settings = Check("settings", str(resolved.config), f"valid, profile {resolved.profile.name}")
     return (settings, *_machine(resolved), *_around(resolved.settings, asked.folder))
 
@@ -50,26 +50,26 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
     try:
         hardware = detect(SystemProbe.real())
     except QwenctlError as error:
-        yield checks.failed("hardware", "this machine", error.message, error.hint)
+        yield diagnosis.failed("hardware", "this machine", error.message, error.hint)
         return
     if server is not None:
         yield _backend(server, resolved.settings, hardware)
-    yield checks.driver(hardware.warnings)
+    yield diagnosis.driver(hardware.warnings)
     yield _visible()
     try:
         surveyed = pipeline.survey(resolved)
         chosen = pipeline.choose(resolved, surveyed)
     except QwenctlError as error:
-        yield checks.failed("plan", resolved.profile.name, error.message, error.hint)
+        yield diagnosis.failed("plan", resolved.profile.name, error.message, error.hint)
         return
     planned = f"{chosen.profile} {chosen.quant}, {chosen.context_tokens:,} tokens"
-    yield checks.fits(planned, chosen.verdict, chosen.fix)
+    yield diagnosis.fits(planned, chosen.verdict, chosen.fix)
     if surveyed.server is not None:
         yield _command_line(resolved, surveyed, chosen, str(surveyed.server.path))
     if not model_file.is_local(resolved):
         path = model_file.model_path(resolved, chosen)
         missing = max(sum(file.bytes for file in chosen.files) - allocated_bytes(path.resolve()), 0)
-        yield checks.disk(str(path.parent), free_bytes(path), missing)
+        yield diagnosis.disk(str(path.parent), free_bytes(path), missing)
 
 
 def _server(settings: Settings) -> tuple[Engine | None, Check]:
@@ -79,7 +79,7 @@ def _server(settings: Settings) -> tuple[Engine | None, Check]:
     try:
         server = ask_server(find_server(settings.server.binary), paths.cache_dir())
     except QwenctlError as error:
-        return None, checks.failed("binary", where, error.message, error.hint)
+        return None, diagnosis.failed("binary", where, error.message, error.hint)
     return server, Check("binary", str(server.path), f"llama-server {server.version}")
 
 
@@ -87,10 +87,10 @@ def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:
     try:
         devices = parse_devices(list_devices(server.path, settings.server.rpc))
     except QwenctlError as error:
-        return checks.failed("backend", f"{server.path} --list-devices", error.message, error.hint)
+        return diagnosis.failed("backend", f"{server.path} --list-devices", error.message, error.hint)
     names = tuple(f"{device.id} ({device.description})" for device in devices)
     have = tuple(f"{one.backend} {one.name}" for one in hardware.accelerators)
-    return checks.backend(str(server.path), names, have)
+    return diagnosis.backend(str(server.path), names, have)
 
 
 def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan, binary: str) -> Check:
@@ -98,7 +98,7 @@ def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan, 
     try:
         pipeline.command_line(resolved, surveyed, chosen)
     except QwenctlError as error:
-        return checks.failed("command line", binary, error.message, error.hint)
+        return diagnosis.failed("command line", binary, error.message, error.hint)
     return Check("command line", binary, "this llama-server knows every option")
 
 
@@ -107,7 +107,7 @@ def _visible() -> Check:
     nodes = tuple(_node(path) for pattern in DEVICES for path in sorted(Path("/dev").glob(pattern)))
     name, uid, groups = _who()
     names = {one.gr_gid: one.gr_name for one in grp.getgrall()}
-    return checks.visible(nodes, name, uid, groups, names)
+    return diagnosis.visible(nodes, name, uid, groups, names)
 
 
 def _who() -> tuple[str, int, frozenset[int]]:
@@ -129,19 +129,19 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     if settings is not None:
         yield _port(settings, ours=ours)
     uid = folder.stat().st_uid if paths.system_wide() and folder.exists() else os.geteuid()
-    yield checks.owned("state folder", _existing(folder), str(folder), uid, private=True)
+    yield diagnosis.owned("state folder", _existing(folder), str(folder), uid, private=True)
     cache = paths.cache_dir()
-    yield checks.owned("cache folder", _existing(cache), str(cache), uid, private=False)
-    yield checks.files_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield diagnosis.owned("cache folder", _existing(cache), str(cache), uid, private=False)
+    yield diagnosis.files_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     locking = settings is not None and any("mlock" in word for word in settings.server.extra_args)
-    yield checks.memlock(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0], wanted=locking)
+    yield diagnosis.memlock(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0], wanted=locking)
     memory = psutil.swap_memory()
-    yield checks.swap(memory.total, memory.percent)
+    yield diagnosis.swap(memory.total, memory.percent)
     yield _service(settings)
     found = places.installed()
     if found is not None and found.manager == "systemd" and found.scope == "user":
-        yield checks.lingering(linger.user(), lingers=linger.lingers())
-    yield checks.endings(read_status(folder) if ours else None, STATUS)
+        yield diagnosis.lingering(linger.user(), lingers=linger.lingers())
+    yield diagnosis.endings(read_status(folder) if ours else None, STATUS)
 
 
 def _port(settings: Settings, *, ours: bool) -> Check:
@@ -152,7 +152,7 @@ def _port(settings: Settings, *, ours: bool) -> Check:
     try:
         check_address(where)
     except QwenctlError as error:
-        return checks.failed("port", looked, error.message, error.hint)
+        return diagnosis.failed("port", looked, error.message, error.hint)
     return Check("port", looked, "free")
 
 
@@ -164,7 +164,7 @@ def _service(settings: Settings | None) -> Check:
         known = service_of(found).look()
         current = settings is None or is_current(found, settings)
     except QwenctlError as error:
-        return checks.failed("service", str(found.service), error.message, error.hint)
+        return diagnosis.failed("service", str(found.service), error.message, error.hint)
     state = known.get("ActiveState", known.get("state", "unknown"))
     if not current:
         cure = "qwenctl service install brings it up to date"

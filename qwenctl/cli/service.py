@@ -18,7 +18,7 @@ from qwenctl.errors import ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
 from qwenctl.service import linger
 from qwenctl.service.install import Rendered, is_current, render, service_of
-from qwenctl.service.leftovers import remove_leftovers
+from qwenctl.service.installed_files import remove_leftovers
 from qwenctl.service.places import Places, Scope, places, usual_scope
 from qwenctl.settings.load import API_KEY, api_keys
 

@@ -18,7 +18,7 @@ from qwenctl.settings.key_file import first_key
 from qwenctl.settings.load import api_keys
 
 if TYPE_CHECKING:
-    from qwenctl.client.api import Api
+    from qwenctl.client.openai_api import Api
 
 UNSAFE = "Where there is no sandbox, run the code with time and memory limits only."
 """Help of ``--unsafe``."""
@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
     def api(self) -> "Api":
         """Return a client for it."""
-        from qwenctl.client.api import Api
+        from qwenctl.client.openai_api import Api
 
         return Api(self.url, self.key)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qwenctl.client.answer import Answer, Piece, Table
-from qwenctl.client.api import Api
+from qwenctl.client.openai_api import Api
 from qwenctl.errors import ClientError
 
 Thinking = Literal["show", "hide", "off"]

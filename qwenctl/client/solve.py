@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from qwenctl.client.answer import Answer, Table
-from qwenctl.client.api import Api
-from qwenctl.client.files import FilesError, files_of
+from qwenctl.client.answer_files import FilesError, files_of
+from qwenctl.client.openai_api import Api
 from qwenctl.client.sandbox import runner, sandbox
 from qwenctl.client.sandbox.sandbox import Isolation, Outcome, SandboxLimits
 from qwenctl.errors import BrokenOffError, ClientError
@@ -23,7 +23,7 @@ ASKED_AGAIN = 3
 """How often one question is put again when the answer breaks off or the server cannot be reached."""
 SHOWN = 4000
 """Characters of a run's output that go back to the model: its end, where the error is."""
-Verdict = Literal["passed", "failed", "no code"]
+RoundVerdict = Literal["passed", "failed", "no code"]
 
 RUNNER = ".run_tests.py"
 
@@ -53,7 +53,7 @@ class Round:
     """One try."""
 
     number: int
-    verdict: Verdict
+    verdict: RoundVerdict
     files: Mapping[str, str]
     output: str
     took_s: float
@@ -88,7 +88,7 @@ def solve(
     files: dict[str, str] = {}
     for number in range(1, task.iterations + 1):
         started = time.monotonic()
-        verdict: Verdict
+        verdict: RoundVerdict
         messages = [*first, *last]
         answer = _ask(api, {"messages": messages, "max_tokens": MAX_TOKENS}, pause)
         try:

@@ -1,7 +1,8 @@
-"""Put files into place only where they differ, and say what was changed. Knows no service manager."""
+"""Write and remove the files of a service, and say what was changed. Knows no service manager."""
 
 from pathlib import Path
 
+from qwenctl.control.state_dir import LEFT_FILES, LEFT_FOLDERS, running
 from qwenctl.errors import ControlError
 from qwenctl.files import reason, replace_text
 
@@ -36,6 +37,25 @@ def remove(path: Path) -> list[str]:
     except OSError as error:
         raise cannot("remove", path, error) from error
     return [f"removed {path}"]
+
+
+def remove_leftovers(state: Path) -> list[str]:
+    """Remove what a stopped daemon left in its state folder; return what was changed.
+
+    Models, their records and settings stay. Nothing is removed while a daemon runs there.
+
+    Raises:
+        ControlError: a file cannot be removed.
+    """
+    if running(state) is not None:
+        return []
+    gone = [name for name in LEFT_FILES if remove(state / name)]
+    for folder in LEFT_FOLDERS:
+        held = sorted(path for path in (state / folder).glob("*") if path.is_file())
+        gone += [f"{folder}/{path.name}" for path in held if remove(path)]
+        if held or (state / folder).is_dir():
+            (state / folder).rmdir()
+    return [f"removed {', '.join(gone)} from {state}"] if gone else []
 
 
 def current(path: Path) -> str | None:

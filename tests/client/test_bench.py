@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.client.api import Api
 from qwenctl.client.bench.measure import METRICS, compare, measure, recipe
 from qwenctl.client.bench.resource_usage import Taken
 from qwenctl.client.bench.result import read_values, to_json
 from qwenctl.client.bench.sample_statistics import ratio, spread
+from qwenctl.client.openai_api import Api
 from qwenctl.errors import SettingsError
 from qwenctl.plan.speed import Speed
 from tests.fakes.home import Home

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qwenctl.client.answer import Piece
-from qwenctl.client.api import Api
 from qwenctl.client.chat import GO_ON, Conversation, speed_of
+from qwenctl.client.openai_api import Api
 from tests.fakes.home import Home
 from tests.fakes.openai_server import Break, Refuse, Say, Stall, Step, serving
 

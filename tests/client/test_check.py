@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from qwenctl.client.api import Api
-from qwenctl.client.check.checks import Expected, Item, Verdict, run
-from qwenctl.client.check.model import ABILITIES
-from qwenctl.client.check.protocol import MECHANICS
+from qwenctl.client.check.model_checks import MODEL_CHECKS
+from qwenctl.client.check.protocol_checks import PROTOCOL_CHECKS
+from qwenctl.client.check.run_checks import Expected, Item, ItemVerdict, run
+from qwenctl.client.openai_api import Api
 from tests.fakes.home import Home
 from tests.fakes.openai_server import Break, Refuse, Say, Step, serving
 
@@ -43,7 +43,7 @@ ONE_BY_ONE = "async def fetch_all(fetch, urls):\n    return [await fetch(url) fo
 
 def one(name: str, script: Sequence[Step], expected: Expected | None = None) -> Item:
     with serving(script) as server, Api(server.url) as api:
-        checks = {**MECHANICS, **ABILITIES}
+        checks = {**PROTOCOL_CHECKS, **MODEL_CHECKS}
         (item,) = run(api, expected or Expected(), {name: checks[name]})
     return item
 
@@ -51,13 +51,13 @@ def one(name: str, script: Sequence[Step], expected: Expected | None = None) -> 
 def test_the_demo_model_passes_every_check_of_the_mechanics_and_chats(home: Home) -> None:
     home.up("--ctx", "1024")
     ran = home.json("check", "--mechanics")
-    assert [item["name"] for item in ran["data"]["items"]] == list(MECHANICS)
+    assert [item["name"] for item in ran["data"]["items"]] == list(PROTOCOL_CHECKS)
     assert [item for item in ran["data"]["items"] if item["verdict"] != "pass"] == []
     assert home.json("chat", "hi")["data"]["generated_tokens"] >= 1
 
 
 def test_random_weights_are_not_judged_by_their_abilities() -> None:
-    for name in ABILITIES:
+    for name in MODEL_CHECKS:
         assert one(name, [Say()], Expected(random=True)).verdict == "not judged"
 
 
@@ -95,7 +95,7 @@ def test_without_an_endpoint_it_says_so(bare_home: Home) -> None:
     ],
 )
 def test_a_check_tells_a_right_answer_from_a_wrong_one(
-    name: str, script: list[Step], verdict: Verdict
+    name: str, script: list[Step], verdict: ItemVerdict
 ) -> None:
     item = one(name, script)
     assert item.verdict == verdict, item.evidence
@@ -106,7 +106,7 @@ def test_a_prompt_that_is_cut_and_sampling_that_differs_are_found() -> None:
     props = {"default_generation_settings": {"n_ctx": 4096, "params": {"temperature": 0.8}}}
     with serving([Say()], {"/props": props}) as server, Api(server.url) as api:
         expected = Expected("scripted", 4096, (("temperature", 0.6),))
-        items = {item.name: item for item in run(api, expected, MECHANICS)}
+        items = {item.name: item for item in run(api, expected, PROTOCOL_CHECKS)}
     assert items["sampling as planned"].evidence == "plan says temperature 0.6, it has 0.8"
     assert items["model and context as planned"].verdict == "pass"
     other = one("model and context as planned", [Say()], Expected("qwen"))

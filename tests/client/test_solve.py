@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.client.api import Api
-from qwenctl.client.files import FilesError, files_of
+from qwenctl.client.answer_files import FilesError, files_of
+from qwenctl.client.openai_api import Api
 from qwenctl.client.sandbox import sandbox
 from qwenctl.client.sandbox.sandbox import SandboxLimits
 from qwenctl.client.solve import Round, Task, python_task, solve

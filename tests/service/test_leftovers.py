@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwenctl.control import state_dir
-from qwenctl.service.leftovers import remove_leftovers
+from qwenctl.service.installed_files import remove_leftovers
 from tests.fakes.home import Home
 
 PACKAGE = Path(state_dir.__file__).parents[1]

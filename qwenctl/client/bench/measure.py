@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from qwenctl.client.answer import Answer, Table
-from qwenctl.client.api import Api
 from qwenctl.client.bench.prompts import items_for, long_text, user
 from qwenctl.client.bench.sample_statistics import Ratio, Spread, ratio, spread
 from qwenctl.client.check.questions import ASYNC, CHICKENS, LRU
+from qwenctl.client.openai_api import Api
 
 METRICS = {
     "first_token_s": "first token, s",

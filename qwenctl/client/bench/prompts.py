@@ -1,7 +1,7 @@
 """Prompts of a wanted length, made for one server's tokenizer. Asks the endpoint; decides nothing."""
 
 from qwenctl.client.answer import Table
-from qwenctl.client.api import Api
+from qwenctl.client.openai_api import Api
 from qwenctl.errors import ClientError
 
 SAMPLE_ITEMS = 10

@@ -21,7 +21,7 @@ class Taken:
     gpu_joules: float | None = None
 
 
-class ResourceMeter:
+class ResourceMonitor:
     """Watches one process while the context is open; ``taken`` holds afterwards. No pid: sees nothing."""
 
     def __init__(self, pid: int | None) -> None:
@@ -32,7 +32,7 @@ class ResourceMeter:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._joules: float | None = None
 
-    def __enter__(self) -> "ResourceMeter":
+    def __enter__(self) -> "ResourceMonitor":
         self._joules = read_energy_joules() if self._pid is not None else None
         self._thread.start()
         return self

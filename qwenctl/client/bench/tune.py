@@ -13,7 +13,7 @@ from typing import Literal
 from qwenctl.client.bench.sample_statistics import Ratio, ratio
 from qwenctl.errors import QwenctlError
 
-Verdict = Literal["base", "kept", "no faster", "too much memory", "refused", "no time"]
+OptionVerdict = Literal["base", "kept", "no faster", "too much memory", "refused", "no time"]
 WORTH = 1.02
 """A gain below two per cent is not worth another option, however sure it is."""
 
@@ -42,7 +42,7 @@ class TriedOption:
     """One variant and what came of it. ``same`` is the share of greedy text that stays; None: not run."""
 
     variant: Variant
-    verdict: Verdict
+    verdict: OptionVerdict
     speeds: tuple[float, ...] = ()
     gain: Ratio | None = None
     same: float | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ok", "note", "problem"]
+CheckVerdict = Literal["ok", "note", "problem"]
 GB = 10**9
 MARGIN_BYTES = 512 * 2**20
 """As fetch leaves free beside a file."""
@@ -21,7 +21,7 @@ class Check:
     name: str
     looked_at: str
     finding: str
-    verdict: Verdict = "ok"
+    verdict: CheckVerdict = "ok"
     fix: str | None = None
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.client.api import Api
+from qwenctl.client.openai_api import Api
 from qwenctl.client.sse import Events
 from qwenctl.errors import BrokenOffError, ClientError, RefusedError
 from tests.fakes.home import free_port

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from functools import partial
 
 from qwenctl.client.answer import table, text
-from qwenctl.client.api import Api
 from qwenctl.client.bench.prompts import user
-from qwenctl.client.check.checks import Check, CheckFailed, Expected, NotJudged, need
-from qwenctl.client.check.protocol import QUIET, TOOL
+from qwenctl.client.check.protocol_checks import QUIET, TOOL
 from qwenctl.client.check.questions import ASYNC, BUG, CHICKENS, CHICKENS_ANSWER, LRU, CodeQuestion
+from qwenctl.client.check.run_checks import CheckFailed, CheckFunction, Expected, NotJudged, need
 from qwenctl.client.markdown import python_code
+from qwenctl.client.openai_api import Api
 from qwenctl.client.sandbox import sandbox
 from qwenctl.errors import SandboxError
 
@@ -75,7 +75,7 @@ def code(question: CodeQuestion, api: Api, expected: Expected) -> str:
     return f"its {len(found.splitlines())} lines pass the tests"
 
 
-ABILITIES: Mapping[str, Check] = {
+MODEL_CHECKS: Mapping[str, CheckFunction] = {
     "thinking apart from the answer": reasoning,
     "a tool, there and back": tool_round_trip,
     "an LRU cache": partial(code, LRU),

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from qwenctl.client.api import Api
+from qwenctl.client.openai_api import Api
 from qwenctl.errors import ClientError
 
-Verdict = Literal["pass", "fail", "not judged"]
+ItemVerdict = Literal["pass", "fail", "not judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Item:
     """One check: what came out, and the evidence in words."""
 
     name: str
-    verdict: Verdict
+    verdict: ItemVerdict
     evidence: str
     took_s: float
 
@@ -43,10 +43,10 @@ class NotJudged(Exception):  # noqa: N818 - likewise
     """This server gives no way to tell. The message says why."""
 
 
-Check = Callable[[Api, Expected], str]
+CheckFunction = Callable[[Api, Expected], str]
 
 
-def run(api: Api, expected: Expected, checks: Mapping[str, Check]) -> Iterator[Item]:
+def run(api: Api, expected: Expected, checks: Mapping[str, CheckFunction]) -> Iterator[Item]:
     """Yield each check's item as it is done. A fault of the endpoint fails the check it happened in."""
     for name, check in checks.items():
         started = time.monotonic()
@@ -57,7 +57,7 @@ def run(api: Api, expected: Expected, checks: Mapping[str, Check]) -> Iterator[I
         yield Item(name, verdict, evidence, time.monotonic() - started)
 
 
-def _judged(check: Check, api: Api, expected: Expected) -> tuple[Verdict, str]:
+def _judged(check: CheckFunction, api: Api, expected: Expected) -> tuple[ItemVerdict, str]:
     try:
         return "pass", check(api, expected)
     except CheckFailed as failed:

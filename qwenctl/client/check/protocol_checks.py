@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from qwenctl.client.answer import Answer, Table, number, table
-from qwenctl.client.api import Api
 from qwenctl.client.bench.prompts import items_for, long_text, user
-from qwenctl.client.check.checks import Check, CheckFailed, Expected, NotJudged, need
+from qwenctl.client.check.run_checks import CheckFailed, CheckFunction, Expected, NotJudged, need
+from qwenctl.client.openai_api import Api
 from qwenctl.errors import RefusedError
 
 QUIET: Table = {"chat_template_kwargs": {"enable_thinking": False}}
@@ -195,7 +195,7 @@ def sampling(api: Api, expected: Expected) -> str:
     return ", ".join(f"{name} {wanted:g}" for name, wanted in expected.sampling)
 
 
-MECHANICS: Mapping[str, Check] = {
+PROTOCOL_CHECKS: Mapping[str, CheckFunction] = {
     "ready": ready,
     "model and context as planned": as_planned,
     "an answer": whole,
