@@ -1,4 +1,4 @@
-"""Every error qwenctl raises on purpose, and the exit code each one ends in. Pure: no I/O.
+"""Every error that qwenctl raises on purpose, with its exit code. Pure: no I/O.
 
     QwenctlError                 1  failed
     ├── SettingsError            2  usage, settings
@@ -24,7 +24,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a script can branch on. The name in lower case is the ``code`` of the JSON envelope."""
+    """The exit codes. The name in lower case is the ``code`` in the JSON envelope."""
 
     OK = 0
     FAILED = 1
@@ -38,7 +38,7 @@ class ExitCode(IntEnum):
 
 
 class QwenctlError(Exception):
-    """Something qwenctl was asked to do cannot be done. ``hint`` says what would help."""
+    """A request cannot be carried out. ``hint`` says what would help."""
 
     exit_code = ExitCode.FAILED
 
@@ -46,11 +46,11 @@ class QwenctlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.data: object = None  # what is known all the same, for the JSON envelope
+        self.data: object = None  # partial results, for the JSON envelope
 
     @property
     def code(self) -> str:
-        """The ``code`` of the JSON envelope."""
+        """The ``code`` in the JSON envelope."""
         return self.exit_code.name.lower()
 
 
@@ -99,11 +99,11 @@ class NotReadyError(LaunchError):
 
 
 class ClientError(QwenctlError):
-    """An endpoint could not be reached, or what it said makes no sense."""
+    """An endpoint could not be reached, or its answer is malformed."""
 
 
 class RefusedError(ClientError):
-    """An endpoint answered with an error. ``status`` is HTTP's."""
+    """An endpoint answered with an error. ``status`` is the HTTP status."""
 
     def __init__(self, message: str, status: int, hint: str | None = None) -> None:
         super().__init__(message, hint)
@@ -115,11 +115,11 @@ class SandboxError(ClientError):
 
 
 class BrokenOffError(ClientError):
-    """An answer broke off in the middle: the server died, or was restarted."""
+    """An answer was cut off: the server died, or was restarted."""
 
 
 class ControlError(QwenctlError):
-    """The daemon could not be reached or refused."""
+    """The daemon could not be reached, or refused the request."""
 
 
 class NotRunningError(ControlError):

@@ -1,4 +1,4 @@
-"""Say where everything lives. The only module that asks platformdirs; creates nothing unless told to."""
+"""Find qwenctl's folders. The only module that uses platformdirs. Only ``private_dir`` creates one."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from qwenctl.errors import ControlError
 from qwenctl.files import reason
 
 SOCKET_PATH_BYTES = 103
-"""Longest Unix socket path that binds everywhere. Source: sun_path, 104 bytes on macOS with its NUL."""
+"""The longest path for a Unix socket on every system. Source: sun_path, 104 bytes on macOS with its NUL."""
 
 SYSTEM_UNIT = Path("/etc/systemd/system/qwenctl.service")
 SYSTEM_CONFIG, SYSTEM_STATE, SYSTEM_CACHE = (
@@ -33,7 +33,7 @@ def config_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of what can be made again: the demo model, header files, parsed ``--help`` texts."""
+    """Return the folder of files that can be made again: demo model, header files, ``--help`` texts."""
     return SYSTEM_CACHE if system_wide() else Path(platformdirs.user_cache_dir("qwenctl"))
 
 
@@ -53,9 +53,9 @@ def client_file(variable: str, folder: str, name: str) -> Path:
 
 
 def system_wide() -> bool:
-    """Whether root asks, on a machine where the system service is installed: then its folders are meant.
+    """Whether to use the system service's folders: for root, where the system service is installed.
 
-    A root of another home (XDG_STATE_HOME is set) or with a user unit means its own.
+    Root uses its own folders if XDG_STATE_HOME is set or root has a user unit.
     """
     return (
         sys.platform == "linux"
@@ -70,7 +70,7 @@ def private_dir(path: Path) -> Path:
     """Create ``path`` readable by its owner alone and return it.
 
     Raises:
-        ControlError: the folder cannot be made or written.
+        ControlError: the folder cannot be created or written.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Turn the words of a command line into a request. Imported by commands that plan."""
+"""Turn the options of a command line into a plan request. Imported by commands that plan."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,23 +20,23 @@ OPTIONS = {
 
 
 def flags(session: Session, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the dotted settings that were given as flags, nested; None means not given.
+    """Return the settings that were given as options, nested by table. A value of None was not given.
 
     Raises:
-        SettingsError: a value is not possible; names the option.
+        SettingsError: an option has an impossible value. The message names the option.
     """
-    given = {"profile": session.profile, **values}
-    for key, value in given.items():
+    values_by_key = {"profile": session.profile, **values}
+    for key, value in values_by_key.items():
         if value is not None and (why := fault_of(key, value)) is not None:
             raise SettingsError(f"cannot use {OPTIONS.get(key, key)} {value}: {why}")
-    return merge(*(nest(key, value) for key, value in given.items() if value is not None))
+    return merge(*(nest(key, value) for key, value in values_by_key.items() if value is not None))
 
 
 def request(session: Session, values: Mapping[str, object]) -> PlanRequest:
-    """Return what this command line asks for, on top of what is kept in the state folder."""
+    """Return the plan request of this command line; it builds on the options of earlier ``up`` calls."""
     return PlanRequest(paths.state_dir(), flags(session, values), config(session))
 
 
 def config(session: Session) -> Path | None:
-    """Return the config file that was named."""
+    """Return the config file that ``--config`` names."""
     return Path(session.config).expanduser().absolute() if session.config else None

@@ -1,4 +1,4 @@
-"""``qwenctl bench``: how fast it is, here and compared."""
+"""``qwenctl bench``: measure the server's speed, compare it with an earlier result, or tune options."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,22 +24,37 @@ FILE = click.Path(path_type=Path)
 @common
 @endpoint
 @click.option(
-    "--prompt-tokens", type=click.IntRange(1), multiple=True, metavar="N", help="Also a prompt this long."
+    "--prompt-tokens",
+    type=click.IntRange(1),
+    multiple=True,
+    metavar="N",
+    help="Also measure a prompt of N tokens. May be repeated.",
 )
-@click.option("--gen-tokens", type=click.IntRange(2), default=128, metavar="N", help="Tokens to write (128).")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 64), default=1, metavar="N", help="Requests at once (1)."
+    "--gen-tokens", type=click.IntRange(2), default=128, metavar="N", help="Tokens to generate (128)."
 )
-@click.option("--runs", type=click.IntRange(1), default=5, metavar="N", help="How often to measure each (5).")
-@click.option("--plot", type=FILE, metavar="FILE", help="Draw it, .svg or .png.")
 @click.option(
-    "--against", type=FILE, metavar="FILE", help="Compare with an earlier result (bench --json > FILE)."
+    "--concurrency", type=click.IntRange(1, 64), default=1, metavar="N", help="Requests at the same time (1)."
 )
-@click.option("--tune", is_flag=True, help="Try which options of this llama-server make it faster.")
-@click.option("--inexact", is_flag=True, help="With --tune: also options that change answers a little.")
-@click.option("--keep", is_flag=True, help="With --tune: keep what was found, until up --reset.")
 @click.option(
-    "--budget", type=click.IntRange(1), default=900, metavar="S", help="With --tune: most seconds (900)."
+    "--runs", type=click.IntRange(1), default=5, metavar="N", help="Measure each prompt N times (5)."
+)
+@click.option("--plot", type=FILE, metavar="FILE", help="Draw the result into a .svg or .png file.")
+@click.option(
+    "--against",
+    type=FILE,
+    metavar="FILE",
+    help="Compare with an earlier result, saved by bench --json > FILE.",
+)
+@click.option("--tune", is_flag=True, help="Find out which llama-server options make this model faster here.")
+@click.option("--inexact", is_flag=True, help="With --tune: also try options that change answers a little.")
+@click.option("--keep", is_flag=True, help="With --tune: use the fastest options until up --reset.")
+@click.option(
+    "--budget",
+    type=click.IntRange(1),
+    default=900,
+    metavar="S",
+    help="With --tune: stop trying after S seconds (900).",
 )
 @click.pass_obj
 def command(
@@ -52,7 +67,7 @@ def command(
     prompt_tokens: tuple[int, ...],
     **numbers: int,
 ) -> Result:
-    """Measure how fast the server reads and writes, by its own clock and by this one."""
+    """Measure prompt and generation speed, as the server reports it and as this client sees it."""
     from qwenctl.client.bench.measure import compare, measure, recipe, sized
     from qwenctl.client.bench.resource_usage import ResourceMonitor
     from qwenctl.client.bench.result import to_json
@@ -64,10 +79,10 @@ def command(
     before = _earlier(against)
     where = target(session, url, api_key_file)
     if numbers["tune"]:
-        from qwenctl.cli.bench_tune import Wish, tune_here
+        from qwenctl.cli.bench_tune import TuneRequest, tune_here
 
         budget, runs, tokens = numbers["budget"], numbers["runs"], numbers["gen_tokens"]
-        wish = Wish(budget, runs, tokens, inexact=bool(numbers["inexact"]), keep=bool(numbers["keep"]))
+        wish = TuneRequest(budget, runs, tokens, inexact=bool(numbers["inexact"]), keep=bool(numbers["keep"]))
         return tune_here(session, where, wish)
     speed = _speed(where)
     with where.api() as api, ResourceMonitor(_pid(where)) as monitor:
@@ -86,8 +101,8 @@ def command(
 
         draw(plot, f"{where.url}, {numbers['runs']} runs", measured, speed)
         session.say(f"drawn in {plot}")
-    data = {"url": where.url, **to_json(measured, monitor.taken, speed, compared)}
-    return Result(data, view(measured, monitor.taken, speed, compared))
+    data = {"url": where.url, **to_json(measured, monitor.usage, speed, compared)}
+    return Result(data, view(measured, monitor.usage, speed, compared))
 
 
 def _earlier(path: Path | None) -> "Values":
@@ -108,10 +123,10 @@ def _pid(where: Target) -> int | None:
 
 
 def _speed(where: Target) -> "Speed | None":
-    """Return what is claimed for this machine, and the bound; None for a server that is not ours."""
+    """Return what speed the profile claims here, and the bandwidth's limit; None for another server."""
     if where.resolved is None:
         return None
     try:
         return pipeline.choose(where.resolved, pipeline.survey(where.resolved)).speed
     except NoFitError:
-        return None  # it runs all the same: settings changed since
+        return None  # the settings changed after this server was started

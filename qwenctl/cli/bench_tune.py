@@ -1,4 +1,4 @@
-"""``qwenctl bench --tune``: try what this binary offers, on our own daemon's server."""
+"""``qwenctl bench --tune``: try llama-server's options on the server of our own daemon."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -25,8 +25,8 @@ APPLY_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """How long to try, how thoroughly, and what to do with the result."""
+class TuneRequest:
+    """How long and how thoroughly to tune, and whether to use the result."""
 
     budget_s: float
     runs: int
@@ -35,8 +35,8 @@ class Wish:
     keep: bool
 
 
-def tune_here(session: Session, where: Target, wish: Wish) -> Result:
-    """Tune, and leave the server as it was or, if asked, with what was found.
+def tune_here(session: Session, where: Target, wish: TuneRequest) -> Result:
+    """Tune, then restore the server's options or, with ``--keep``, use the fastest ones.
 
     Raises:
         SettingsError: the endpoint is not our daemon's.
@@ -45,7 +45,8 @@ def tune_here(session: Session, where: Target, wish: Wish) -> Result:
 
     if where.resolved is None:
         raise SettingsError(
-            "cannot tune another server: its options are not ours to change", hint="leave out --url"
+            "cannot tune another server: qwenctl can only change the options of its own",
+            hint="leave out --url",
         )
     folder = paths.state_dir()
     prepared = pipeline.prepare(PlanRequest(folder, {}, config(session)))
@@ -58,9 +59,9 @@ def tune_here(session: Session, where: Target, wish: Wish) -> Result:
     def switch(arguments: tuple[str, ...]) -> None:
         nonlocal running
         if arguments != running:
-            wanted = merge(before, nest("server.extra_args", [*mine, *arguments])) if arguments else before
-            running = arguments  # before the attempt: one that fails must be taken back too
-            _apply(folder, wanted, prepared.resolved.settings.supervise.ready_timeout_s)
+            overrides = merge(before, nest("server.extra_args", [*mine, *arguments])) if arguments else before
+            running = arguments  # set first: after a failed attempt the old options must be restored, too
+            _apply(folder, overrides, prepared.resolved.settings.supervise.ready_timeout_s)
 
     offered = variants(
         prepared.server.known,
@@ -75,19 +76,19 @@ def tune_here(session: Session, where: Target, wish: Wish) -> Result:
         lambda: _sample(where, wish),
         memory.device_bytes + memory.host_bytes + memory.overhead_bytes,
         lambda: time.monotonic() < give_up_at,
-        lambda tried: session.say(_line(tried)),
+        lambda option: session.say(_line(option)),
     )
-    kept = wish.keep and bool(tuned.arguments)
-    if kept:
+    keep = wish.keep and bool(tuned.arguments)
+    if keep:
         switch(tuned.arguments)
-    return _result(tuned, [*mine, *tuned.arguments], kept=kept)
+    return _result(tuned, [*mine, *tuned.arguments], keep=keep)
 
 
 def _apply(folder: Path, overrides: dict[str, object], timeout_s: float) -> None:
-    """Let the daemon run with these overrides and wait for the first token.
+    """Let the daemon use these overrides, and wait for the first token.
 
     Raises:
-        QwenctlError: the server does not take them.
+        QwenctlError: the server does not start with them.
     """
     old = (read_status(folder) or {}).get("pid")
     answer = call(folder, "POST", "/v1/apply", {"overrides": overrides}, timeout_s=APPLY_TIMEOUT_S)
@@ -97,7 +98,7 @@ def _apply(folder: Path, overrides: dict[str, object], timeout_s: float) -> None
         raise LaunchError(f"cannot use these options: {status['rolled_back']}")
 
 
-def _sample(where: Target, wish: Wish) -> "BenchSample":
+def _sample(where: Target, wish: TuneRequest) -> "BenchSample":
     from qwenctl.client.bench.measure import measure, recipe
     from qwenctl.client.bench.resource_usage import ResourceMonitor
     from qwenctl.client.bench.tune import BenchSample
@@ -110,7 +111,7 @@ def _sample(where: Target, wish: Wish) -> "BenchSample":
         for one in measured
         for speed in (one.values["generation_server"] or one.values["generation_client"])
     )
-    together = (monitor.taken.process_bytes or 0) + (monitor.taken.gpu_bytes or 0)
+    together = (monitor.usage.process_bytes or 0) + (monitor.usage.gpu_bytes or 0)
     return BenchSample(speeds, {one.name: one.text for one in measured}, together or None)
 
 
@@ -121,29 +122,32 @@ def _has_mtp(model: Path) -> bool:
     return bool(header.number(f"{header.architecture}.nextn_predict_layers"))
 
 
-def _line(tried: "TriedOption") -> str:
-    speed = f"{sum(tried.speeds) / len(tried.speeds):8.2f} tokens/s" if tried.speeds else " " * 17
-    gain = f"  x {tried.gain.ratio:.2f} ({tried.gain.low:.2f} to {tried.gain.high:.2f})" if tried.gain else ""
-    same = f"  {tried.same:.0%} of greedy text stays" if tried.same is not None and tried.gain else ""
-    return (
-        f"{tried.variant.name:20} {speed}{gain}  {tried.verdict}{same}{': ' + tried.why if tried.why else ''}"
+def _line(option: "TriedOption") -> str:
+    speed = f"{sum(option.speeds) / len(option.speeds):8.2f} tokens/s" if option.speeds else " " * 17
+    gain = (
+        f"  x {option.gain.ratio:.2f} ({option.gain.low:.2f} to {option.gain.high:.2f})"
+        if option.gain
+        else ""
     )
+    same = f"  {option.same:.0%} of greedy text stays" if option.same is not None and option.gain else ""
+    why = f": {option.why}" if option.why else ""
+    return f"{option.variant.name:20} {speed}{gain}  {option.verdict}{same}{why}"
 
 
-def _result(tuned: "Tuned", arguments: list[str], *, kept: bool) -> Result:
+def _result(tuned: "Tuned", arguments: list[str], *, keep: bool) -> Result:
     data = {
         "arguments": list(tuned.arguments),
-        "written": kept,
+        "written": keep,
         "before": list(tuned.before),
         "after": list(tuned.after),
         "gain": asdict(tuned.gain) if tuned.gain else None,
-        "tried": [asdict(tried) for tried in tuned.tried],
+        "tried": [asdict(option) for option in tuned.tried],
     }
     if not tuned.arguments:
-        return Result(data, "nothing is faster beyond noise; everything stays as it is")
+        return Result(data, "no option is faster by more than the noise; nothing was changed")
     before, after = (sum(speeds) / len(speeds) for speeds in (tuned.before, tuned.after))
     gain = f" (x {tuned.gain.low:.2f} to {tuned.gain.high:.2f})" if tuned.gain else ""
-    told = f"{before:.2f} -> {after:.2f} tokens/s{gain} with {' '.join(tuned.arguments)}"
+    summary = f"{before:.2f} -> {after:.2f} tokens/s{gain} with {' '.join(tuned.arguments)}"
     words = ", ".join(f'"{word}"' for word in arguments)
-    how = f"--keep keeps it, or [server] extra_args = [{words}]"
-    return Result(data, f"{told}\n{'written: qwenctl up --reset takes it back' if kept else how}")
+    how = f"to use it: --keep, or [server] extra_args = [{words}]"
+    return Result(data, f"{summary}\n{'in use; qwenctl up --reset takes it back' if keep else how}")

@@ -1,9 +1,9 @@
-"""Show a benchmark to a person."""
+"""Format a benchmark's result for a person."""
 
 from collections.abc import Mapping, Sequence
 
 from qwenctl.client.bench.measure import METRICS, Measured
-from qwenctl.client.bench.resource_usage import Taken
+from qwenctl.client.bench.resource_usage import ResourceUsage
 from qwenctl.client.bench.sample_statistics import Ratio
 from qwenctl.plan.speed import Speed
 
@@ -12,20 +12,22 @@ GIB = 2**30
 
 def view(
     measured: Sequence[Measured],
-    taken: Taken,
+    usage: ResourceUsage,
     speed: Speed | None,
     compared: Mapping[str, Mapping[str, Ratio]],
 ) -> str:
-    """Return the table and what stands beside it."""
+    """Return the table of speeds, and below it memory, energy, and the profile's claim."""
     lines = [f"{'':34} {'mean':>9} {'median':>9} {'p5':>9} {'p95':>9}"]
     for one in measured:
         lines.append(f"{one.name}: {one.prompt_tokens} tokens in, {one.generated_tokens} out")
-        for metric, found in one.spreads().items():
-            numbers = " ".join(_number(value) for value in (found.mean, found.median, found.p5, found.p95))
+        for metric, spread in one.spreads().items():
+            numbers = " ".join(
+                _number(value) for value in (spread.mean, spread.median, spread.p5, spread.p95)
+            )
             lines.append(f"  {METRICS[metric]:32} {numbers}{_against(compared, one.name, metric)}")
         if one.together is not None:
             lines.append(f"  {'all requests together, tokens/s':32} {_number(one.together)}")
-    return "\n".join([*lines, *_taken(taken), *_speed(measured, speed)])
+    return "\n".join([*lines, *_usage(usage), *_speed(measured, speed)])
 
 
 def _number(value: float) -> str:
@@ -33,21 +35,21 @@ def _number(value: float) -> str:
 
 
 def _against(compared: Mapping[str, Mapping[str, Ratio]], name: str, metric: str) -> str:
-    found = compared.get(name, {}).get(metric)
-    if found is None:
+    ratio = compared.get(name, {}).get(metric)
+    if ratio is None:
         return ""
-    noise = "" if found.beyond_noise else ", noise"
-    return f"  x {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}{noise})"
+    noise = "" if ratio.beyond_noise else ", noise"
+    return f"  x {ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}{noise})"
 
 
-def _taken(taken: Taken) -> list[str]:
+def _usage(usage: ResourceUsage) -> list[str]:
     lines = []
-    if taken.process_bytes is not None:
-        lines.append(f"memory of the server  {taken.process_bytes / GIB:.2f} GiB")
-    if taken.gpu_bytes is not None:
-        lines.append(f"memory on GPUs        {taken.gpu_bytes / GIB:.2f} GiB")
-    if taken.gpu_joules is not None:
-        lines.append(f"energy of the GPUs    {taken.gpu_joules:.0f} J")
+    if usage.process_bytes is not None:
+        lines.append(f"memory of the server  {usage.process_bytes / GIB:.2f} GiB")
+    if usage.gpu_bytes is not None:
+        lines.append(f"memory on GPUs        {usage.gpu_bytes / GIB:.2f} GiB")
+    if usage.gpu_joules is not None:
+        lines.append(f"energy of the GPUs    {usage.gpu_joules:.0f} J")
     return lines
 
 
@@ -58,7 +60,7 @@ def _speed(measured: Sequence[Measured], speed: Speed | None) -> list[str]:
     lines = [f"measured here         {sum(values) / len(values):.1f} tokens/s"] if values else []
     if speed.low is not None:
         claim = f"{speed.low:g} to {speed.high:g}" if speed.high is not None else f"{speed.low:g} or more"
-        mark = "  above the bound: doubtful" if speed.doubtful else ""
+        mark = "  more than the bandwidth allows: doubtful" if speed.doubtful else ""
         lines.append(f"claimed               {claim} tokens/s ({speed.source}){mark}")
     if speed.bound is not None:
         lines.append(

@@ -1,4 +1,4 @@
-"""Put together what a bug report needs. Reads; every text goes through ``redact`` before it is kept."""
+"""Collect the texts of a support bundle. Only reads; every text is redacted."""
 
 import contextlib
 import getpass
@@ -26,35 +26,35 @@ TAIL_BYTES = 512 << 10
 STATE = (STATUS, CHILD, *LOGS, *KEPT_FILES)
 
 
-def gather(asked: PlanRequest) -> dict[str, str]:
-    """Return the files of the bundle by name, redacted. What fails to be made says why."""
-    private = _private(asked)
-    made = {name: _attempt(make) for name, make in _made(asked)}
-    made |= {f"state/{name}": text for name in STATE if (text := _tail(asked.folder / name))}
-    config = asked.config or paths.config_dir() / "config.toml"
+def gather(request: PlanRequest) -> dict[str, str]:
+    """Return the texts of the bundle by file name, redacted. A text that cannot be made says why."""
+    private = _private(request)
+    texts = {name: _attempt(make) for name, make in _writers(request)}
+    texts |= {f"state/{name}": text for name in STATE if (text := _tail(request.folder / name))}
+    config = request.config or paths.config_dir() / "config.toml"
     if text := _tail(config):
-        made["config.toml"] = text
-    installed = places.installed()
-    for path in (installed.service, installed.socket) if installed else ():
+        texts["config.toml"] = text
+    service = places.installed()
+    for path in (service.service, service.socket) if service else ():
         if path is not None and (unit := installed_files.current(path)):
-            made[f"service/{path.name}"] = unit
-    return {name: redact(text, private) for name, text in sorted(made.items())}
+            texts[f"service/{path.name}"] = unit
+    return {name: redact(text, private) for name, text in sorted(texts.items())}
 
 
-def _made(asked: PlanRequest) -> Iterator[tuple[str, Callable[[], str]]]:
+def _writers(request: PlanRequest) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "versions.json", _versions
-    yield "doctor.txt", lambda: "\n".join(map(_told, examine(asked)))
-    yield "hardware.json", lambda: to_text(pipeline.survey(pipeline.resolve(asked)).hardware)
-    yield "settings.json", lambda: _settings(pipeline.resolve(asked))
-    yield "plan.json", lambda: _plan(asked)
+    yield "doctor.txt", lambda: "\n".join(map(_line, examine(request)))
+    yield "hardware.json", lambda: to_text(pipeline.survey(pipeline.resolve(request)).hardware)
+    yield "settings.json", lambda: _settings(pipeline.resolve(request))
+    yield "plan.json", lambda: _plan(request)
 
 
 def _versions() -> str:
-    known = {"qwenctl": __version__, "python": sys.version, "system": platform.platform()}
-    return json.dumps(known, indent=1)
+    versions = {"qwenctl": __version__, "python": sys.version, "system": platform.platform()}
+    return json.dumps(versions, indent=1)
 
 
-def _told(check: Check) -> str:
+def _line(check: Check) -> str:
     return f"{check.verdict}\t{check.name}\t{check.finding}\t[{check.looked_at}]\t{check.fix or ''}"
 
 
@@ -66,23 +66,23 @@ def _settings(resolved: ResolvedSettings) -> str:
     return json.dumps(rows, indent=1)
 
 
-def _plan(asked: PlanRequest) -> str:
-    resolved = pipeline.resolve(asked)
+def _plan(request: PlanRequest) -> str:
+    resolved = pipeline.resolve(request)
     surveyed = pipeline.survey(resolved)
-    chosen = pipeline.choose(resolved, surveyed)
-    return json.dumps(to_json(chosen, pipeline.command_line(resolved, surveyed, chosen)), indent=1)
+    plan = pipeline.choose(resolved, surveyed)
+    return json.dumps(to_json(plan, pipeline.command_line(resolved, surveyed, plan)), indent=1)
 
 
-def _private(asked: PlanRequest) -> Private:
-    """Return what must not be told. Keys that cannot be read cannot be in a log we can read either."""
-    named: list[Path] = [Path.home() / ".cache/huggingface/token", paths.SYSTEM_CONFIG / "hf-token"]
+def _private(request: PlanRequest) -> Private:
+    """Return what must not leave this machine. A key file that we cannot read is left out."""
+    key_files: list[Path] = [Path.home() / ".cache/huggingface/token", paths.SYSTEM_CONFIG / "hf-token"]
     try:
-        key_file = pipeline.resolve(asked).settings.server.api_key_file
+        key_file = pipeline.resolve(request).settings.server.api_key_file
     except QwenctlError:
         key_file = None
     if key_file is not None:
-        named.append(Path(key_file).expanduser())
-    secrets = [key for path in named for key in parse_keys(installed_files.current(path) or "")]
+        key_files.append(Path(key_file).expanduser())
+    secrets = [key for path in key_files for key in parse_keys(installed_files.current(path) or "")]
     with contextlib.suppress(QwenctlError):
         secrets += api_keys()
     return Private(tuple(secrets), getpass.getuser(), str(Path.home()))

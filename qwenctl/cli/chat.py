@@ -1,4 +1,4 @@
-"""``qwenctl chat``: a conversation, or one question in a pipe."""
+"""``qwenctl chat``: a conversation on a terminal, or one question in a pipe."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qwenctl.cli.group import common
-from qwenctl.cli.output import Result, Session, colourful
+from qwenctl.cli.output import Result, Session, colourful, data, talk
 from qwenctl.cli.target import endpoint, target
 from qwenctl.errors import SettingsError
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from qwenctl.client.chat import Conversation, Thinking, Turn
     from qwenctl.client.openai_api import Api
 
-HELP = """Ctrl-C stops an answer, Ctrl-D ends. A line that ends in \\ goes on; \"\"\" begins and ends many.
-/new begins a new conversation, /go asks for the rest of an answer that was cut, /help shows this."""
+HELP = """Ctrl-C stops an answer. Ctrl-D ends the chat. A line that ends in \\ continues on the next line.
+A line \"\"\" begins a text of many lines; another \"\"\" ends it. /new begins a new conversation.
+/go asks for the rest of an answer that was cut off. /help shows this text."""
 PROMPT, MORE, BLOCK = "> ", "| ", '"""'
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -27,9 +28,12 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 @endpoint
 @click.argument("question", required=False)
 @click.option(
-    "--thinking", type=click.Choice(["show", "hide", "off"]), default="show", help="The model's thinking."
+    "--thinking",
+    type=click.Choice(["show", "hide", "off"]),
+    default="show",
+    help="show (on stderr) or hide the model's thinking, or turn it off (show).",
 )
-@click.option("--system", metavar="TEXT", help="What the model is told before the conversation.")
+@click.option("--system", metavar="TEXT", help="Instructions for the model (the system message).")
 @click.pass_obj
 def command(
     session: Session,
@@ -40,23 +44,23 @@ def command(
     thinking: "Thinking",
     system: str | None,
 ) -> Result:
-    """Talk to the model. With a QUESTION, or in a pipe: one answer, on stdout."""
+    """Chat with the model. With a QUESTION, or in a pipe, print one answer on stdout."""
     from qwenctl.client.chat import Conversation, speed_of
 
     piped = not sys.stdin.isatty()
-    asked = _joined(question, sys.stdin.read() if piped else "")
-    if not asked and piped:
+    prompt = _joined(question, sys.stdin.read() if piped else "")
+    if not prompt and piped:
         raise SettingsError(
             "cannot chat: no question, and nothing on stdin", hint='qwenctl chat "a question"'
         )
     where = target(session, url, api_key_file)
     conversation = Conversation(thinking, system)
     with where.api() as api:
-        if not asked:
+        if not prompt:
             _talk(session, api, conversation)
             return Result({"messages": conversation.messages})
         printer = _Printer(session, thinking)
-        turn = conversation.ask(api, asked, printer)
+        turn = conversation.ask(api, prompt, printer)
         printer.end()
     if turn.broken is not None:
         turn.broken.data = {"answer": turn.answer.text, "reasoning": turn.answer.reasoning}
@@ -80,7 +84,7 @@ def command(
 
 
 class _Printer:
-    """Print an answer as it comes: the answer on stdout, the thinking dimmed on stderr."""
+    """Print an answer while it arrives: its text on stdout, its thinking dimmed on stderr."""
 
     def __init__(self, session: Session, thinking: "Thinking") -> None:
         self._silent = session.json
@@ -90,28 +94,28 @@ class _Printer:
         self._at_start = True
 
     def __call__(self, piece: "Piece") -> None:
-        """Print what one event added."""
+        """Print the piece that one event added to the answer."""
         if piece.reasoning and self._thinking:
             text = f"{DIM}{piece.reasoning}{PLAIN}" if self._dim else piece.reasoning
-            print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - talk
+            talk(text, end="")
             self._was_thinking = True
         if piece.text and not self._silent:
             if self._was_thinking:
-                print("\n", file=sys.stderr, flush=True)  # noqa: T201 - talk
+                talk("\n")
                 self._was_thinking = False
-            print(piece.text, end="", flush=True)  # noqa: T201 - data
+            data(piece.text, end="")
             self._at_start = piece.text.endswith("\n")
 
     def end(self) -> None:
         """End the line."""
         if self._was_thinking:
-            print(file=sys.stderr)  # noqa: T201 - talk
+            talk("")
         if not self._at_start and not self._silent:
-            print(flush=True)  # noqa: T201 - data
+            data("")
 
 
 def _talk(session: Session, api: "Api", conversation: "Conversation") -> None:
-    """Read, ask, print, until Ctrl-D."""
+    """Read questions and print answers, until Ctrl-D."""
     import readline  # noqa: F401 - gives input() its history and its editing
 
     if session.json:
@@ -145,7 +149,7 @@ def _answer(session: Session, api: "Api", conversation: "Conversation", question
     if turn.broken is not None:
         began = bool(turn.answer.text or turn.answer.reasoning)
         session.say(turn.broken.message)
-        session.say("/go asks for the rest" if began else "nothing was answered; ask again")
+        session.say("/go asks for the rest" if began else "no answer arrived; ask again")
     elif turn.stopped:
         session.say("stopped; /go asks for the rest")
     else:
@@ -153,17 +157,17 @@ def _answer(session: Session, api: "Api", conversation: "Conversation", question
 
 
 def _read() -> str | None:
-    """Return what the person typed, in one line or many; None at Ctrl-D. Ctrl-C drops what was typed."""
+    """Return the person's question; None at Ctrl-D. Ctrl-C discards the lines typed so far."""
     lines: list[str] = []
     inside = False
     while True:
         try:
             line = input(MORE if lines or inside else PROMPT)
         except EOFError:
-            print(file=sys.stderr)  # noqa: T201 - talk
+            talk("")
             return None
         except KeyboardInterrupt:
-            print(file=sys.stderr)  # noqa: T201 - talk
+            talk("")
             lines, inside = [], False
             continue
         if line.strip() == BLOCK:
@@ -178,5 +182,5 @@ def _read() -> str | None:
             return "\n".join([*lines, line])
 
 
-def _joined(question: str | None, given: str) -> str:
-    return "\n\n".join(part.strip() for part in (question or "", given) if part.strip())
+def _joined(question: str | None, stdin_text: str) -> str:
+    return "\n\n".join(part.strip() for part in (question or "", stdin_text) if part.strip())

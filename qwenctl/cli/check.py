@@ -1,4 +1,4 @@
-"""``qwenctl check``: does this server really do the job?"""
+"""``qwenctl check``: check that a server works correctly."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,15 @@ MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
 @click.command("check", epilog="Example: qwenctl check --mechanics")
 @common
 @endpoint
-@click.option("--mechanics", is_flag=True, help="Only what any weights can do.")
+@click.option(
+    "--mechanics", is_flag=True, help="Run only the checks that do not depend on how good the model is."
+)
 @click.option("--unsafe", is_flag=True, help=UNSAFE)
 @click.pass_obj
 def command(session: Session, /, url: str | None, api_key_file: Path | None, **switches: bool) -> Result:
-    """Check that the server does its job: the mechanics, and the model's abilities.
+    """Check that the server works correctly, and that the model can do typical tasks.
 
-    Exits 1 when anything fails. What cannot be judged is no failure.
+    Exits 1 when a check fails. A check that cannot be judged does not count as failed.
     """
     from qwenctl.client.check.model_checks import MODEL_CHECKS
     from qwenctl.client.check.protocol_checks import PROTOCOL_CHECKS
@@ -61,15 +63,15 @@ def command(session: Session, /, url: str | None, api_key_file: Path | None, **s
 
 
 def _planned(where: Target, *, unsafe: bool) -> "Expected":
-    """Return what our plan promises; nothing for a server that is not ours."""
+    """Return what the plan promises. For a server that is not ours nothing is known."""
     from qwenctl.client.check.run_checks import Expected
 
     if where.resolved is None or where.status is None:
         return Expected(unsafe=unsafe)
     plan = where.status.get("plan")
     plan = plan if isinstance(plan, dict) else {}
-    drawn = where.resolved.settings.sampling
-    values = ((name, getattr(drawn, name)) for name in SAMPLING)
+    sampling = where.resolved.settings.sampling
+    values = ((name, getattr(sampling, name)) for name in SAMPLING)
     model, context = plan.get("profile"), plan.get("context_tokens")
     return Expected(
         model=model if isinstance(model, str) else None,

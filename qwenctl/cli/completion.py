@@ -20,7 +20,7 @@ PLACES = {
 @click.argument("shell", type=click.Choice(list(PLACES)))
 @click.pass_obj
 def command(session: Session, shell: str) -> Result:
-    """Print the completion script of a shell."""
+    """Print the completion script for a shell."""
     completion = get_completion_class(shell)
     if completion is None:
         raise QwenctlError(f"cannot complete in {shell}: click does not know it")

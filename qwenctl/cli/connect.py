@@ -1,4 +1,4 @@
-"""``qwenctl connect``: what a client has to be told to use the endpoint."""
+"""``qwenctl connect``: print or write the settings that a client needs to use the endpoint."""
 
 import shlex
 from dataclasses import replace
@@ -27,7 +27,7 @@ FIRST_LINE = r"grep -m 1 -v -e '^[[:space:]]*#' -e '^[[:space:]]*$' {}"
 FIRST_WORD = f'"${{{API_KEY}%%[,[:space:]]*}}"'
 
 
-class Name(click.Choice[str]):
+class ClientName(click.Choice[str]):
     """The name of a client."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -37,101 +37,100 @@ class Name(click.Choice[str]):
             SettingsError: there is no such client.
         """
         if value not in clients.CLIENTS:
-            known = ", ".join(clients.CLIENTS)
-            raise SettingsError(f"cannot connect {value!r}: no such client", hint=f"one of {known}")
+            names = ", ".join(clients.CLIENTS)
+            raise SettingsError(f"cannot connect {value!r}: no such client", hint=f"one of {names}")
         return super().convert(value, param, ctx)
 
 
 @click.command("connect", epilog="Example: qwenctl connect codex --write")
 @common
-@click.argument("client", type=Name(list(clients.CLIENTS)))
-@click.option("--write", is_flag=True, help="Put it into the client's own settings, with a backup.")
+@click.argument("name", metavar="CLIENT", type=ClientName(list(clients.CLIENTS)))
+@click.option("--write", is_flag=True, help="Write it into the client's own settings file. Keeps a backup.")
 @click.pass_obj
-def command(session: Session, client: str, write: bool) -> Result:  # noqa: FBT001 - click's name
-    """Print what a client has to be told to use the endpoint.
+def command(session: Session, name: str, *, write: bool) -> Result:
+    """Print the settings that CLIENT needs to use the endpoint.
 
-    What it prints is for a shell to evaluate, or for the client's settings. A key is named, never printed.
+    Evaluate the output in a shell, or put it into the client's settings file. An API key is never printed,
+    only the variable or the file that holds it.
     """
-    known = clients.CLIENTS[client]
+    client = clients.CLIENTS[name]
     where, notes = _where(session)
-    told = known.advise(where)
-    told = replace(told, notes=(*notes, *told.notes))
-    text = _text(known, told)
-    data = _data(client, known, told, where, text)
-    path = None if known.file is None else _path(known.file)
+    advice = client.advise(where)
+    advice = replace(advice, notes=(*notes, *advice.notes))
+    text = _text(client, advice)
+    data = _data(name, client, advice, where, text)
+    path = None if client.file is None else _path(client.file)
     if not write:
-        _talk(session, known, told, path)
+        _talk(session, client, advice, path)
         return Result(data, text)
     try:
-        done = _write(client, path, told)
+        change = _write(name, path, advice)
     except QwenctlError as error:
-        error.hint, error.data = f"qwenctl connect {client} prints what belongs there", data
+        error.hint, error.data = f"qwenctl connect {name} prints the settings", data
         if path is None:
             session.say(text)
         raise
-    for note in told.notes:
+    for note in advice.notes:
         session.say(f"note: {note}")
     data |= {
-        "path": str(done.path),
-        "changed": done.changed,
-        "backup": str(done.backup) if done.backup else None,
+        "path": str(change.path),
+        "changed": change.changed,
+        "backup": str(change.backup) if change.backup else None,
     }
-    said = f"{done.path}: {'written' if done.changed else 'unchanged'}"
-    return Result(data, f"{said}; before: {done.backup}" if done.backup else said)
+    summary = f"{change.path}: {'written' if change.changed else 'unchanged'}"
+    return Result(data, f"{summary}; backup: {change.backup}" if change.backup else summary)
 
 
-def _write(client: str, path: Path | None, told: Advice) -> Changed:
+def _write(name: str, path: Path | None, advice: Advice) -> Changed:
     """Put the settings into the client's file.
 
     Raises:
-        SettingsError: it has none that can be written.
+        SettingsError: this client has no file that we can write.
         ClientError: the file cannot be understood or written.
     """
-    if path is None or told.settings is None:
-        raise SettingsError(f"cannot write settings for {client}: {clients.CLIENTS[client].unwritten}")
-    settings, into = told.settings, into_toml if path.suffix == ".toml" else into_json
+    if path is None or advice.settings is None:
+        raise SettingsError(f"cannot write settings for {name}: {clients.CLIENTS[name].unwritten}")
+    settings, into = advice.settings, into_toml if path.suffix == ".toml" else into_json
     return update(path, lambda old: into(old, settings))
 
 
 def _where(session: Session) -> tuple[Where, tuple[str, ...]]:
-    """Return the endpoint of the running daemon, else of the settings, and what there is to say about it."""
+    """Return the endpoint of the running daemon, else of the settings, and notes about it."""
     folder = paths.state_dir()
     status = (read_status(folder) if running(folder) is not None else None) or {}
     resolved = pipeline.resolve(request(session, {}))
     settings, plan = resolved.settings, status.get("plan")
-    shown = plan if isinstance(plan, dict) else {}
+    plan_status = plan if isinstance(plan, dict) else {}
     url = str(status.get("endpoint") or f"{address(settings).url}/v1").removesuffix("/v1")
-    tokens = shown.get("context_tokens")
+    tokens = plan_status.get("context_tokens")
     gate, server = settings.gate, settings.server
-    key, notes = _key(settings, asked=status.get("asks_key"))
+    key, notes = _key(settings, asks_key=status.get("asks_key"))
     if not status:
-        notes += ("the daemon is not running: this is what the settings say",)
+        notes += ("the daemon is not running; address and model come from the settings",)
     rules = guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins) if gate.enabled else None
-    model = str(shown.get("profile") or resolved.profile.name)
+    model = str(plan_status.get("profile") or resolved.profile.name)
     return Where(url, model, tokens if isinstance(tokens, int) else None, key, server.host, rules), notes
 
 
-def _key(settings: Settings, *, asked: object) -> tuple[str | None, tuple[str, ...]]:
-    """Return the shell word that yields a key; None where none is asked for."""
-    given, file = api_keys(), settings.server.api_key_file
-    if asked is False or (asked is None and not given and file is None):
+def _key(settings: Settings, *, asks_key: object) -> tuple[str | None, tuple[str, ...]]:
+    """Return the shell word that yields a key; None where the endpoint asks for no key."""
+    keys, file = api_keys(), settings.server.api_key_file
+    if asks_key is False or (asks_key is None and not keys and file is None):
         return None, ()
-    if given:
-        return FIRST_WORD if len(given) > 1 else f'"${API_KEY}"', ()
+    if keys:
+        return FIRST_WORD if len(keys) > 1 else f'"${API_KEY}"', ()
     if file is not None:
         path = Path(file).expanduser().absolute()
         return f'"$({FIRST_LINE.format(shlex.quote(str(path)))})"', ()
-    return f'"${API_KEY}"', (
-        f"the daemon asks for a key that this shell lacks: set {API_KEY} to one of them",
-    )
+    return f'"${API_KEY}"', (f"the daemon asks for an API key, and none is set here: set {API_KEY}",)
 
 
-def _text(known: Client, told: Advice) -> str:
-    """Return what to evaluate or to put into a file."""
-    settings = told.settings or {}
-    match known.prints:
+def _text(client: Client, advice: Advice) -> str:
+    """Return the text for a shell or for the client's settings file."""
+    settings = advice.settings or {}
+    match client.prints:
         case "shell":
-            return exports(told.variables)
+            return exports(advice.variables)
         case "toml":
             return into_toml("", settings).rstrip("\n")
         case "json":
@@ -140,26 +139,26 @@ def _text(known: Client, told: Advice) -> str:
             return yaml(settings)
 
 
-def _talk(session: Session, known: Client, told: Advice, path: Path | None) -> None:
-    """Say around it what a person needs to know."""
-    session.say(f"# {known.title}{f': {path} (--write puts it there)' if path else ''}")
-    for note in told.notes:
+def _talk(session: Session, client: Client, advice: Advice, path: Path | None) -> None:
+    """Print where the text goes, notes, and the source."""
+    session.say(f"# {client.title}{f': {path} (--write writes it)' if path else ''}")
+    for note in advice.notes:
         session.say(f"# {note}")
-    session.say(f"# source: {known.sources[0]}")
+    session.say(f"# source: {client.sources[0]}")
 
 
-def _data(client: str, known: Client, told: Advice, where: Where, text: str) -> dict[str, object]:
+def _data(name: str, client: Client, advice: Advice, where: Where, text: str) -> dict[str, object]:
     return {
-        "client": client,
-        "base_url": told.base_url,
+        "client": name,
+        "base_url": advice.base_url,
         "model": where.model,
-        "key": {"asked": where.key is not None, "variable": told.key_variable, "shell": where.key},
-        "variables": dict(told.variables),
-        "settings": None if told.settings is None else merged({}, told.settings),
-        "path": str(_path(known.file)) if known.file else None,
+        "key": {"asked": where.key is not None, "variable": advice.key_variable, "shell": where.key},
+        "variables": dict(advice.variables),
+        "settings": None if advice.settings is None else merged({}, advice.settings),
+        "path": str(_path(client.file)) if client.file else None,
         "text": text,
-        "notes": list(told.notes),
-        "sources": list(known.sources),
+        "notes": list(advice.notes),
+        "sources": list(client.sources),
     }
 
 

@@ -1,4 +1,4 @@
-"""``qwenctl doctor``: what is wrong here, and what to do."""
+"""``qwenctl doctor``: look for problems on this machine, and say how to fix them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,19 +18,19 @@ SIGNS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 @common
 @click.pass_obj
 def command(session: Session) -> Result:
-    """Say what is wrong here, and what to do. Exits 1 on a problem; changes nothing."""
+    """Look for problems on this machine, and say how to fix them. Exits 1 on a problem. Changes nothing."""
     from qwenctl.cli.doctor_checks import examine
 
-    found = examine(request(session, {}))
-    bad = sum(check.verdict == "problem" for check in found)
-    data = {"problems": bad, "checks": [asdict(check) for check in found]}
-    return Result(data, "\n".join(_lines(found)), ExitCode.FAILED if bad else ExitCode.OK)
+    checks = examine(request(session, {}))
+    bad = sum(check.verdict == "problem" for check in checks)
+    data = {"problems": bad, "checks": [asdict(check) for check in checks]}
+    return Result(data, "\n".join(_lines(checks)), ExitCode.FAILED if bad else ExitCode.OK)
 
 
-def _lines(found: Sequence[Check]) -> list[str]:
-    width = max(len(check.name) for check in found)
+def _lines(checks: Sequence[Check]) -> list[str]:
+    width = max(len(check.name) for check in checks)
     lines = []
-    for check in found:
+    for check in checks:
         lines.append(f"{SIGNS[check.verdict]:7}  {check.name:{width}}  {check.finding}  [{check.looked_at}]")
         if check.fix and check.verdict != "ok":
             lines.append(f"{'':7}  {'':{width}}  -> {check.fix}")

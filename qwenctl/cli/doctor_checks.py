@@ -1,4 +1,4 @@
-"""Look at everything that can keep a server from running here. Errors become checks; changes nothing."""
+"""Look at everything that can keep a server from running here. Errors become checks. Changes nothing."""
 
 import grp
 import os
@@ -32,21 +32,21 @@ from qwenctl.settings.types import Settings
 DEVICES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "dri/renderD*", "kfd")
 
 
-def examine(asked: PlanRequest) -> tuple[Check, ...]:
+def examine(request: PlanRequest) -> tuple[Check, ...]:
     """Return every check, in the order in which a fault would stop the server."""
     try:
-        resolved = pipeline.resolve(asked)
+        resolved = pipeline.resolve(request)
     except QwenctlError as error:
-        name = str(asked.config or paths.config_dir() / "config.toml")
-        return (diagnosis.failed("settings", name, error.message, error.hint), *_around(None, asked.folder))
+        name = str(request.config or paths.config_dir() / "config.toml")
+        return (diagnosis.failed("settings", name, error.message, error.hint), *_around(None, request.folder))
     settings = Check("settings", str(resolved.config), f"valid, profile {resolved.profile.name}")
-    return (settings, *_machine(resolved), *_around(resolved.settings, asked.folder))
+    return (settings, *_machine(resolved), *_around(resolved.settings, request.folder))
 
 
 def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
-    """Look at the binary, the hardware and what the planner makes of them."""
-    server, found = _server(resolved.settings)
-    yield found
+    """Look at the binary, the hardware, the plan and the command line."""
+    server, check = _server(resolved.settings)
+    yield check
     try:
         hardware = detect(SystemProbe.real())
     except QwenctlError as error:
@@ -58,17 +58,17 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
     yield _visible()
     try:
         surveyed = pipeline.survey(resolved)
-        chosen = pipeline.choose(resolved, surveyed)
+        plan = pipeline.choose(resolved, surveyed)
     except QwenctlError as error:
         yield diagnosis.failed("plan", resolved.profile.name, error.message, error.hint)
         return
-    planned = f"{chosen.profile} {chosen.quant}, {chosen.context_tokens:,} tokens"
-    yield diagnosis.fits(planned, chosen.verdict, chosen.fix)
+    planned = f"{plan.profile} {plan.quant}, {plan.context_tokens:,} tokens"
+    yield diagnosis.fits(planned, plan.verdict, plan.fix)
     if surveyed.server is not None:
-        yield _command_line(resolved, surveyed, chosen, str(surveyed.server.path))
+        yield _command_line(resolved, surveyed, plan, str(surveyed.server.path))
     if not model_file.is_local(resolved):
-        path = model_file.model_path(resolved, chosen)
-        missing = max(sum(file.bytes for file in chosen.files) - allocated_bytes(path.resolve()), 0)
+        path = model_file.model_path(resolved, plan)
+        missing = max(sum(file.bytes for file in plan.files) - allocated_bytes(path.resolve()), 0)
         yield diagnosis.disk(str(path.parent), free_bytes(path), missing)
 
 
@@ -93,17 +93,17 @@ def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:
     return diagnosis.backend(str(server.path), names, have)
 
 
-def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan, binary: str) -> Check:
+def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, plan: Plan, binary: str) -> Check:
     """Make the command line that ``up`` would run."""
     try:
-        pipeline.command_line(resolved, surveyed, chosen)
+        pipeline.command_line(resolved, surveyed, plan)
     except QwenctlError as error:
         return diagnosis.failed("command line", binary, error.message, error.hint)
     return Check("command line", binary, "this llama-server knows every option")
 
 
 def _visible() -> Check:
-    """Look at the device files with the eyes of the user who runs the daemon."""
+    """Check whether the user who runs the daemon may use the device files."""
     nodes = tuple(_node(path) for pattern in DEVICES for path in sorted(Path("/dev").glob(pattern)))
     name, uid, groups = _who()
     names = {one.gr_gid: one.gr_name for one in grp.getgrall()}
@@ -111,8 +111,8 @@ def _visible() -> Check:
 
 
 def _who() -> tuple[str, int, frozenset[int]]:
-    found = places.installed()
-    if found is not None and found.manager == "systemd" and found.scope == "system":
+    service = places.installed()
+    if service is not None and service.manager == "systemd" and service.scope == "system":
         try:
             one = pwd.getpwnam(places.SYSTEM_USER)
         except KeyError:
@@ -124,7 +124,7 @@ def _who() -> tuple[str, int, frozenset[int]]:
 
 
 def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
-    """Look at the port, the folders, the limits, the service and the past."""
+    """Look at the port, the folders, the limits, the service and the last endings."""
     ours = running(folder) is not None
     if settings is not None:
         yield _port(settings, ours=ours)
@@ -138,8 +138,8 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     memory = psutil.swap_memory()
     yield diagnosis.swap(memory.total, memory.percent)
     yield _service(settings)
-    found = places.installed()
-    if found is not None and found.manager == "systemd" and found.scope == "user":
+    service = places.installed()
+    if service is not None and service.manager == "systemd" and service.scope == "user":
         yield diagnosis.lingering(linger.user(), lingers=linger.lingers())
     yield diagnosis.endings(read_status(folder) if ours else None, STATUS)
 
@@ -157,24 +157,28 @@ def _port(settings: Settings, *, ours: bool) -> Check:
 
 
 def _service(settings: Settings | None) -> Check:
-    found = places.installed()
-    if found is None:
+    service = places.installed()
+    if service is None:
         return Check("service", str(places.places(places.usual_scope()).service), "not installed")
     try:
-        known = service_of(found).look()
-        current = settings is None or is_current(found, settings)
+        properties = service_of(service).look()
+        current = settings is None or is_current(service, settings)
     except QwenctlError as error:
-        return diagnosis.failed("service", str(found.service), error.message, error.hint)
-    state = known.get("ActiveState", known.get("state", "unknown"))
+        return diagnosis.failed("service", str(service.service), error.message, error.hint)
+    state = properties.get("ActiveState", properties.get("state", "unknown"))
     if not current:
-        cure = "qwenctl service install brings it up to date"
+        cure = "run qwenctl service install to update the file"
         return Check(
-            "service", str(found.service), f"{state}; its file is not what install writes now", "note", cure
+            "service",
+            str(service.service),
+            f"{state}; its file differs from what qwenctl service install would write",
+            "note",
+            cure,
         )
     if state in ("failed", "not running"):
         cure = "qwenctl service status; then qwenctl up"
-        return Check("service", str(found.service), state, "problem", cure)
-    return Check("service", str(found.service), state)
+        return Check("service", str(service.service), state, "problem", cure)
+    return Check("service", str(service.service), state)
 
 
 def _existing(path: Path) -> Node | None:

@@ -1,4 +1,4 @@
-"""``qwenctl events``: what happened. Reads files, so it works when the daemon hangs or is gone."""
+"""``qwenctl events``: print the event log. Reads files, so it works without a daemon, too."""
 
 import json
 import time
@@ -14,16 +14,18 @@ from qwenctl.errors import NotRunningError
 
 POLL_S = 0.2
 LONG = ("log_tail",)
-"""Fields that people read elsewhere: qwenctl logs."""
+"""Fields that are not shown here: qwenctl logs shows them."""
 
 
 @click.command("events", epilog="Example: qwenctl events -f")
 @common
-@click.option("-n", "count", type=click.IntRange(min=0), default=50, metavar="N", help="How many events.")
-@click.option("-f", "--follow", is_flag=True, help="Go on printing until Ctrl-C.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=0), default=50, metavar="N", help="Print the last N events (50)."
+)
+@click.option("-f", "--follow", is_flag=True, help="Print new events until Ctrl-C.")
 @click.pass_obj
-def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT001 - click passes it by name
-    """Show what happened to the server and why."""
+def command(session: Session, count: int, *, follow: bool) -> Result:
+    """Show what happened to the server, and why."""
     path = paths.state_dir() / EVENTS
     if not path.exists():
         raise NotRunningError(
@@ -42,7 +44,7 @@ def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT0
 
 
 def _parse(line: str) -> dict[str, object]:
-    """Read one line; one that a full disk cut is no event."""
+    """Return the event of one line; an empty one where a full disk cut the line."""
     try:
         event = json.loads(line)
     except ValueError:

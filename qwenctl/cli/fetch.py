@@ -1,4 +1,4 @@
-"""``qwenctl fetch``: get the artifact, nothing else."""
+"""``qwenctl fetch``: download and verify the model file."""
 
 import asyncio
 from pathlib import Path
@@ -24,47 +24,52 @@ GB = 10**9
 
 @click.command("fetch", epilog="Example: qwenctl fetch --dry-run")
 @common
-@click.option("--quant", metavar="Q", help="A quant of the profile, instead of the best that fits.")
-@click.option("--dry-run", is_flag=True, help="Say what would be brought, bring nothing.")
-@click.option("--update", is_flag=True, help="Move to the newest commit.")
-@click.option("--offline", is_flag=True, help="Never ask the hub.")
+@click.option("--quant", metavar="Q", help="Use this quant of the profile. Default: the best one that fits.")
+@click.option("--dry-run", is_flag=True, help="Show what would be downloaded. Downloads nothing.")
+@click.option("--update", is_flag=True, help="Use the newest commit of the repository.")
+@click.option("--offline", is_flag=True, help="Never contact the hub.")
 @click.option(
-    "--local", type=click.Path(path_type=Path), metavar="FILE", help="Check a file of this machine."
+    "--local",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check a GGUF file on this machine instead.",
 )
 @click.option(
-    "--prune", "pruning", is_flag=True, help="List partial files and unused quants, and remove them."
+    "--prune", "pruning", is_flag=True, help="List partial downloads and unused quants, and remove them."
 )
-@click.option("--yes", is_flag=True, help="With --prune: do not ask.")
+@click.option("--yes", is_flag=True, help="With --prune: remove without asking.")
 @click.pass_obj
 def command(session: Session, /, quant: str | None, local: Path | None, **switches: bool) -> Result:
-    """Get the artifact, whole and verified, and nothing else."""
+    """Download the model file and verify it. Starts nothing."""
     offline = True if switches["offline"] else None
-    asked = request(session, {"model.quant": quant, "fetch.offline": offline})
-    resolved = pipeline.resolve(asked)
+    plan_request = request(session, {"model.quant": quant, "fetch.offline": offline})
+    resolved = pipeline.resolve(plan_request)
     if switches["pruning"]:
         return prune(session, resolved, yes=switches["yes"])
     if local is not None:
-        return _shown(local_artifact(local, resolved.profile.architecture.name), changed=False)
-    wanted = _wanted(resolved, update=switches["update"])
-    if wanted is None:
-        path = model_file.obtain_local(pipeline.prepare(asked))
+        return _result(local_artifact(local, resolved.profile.architecture.name), changed=False)
+    fetch_request = _fetch_request(resolved, update=switches["update"])
+    if fetch_request is None:
+        path = model_file.obtain_local(pipeline.prepare(plan_request))
         return Result({"changed": False, "path": str(path), "commit": None}, str(path))
     if switches["dry_run"]:
-        return _preview(asyncio.run(dry_run(wanted, state_dir=paths.state_dir())))
-    moved = 0
+        return _preview(asyncio.run(dry_run(fetch_request, state_dir=paths.state_dir())))
+    downloads = 0
     with ProgressBar(session) as bar:
 
         def on_progress(step: Progress) -> None:
-            nonlocal moved
-            moved += step.phase == "downloading"
+            nonlocal downloads
+            downloads += step.phase == "downloading"
             bar(Moved(step.file, step.bytes, step.total_bytes, step.bytes_per_s, step.phase))
 
-        artifact = asyncio.run(fetch(wanted, on_progress, state_dir=paths.private_dir(paths.state_dir())))
-    return _shown(artifact, changed=moved > 0)
+        artifact = asyncio.run(
+            fetch(fetch_request, on_progress, state_dir=paths.private_dir(paths.state_dir()))
+        )
+    return _result(artifact, changed=downloads > 0)
 
 
-def _wanted(resolved: ResolvedSettings, *, update: bool) -> FetchRequest | None:
-    """Return the request for the quant that was named, or that the plan for this machine chooses."""
+def _fetch_request(resolved: ResolvedSettings, *, update: bool) -> FetchRequest | None:
+    """Return the request for the quant in the settings, else for the one that the plan chooses."""
     if model_file.is_local(resolved):
         return None
     name = resolved.settings.model.quant
@@ -73,7 +78,7 @@ def _wanted(resolved: ResolvedSettings, *, update: bool) -> FetchRequest | None:
     return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
 
 
-def _shown(artifact: Artifact, *, changed: bool) -> Result:
+def _result(artifact: Artifact, *, changed: bool) -> Result:
     files = [
         {"name": file.name, "path": str(file.path), "bytes": file.bytes, "sha256": file.sha256}
         for file in artifact.files
@@ -86,7 +91,7 @@ def _preview(preview: Preview) -> Result:
     here = ((file, file.bytes / GB, file.have_bytes / GB) for file in preview.files)
     lines = [f"{preview.repo} at {preview.commit}"]
     lines += [f"  {file.name}  {size:.2f} GB, {have:.2f} GB here  {file.path}" for file, size, have in here]
-    lines.append(f"to bring  {preview.needed_bytes / GB:.2f} GB into {preview.target}")
+    lines.append(f"download  {preview.needed_bytes / GB:.2f} GB into {preview.target}")
     lines.append(f"free      {preview.free_bytes / GB:.2f} GB")
     if preview.newer_commit:
         lines.append(f"newer     {preview.newer_commit} (qwenctl fetch --update moves to it)")

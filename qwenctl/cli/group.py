@@ -34,7 +34,7 @@ class LazyGroup(Group):
     """A group that knows its commands by name and imports a command only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order of the help."""
+        """Return the names of the commands, in the order of the help."""
         del ctx
         return list(COMMANDS)
 
@@ -61,7 +61,7 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: object) -> 
 
 
 def common(function: Function) -> Function:
-    """Add the global options; they are accepted before and after the command."""
+    """Add the global options. They are accepted before and after the command."""
     options = (
         click.option("--config", metavar="FILE", help="Use this config file."),
         click.option("--profile", metavar="NAME", help="Use this model profile."),
@@ -81,14 +81,14 @@ def common(function: Function) -> Function:
 @common
 @click.version_option(__version__, prog_name="qwenctl")
 def group() -> None:
-    """Keep one local model answering: plan, fetch, launch and supervise llama-server."""
+    """Run one local model: choose, download, start and supervise it with llama-server."""
 
 
 def invoke(arguments: Sequence[str], session: Session, command: str) -> object:
-    """Run one command line and return what the command returned. Without a word it prints the help.
+    """Run one command line and return the command's result. Without arguments it prints the help.
 
     Raises:
-        SettingsError: the words make no command.
+        SettingsError: the command line is wrong.
         KeyboardInterrupt: Ctrl-C at a prompt.
     """
     try:

@@ -1,4 +1,4 @@
-"""``qwenctl hardware``: what this machine is."""
+"""``qwenctl hardware``: show this machine's memory, CPU and GPUs."""
 
 import click
 
@@ -16,7 +16,7 @@ GIB = 1024**3
 @common
 @click.pass_obj
 def command(session: Session) -> Result:
-    """Show what this machine is, as far as the server can use it."""
+    """Show this machine's memory, CPU, and the GPUs that the server can use."""
     hardware = pipeline.survey(pipeline.resolve(request(session, {}))).hardware
     return Result(to_json(hardware), "\n".join(_lines(hardware)))
 

@@ -1,4 +1,4 @@
-"""``qwenctl logs``: what the server printed. Reads files, so it works when the daemon hangs or is gone."""
+"""``qwenctl logs``: print the server's log. Reads files, so it works without a daemon, too."""
 
 import json
 import time
@@ -17,16 +17,18 @@ POLL_S = 0.2
 
 @click.command("logs", epilog="Example: qwenctl logs -f")
 @common
-@click.option("-n", "count", type=click.IntRange(min=0), default=100, metavar="N", help="How many lines.")
-@click.option("-f", "--follow", is_flag=True, help="Go on printing until Ctrl-C.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=0), default=100, metavar="N", help="Print the last N lines (100)."
+)
+@click.option("-f", "--follow", is_flag=True, help="Print new lines until Ctrl-C.")
 @click.pass_obj
-def command(session: Session, count: int, follow: bool) -> Result:  # noqa: FBT001 - click passes it by name
-    """Show the last lines that the server printed."""
+def command(session: Session, count: int, *, follow: bool) -> Result:
+    """Show the last lines of the server's log."""
     path = paths.state_dir() / SERVER_LOG
     if not path.exists():
         raise NotRunningError(
             f"cannot show logs: no server has run yet ({path})",
-            hint="qwenctl up starts one; qwenctl service status shows what a service does",
+            hint="qwenctl up starts one; qwenctl service status shows the state of a service",
         )
     follower = LogReader(path)
     lines = follower.last(count)

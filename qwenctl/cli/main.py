@@ -1,7 +1,7 @@
-"""Run one command line: print what it returns, say what went wrong, return the exit code.
+"""Run one command line: print its result or its error, and return the exit code.
 
-``status`` is asked often, by people and by scripts, so it goes without click: loading that takes longer than
-everything else it does.
+``status`` runs often, by hand and in scripts, so it does without click: loading click takes longer than
+everything else that ``status`` does.
 """
 
 import os
@@ -23,7 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     session.json = "--json" in arguments
     command = next((word for word in arguments if word in COMMANDS), "")
     try:
-        code = _told(arguments, session, command)
+        code = _run_and_print(arguments, session, command)
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
@@ -31,8 +31,8 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _told(arguments: Sequence[str], session: Session, command: str) -> int:
-    """Run the command and print what came of it."""
+def _run_and_print(arguments: Sequence[str], session: Session, command: str) -> int:
+    """Run the command and print its result or its error."""
     try:
         result = _run(arguments, session, command)
     except QwenctlError as error:
@@ -42,7 +42,7 @@ def _told(arguments: Sequence[str], session: Session, command: str) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001 - the one broad catch: it says that this is a bug
+    except Exception as error:  # noqa: BLE001 - the one broad catch: an unexpected error is reported as a bug
         return _bug(session, command, error)
     if isinstance(result, Result):
         show(session, command, result)
@@ -71,7 +71,7 @@ def _bug(session: Session, command: str, error: Exception) -> int:
 
 
 def _drop_stdout() -> None:
-    """Whoever read our output has gone; do not let the interpreter trip over it at exit."""
+    """The reader of our output is gone. Keep the interpreter from failing when it flushes stdout at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

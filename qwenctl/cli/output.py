@@ -1,4 +1,4 @@
-"""What a command prints: data on stdout, talk on stderr, one envelope with ``--json``."""
+"""Print what a command returns: data on stdout, talk on stderr, one envelope with ``--json``."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from qwenctl.errors import ExitCode, QwenctlError
 
 
 class Result(NamedTuple):
-    """What a command found or did: ``data`` for ``--json``, ``text`` for people, and the exit code."""
+    """The result of a command: ``data`` for ``--json``, ``text`` for people, and the exit code."""
 
     data: object
     text: str = ""
@@ -17,7 +17,7 @@ class Result(NamedTuple):
 
 
 class Session:
-    """One run of the command line: the global options, and where its words go."""
+    """One run of the command line: the global options, and how to talk to the person."""
 
     def __init__(self) -> None:
         self.json = False
@@ -27,9 +27,9 @@ class Session:
         self.profile: str | None = None
 
     def say(self, text: str) -> None:
-        """Tell a person something that is no data."""
+        """Print a message for a person on stderr; nothing with ``--quiet`` and ``--json``."""
         if not self.quiet and not self.json:
-            print(text, file=sys.stderr)  # noqa: T201 - this is where talk is printed
+            talk(text)
 
     @property
     def drawing(self) -> bool:
@@ -37,8 +37,18 @@ class Session:
         return not self.quiet and not self.json and colourful(sys.stderr)
 
 
+def data(text: str, end: str = "\n") -> None:
+    """Print data on stdout, at once."""
+    print(text, end=end, flush=True)  # noqa: T201 - the one place where data is printed
+
+
+def talk(text: str, end: str = "\n") -> None:
+    """Print a message on stderr, at once."""
+    print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201 - the one place where messages are printed
+
+
 def colourful(stream: TextIO) -> bool:
-    """Return whether a person looks at this stream and minds no colours."""
+    """Return whether this stream is a terminal, and ``NO_COLOR`` is not set."""
     return stream.isatty() and "NO_COLOR" not in os.environ
 
 
@@ -48,20 +58,20 @@ def show(session: Session, command: str, result: Result) -> None:
         ok = result.exit_code == ExitCode.OK
         _envelope(command, result.data, None if ok else {"code": result.exit_code.name.lower()}, ok=ok)
     elif result.text:
-        print(result.text)  # noqa: T201 - this is where data is printed
+        data(result.text)
 
 
 def complain(session: Session, command: str, error: QwenctlError) -> None:
     """Print an error: one line and a hint, or the envelope."""
     if session.json:
-        told = {"code": error.code, "message": error.message, "hint": error.hint}
-        _envelope(command, error.data, told, ok=False)
+        details = {"code": error.code, "message": error.message, "hint": error.hint}
+        _envelope(command, error.data, details, ok=False)
         return
-    print(error.message, file=sys.stderr)  # noqa: T201 - this is where errors are printed
+    talk(error.message)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201 - likewise
+        talk(f"hint: {error.hint}")
 
 
-def _envelope(command: str, data: object, error: object, *, ok: bool) -> None:
-    envelope = {"schema": 1, "command": command, "ok": ok, "data": data, "error": error}
-    print(json.dumps(envelope, ensure_ascii=False))  # noqa: T201 - this is where data is printed
+def _envelope(command: str, content: object, error: object, *, ok: bool) -> None:
+    envelope = {"schema": 1, "command": command, "ok": ok, "data": content, "error": error}
+    data(json.dumps(envelope, ensure_ascii=False))

@@ -16,10 +16,19 @@ from qwenctl.plan.wire import to_json
 
 @click.command("plan", epilog="Example: qwenctl plan --hardware machine.json --json")
 @common
-@click.option("--hardware", type=click.Path(path_type=Path), metavar="FILE", help="Plan for a saved machine.")
-@click.option("--quant", metavar="Q", help="A quant of the profile, instead of the best that fits.")
+@click.option(
+    "--hardware",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Plan for the machine in this file (see qwenctl hardware).",
+)
+@click.option("--quant", metavar="Q", help="Use this quant of the profile. Default: the best one that fits.")
 @click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
-@click.option("--verify", is_flag=True, help="Ask the engine too, by the file's header alone.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Also ask llama.cpp how much memory this needs. Downloads only the file's header.",
+)
 @click.pass_obj
 def command(
     session: Session, /, hardware: Path | None, quant: str | None, ctx: int | None, *, verify: bool
@@ -29,9 +38,9 @@ def command(
     surveyed = pipeline.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
         session.say(f"warning: {warning}")
-    chosen = pipeline.choose(resolved, surveyed)
-    checked = verified(resolved, surveyed, chosen) if verify else None
-    data = to_json(chosen, pipeline.command_line(resolved, surveyed, chosen))
+    plan = pipeline.choose(resolved, surveyed)
+    checked = verified(resolved, surveyed, plan) if verify else None
+    data = to_json(plan, pipeline.command_line(resolved, surveyed, plan))
     if checked is not None:
         data["verification"] = verified_to_json(checked)
-    return Result(data, view(resolved.profile, chosen, surveyed.hardware, checked))
+    return Result(data, view(resolved.profile, plan, surveyed.hardware, checked))

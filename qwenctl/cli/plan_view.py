@@ -1,4 +1,4 @@
-"""Draw a plan so that a person understands it in ten seconds."""
+"""Draw a plan for a person: one bar per memory, and the quants that were not chosen."""
 
 import io
 import shutil
@@ -32,7 +32,7 @@ SHOWN = 6
 
 
 class MemoryBar(NamedTuple):
-    """A place that holds memory: bytes of each part, in the order of ``PARTS``."""
+    """One memory, of a device or the RAM: the bytes of each part, in the order of ``PARTS``."""
 
     name: str
     capacity_bytes: int
@@ -40,14 +40,14 @@ class MemoryBar(NamedTuple):
 
 
 def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification | None) -> str:
-    """Return the text of ``qwenctl plan``; coloured where stdout is a terminal."""
+    """Return the text of ``qwenctl plan``, in colour where stdout is a terminal."""
     colour = colourful(sys.stdout)
     width = max(80, min(shutil.get_terminal_size((100, 24)).columns, 140))
     written = io.StringIO()
     console = Console(file=written, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     console.print(_headline(profile, plan), soft_wrap=True)
     for bar in bars(plan.memory, hardware):
-        console.print(_drawn(bar), soft_wrap=True)
+        console.print(_bar_text(bar), soft_wrap=True)
     console.print(_legend())
     if plan.speed is not None:
         console.print(_speed(plan.speed), soft_wrap=True)
@@ -62,8 +62,8 @@ def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification
 
 
 def bars(memory: Memory, hardware: Hardware) -> list[MemoryBar]:
-    """Return one bar a device and one for the RAM. RAM that is shared with the device holds everything."""
-    drawn = [
+    """Return one bar for each device and one for the RAM. RAM that a device shares holds everything."""
+    device_bars = [
         MemoryBar(
             device.id,
             device.capacity_bytes,
@@ -90,7 +90,7 @@ def bars(memory: Memory, hardware: Hardware) -> list[MemoryBar]:
     ram = MemoryBar(
         "RAM", hardware.ram_bytes, (weights + host_rest, kv, state, compute, caches, reserve, free)
     )
-    return [*drawn, ram]
+    return [*device_bars, ram]
 
 
 def _headline(profile: Profile, plan: Plan) -> Text:
@@ -104,15 +104,17 @@ def _headline(profile: Profile, plan: Plan) -> Text:
     return text
 
 
-def _drawn(bar: MemoryBar) -> Text:
+def _bar_text(bar: MemoryBar) -> Text:
     text = Text(f"{bar.name:7} ")
-    drawn = 0
-    done = 0
+    cells_so_far = 0
+    bytes_so_far = 0
     for (_, letter, style), part in zip(PARTS, bar.parts, strict=True):
-        done += max(part, 0)
-        cells = round(BAR_CELLS * done / bar.capacity_bytes) - drawn if bar.capacity_bytes else 0
+        bytes_so_far += max(part, 0)
+        cells = (
+            round(BAR_CELLS * bytes_so_far / bar.capacity_bytes) - cells_so_far if bar.capacity_bytes else 0
+        )
         text.append(letter * max(cells, 0), style=style)
-        drawn += max(cells, 0)
+        cells_so_far += max(cells, 0)
     used, free = sum(bar.parts[:5]), bar.parts[6]
     text.append(f" {used / GIB:.1f} of {bar.capacity_bytes / GIB:.1f} GiB, {free / GIB:.1f} free")
     return text
@@ -127,12 +129,12 @@ def _legend() -> Text:
 
 
 def _speed(speed: Speed) -> Text:
-    said = []
+    parts = []
     if speed.low is not None and speed.high is not None:
-        said.append(f"{speed.low:g} to {speed.high:g} tokens/s ({speed.source})")
+        parts.append(f"{speed.low:g} to {speed.high:g} tokens/s ({speed.source})")
     if speed.bound is not None:
-        said.append(f"at most {speed.bound:.1f} by memory bandwidth, {speed.bandwidth_gb_s:g} GB/s")
-    return Text("speed   " + "; ".join(said) if said else "speed   unknown for this machine")
+        parts.append(f"at most {speed.bound:.1f} by memory bandwidth, {speed.bandwidth_gb_s:g} GB/s")
+    return Text("speed   " + "; ".join(parts) if parts else "speed   unknown for this machine")
 
 
 def _losers(considered: tuple[Considered, ...]) -> Table:

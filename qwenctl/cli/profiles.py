@@ -1,4 +1,4 @@
-"""``qwenctl profiles``: the model profiles, shipped and own."""
+"""``qwenctl profiles``: list the model profiles, the shipped ones and a person's own."""
 
 import click
 
@@ -23,10 +23,10 @@ def command(session: Session, name: str | None) -> Result:
             for quant in profile.quants
         ]
         return Result(profile.model_dump(mode="json", by_alias=True), "\n".join([profile.title, *lines]))
-    found = [(each, read_profile(each.path)) for each in find_profiles(shipped, own)]
-    lines = [f"{each.name:18} {each.origin:8} {profile.title}" for each, profile in found]
+    profiles = [(each, read_profile(each.path)) for each in find_profiles(shipped, own)]
+    lines = [f"{each.name:18} {each.origin:8} {profile.title}" for each, profile in profiles]
     data = [
         {"name": each.name, "origin": each.origin, "path": str(each.path), "title": profile.title}
-        for each, profile in found
+        for each, profile in profiles
     ]
     return Result(data, "\n".join(lines))

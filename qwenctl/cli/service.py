@@ -1,4 +1,4 @@
-"""``qwenctl service``: install, look at and remove the service that keeps the daemon running."""
+"""``qwenctl service``: install, inspect and remove the service that keeps the daemon running."""
 
 from pathlib import Path
 
@@ -23,49 +23,54 @@ from qwenctl.service.places import Places, Scope, places, usual_scope
 from qwenctl.settings.load import API_KEY, api_keys
 
 NO_KEYS = (
-    f"the service does not get {API_KEY}: its unit can be read by others; "
-    "put the keys into a file, name it in [server] api_key_file, and install again"
+    f"the service does not get {API_KEY}, because other users can read its unit; "
+    "put the keys into a file, set [server] api_key_file to it, and install again"
 )
 SCOPE = click.option(
     "--user/--system",
     "user",
     default=None,
-    help="For this user, or for the machine (root). Default: what is installed, else the machine for root.",
+    help="The service of this user, or of the machine (needs root). "
+    "Default: the one that is installed, else --system for root and --user for others.",
 )
 
 
 @click.group("service", cls=Group, epilog="Example: qwenctl service install --user --wait")
 @common
 def command() -> None:
-    """Install, look at or remove the service that keeps the daemon running."""
+    """Install, inspect or remove the service that keeps the daemon running."""
 
 
 @command.command("install", epilog="Example: sudo qwenctl service install --system --wait --json")
 @common
 @SCOPE
-@click.option("--start/--no-start", default=True, help="Start it now, too.")
+@click.option("--start/--no-start", default=True, help="Also start the service now (default).")
 @click.option("--wait", is_flag=True, help="Wait for the first token.")
 @click.option(
     "--socket/--no-socket",
     "socket",
     default=None,
-    help="systemd: a socket unit holds the port while the daemon restarts. Default: where one can.",
+    help="systemd: also install a socket unit, which holds the port while the daemon restarts. "
+    "Default: yes, where it is possible.",
 )
-@click.option("--linger", "lingering", is_flag=True, help="Run from boot on, not only while logged in.")
-@click.option("--keep-awake", is_flag=True, help="macOS: do not sleep while the daemon runs.")
+@click.option(
+    "--linger", "lingering", is_flag=True, help="systemd: run from boot on, not only while you are logged in."
+)
+@click.option("--keep-awake", is_flag=True, help="macOS: keep the Mac awake while the daemon runs.")
 @click.pass_obj
 def install(
     session: Session,
     /,
-    user: bool | None,  # noqa: FBT001 - click's name
-    socket: bool | None,  # noqa: FBT001 - click's name
+    *,
+    user: bool | None,
+    socket: bool | None,
     **switches: bool,
 ) -> Result:
     """Install the service, or bring it up to date. A second run changes nothing."""
-    where, keys = places(_scope(user)), api_keys()
+    where, keys = places(_scope(user=user)), api_keys()
     resolved = _resolve(session, where)
-    wanted = socket is not False
-    rendered = _render(session, where, resolved, socket=wanted, keep_awake=switches["keep_awake"])
+    with_socket = socket is not False
+    rendered = _render(session, where, resolved, socket=with_socket, keep_awake=switches["keep_awake"])
     if socket and rendered.socket is None:
         raise _no_socket("install")
     if switches["start"]:
@@ -83,16 +88,16 @@ def install(
                 until_ready(where.state, resolved.settings.supervise.ready_timeout_s, watch)["endpoint"]
             )
     data = _data(where) | {"changed": bool(changes), "changes": changes, "endpoint": endpoint}
-    return Result(data, "installed" if changes else "installed already; nothing changed")
+    return Result(data, "installed" if changes else "already installed; nothing changed")
 
 
 @command.command("uninstall", epilog="Example: qwenctl service uninstall --user")
 @common
 @SCOPE
 @click.pass_obj
-def uninstall(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - click's name
+def uninstall(session: Session, *, user: bool | None) -> Result:
     """Stop and remove the service. Models and settings stay."""
-    where = places(_scope(user))
+    where = places(_scope(user=user))
     changes = service_of(where).uninstall()
     if changes:
         changes += remove_leftovers(where.state)
@@ -106,18 +111,23 @@ def uninstall(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - 
 @common
 @SCOPE
 @click.pass_obj
-def status(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - click's name
-    """Show what the service manager knows of the service. Exits 3 when it is not running."""
-    where = places(_scope(user))
+def status(session: Session, *, user: bool | None) -> Result:
+    """Show the state of the service, as the service manager reports it. Exits 3 when it is not running."""
+    where = places(_scope(user=user))
     if not where.service.exists():
         raise NotRunningError(
             f"cannot show the service: not installed ({where.service})", hint="qwenctl service install"
         )
-    known = service_of(where).look()
-    running = known.get("ActiveState", known.get("state")) in ("active", "activating", "reloading", "running")
+    properties = service_of(where).look()
+    running = properties.get("ActiveState", properties.get("state")) in (
+        "active",
+        "activating",
+        "reloading",
+        "running",
+    )
     current = is_current(where, _resolve(session, where).settings)
-    data = _data(where) | {"running": running, "current": current, "known": known}
-    lines = [f"{name:20} {value}" for name, value in known.items() if value]
+    data = _data(where) | {"running": running, "current": current, "known": properties}
+    lines = [f"{name:20} {value}" for name, value in properties.items() if value]
     lines.append(f"{'installed as':20} {where.service}")
     if not current:
         lines.append("its files differ from what qwenctl service install would write now")
@@ -127,11 +137,11 @@ def status(session: Session, user: bool | None) -> Result:  # noqa: FBT001 - cli
 @command.command("show", epilog="Example: qwenctl service show --system --socket")
 @common
 @SCOPE
-@click.option("--socket", is_flag=True, help="The socket unit instead of the service unit.")
+@click.option("--socket", is_flag=True, help="Print the socket unit instead of the service unit.")
 @click.pass_obj
-def show(session: Session, user: bool | None, socket: bool) -> Result:  # noqa: FBT001 - click's name
+def show(session: Session, *, user: bool | None, socket: bool) -> Result:
     """Print the file that install would write. Changes nothing."""
-    where = places(_scope(user))
+    where = places(_scope(user=user))
     rendered = _render(session, where, _resolve(session, where))
     text = rendered.socket if socket else rendered.service
     if text is None:
@@ -139,7 +149,7 @@ def show(session: Session, user: bool | None, socket: bool) -> Result:  # noqa: 
     return Result({"text": text, "path": str(where.socket if socket else where.service)}, text.rstrip("\n"))
 
 
-def _scope(user: bool | None) -> Scope:  # noqa: FBT001 - a flag with three states
+def _scope(*, user: bool | None) -> Scope:
     if user is None:
         return usual_scope()
     return "user" if user else "system"
@@ -147,10 +157,10 @@ def _scope(user: bool | None) -> Scope:  # noqa: FBT001 - a flag with three stat
 
 def _resolve(session: Session, where: Places) -> ResolvedSettings:
     """Check the settings that the service will find, before anything is changed."""
-    named = config(session)
-    if named is None and (where.config / "config.toml").exists():
-        named = where.config / "config.toml"
-    return pipeline.resolve(PlanRequest(where.state, flags(session, {}), named))
+    config_file = config(session)
+    if config_file is None and (where.config / "config.toml").exists():
+        config_file = where.config / "config.toml"
+    return pipeline.resolve(PlanRequest(where.state, flags(session, {}), config_file))
 
 
 def _render(
@@ -161,8 +171,8 @@ def _render(
     socket: bool = True,
     keep_awake: bool = False,
 ) -> Rendered:
-    named = config(session)
-    arguments = (*(("--config", str(named)) if named else ()), *_profile(session))
+    config_file = config(session)
+    arguments = (*(("--config", str(config_file)) if config_file else ()), *_profile(session))
     return render(where, resolved.settings, arguments, socket=socket, keep_awake=keep_awake)
 
 
@@ -172,8 +182,8 @@ def _profile(session: Session) -> tuple[str, ...]:
 
 def _no_socket(verb: str) -> SettingsError:
     return SettingsError(
-        f"cannot {verb} a socket unit: none for this service manager, [server] host and [gate]",
-        hint="a socket unit needs systemd, a numeric address, and [gate] enabled",
+        f"cannot {verb} a socket unit: it is not possible with these settings",
+        hint="a socket unit needs systemd, an IP address in [server] host, and [gate] enabled = true",
     )
 
 
@@ -182,11 +192,11 @@ def _linger(session: Session, where: Places, *, wanted: bool) -> list[str]:
         return []
     if wanted:
         return linger.enable(programs.run)
-    session.say(f"note: {linger.WHY}; qwenctl service install --linger does it")
+    session.say(f"note: {linger.WHY}; qwenctl service install --linger changes that")
     return []
 
 
 def _data(where: Places) -> dict[str, object]:
     both = (where.service, where.socket)
-    found = [str(path) for path in both if isinstance(path, Path) and path.exists()]
-    return {"manager": where.manager, "scope": where.scope, "files": found, "state": str(paths.state_dir())}
+    files = [str(path) for path in both if isinstance(path, Path) and path.exists()]
+    return {"manager": where.manager, "scope": where.scope, "files": files, "state": str(paths.state_dir())}

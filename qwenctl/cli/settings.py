@@ -1,4 +1,4 @@
-"""``qwenctl settings``: every setting and where its value comes from."""
+"""``qwenctl settings``: show every setting and where its value comes from."""
 
 import json
 from pathlib import Path
@@ -26,9 +26,9 @@ def command(ctx: click.Context) -> Result | None:
     resolved = pipeline.resolve(request(ctx.obj, {}))
     rows = [(key, value_of(resolved.settings, key), resolved.origins[key]) for key in known_keys()]
     width = max(len(key) for key, _, _ in rows)
-    shown = [(f"{key:{width}} = {json.dumps(value)}", origin) for key, value, origin in rows]
-    column = max(len(text) for text, _ in shown)
-    text = "\n".join(f"{text:{column}}  # {origin}" for text, origin in shown)
+    lines = [(f"{key:{width}} = {json.dumps(value)}", origin) for key, value, origin in rows]
+    column = max(len(text) for text, _ in lines)
+    text = "\n".join(f"{text:{column}}  # {origin}" for text, origin in lines)
     return Result({key: {"value": value, "origin": origin} for key, value, origin in rows}, text)
 
 
@@ -37,7 +37,7 @@ def command(ctx: click.Context) -> Result | None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def check(session: Session, file: Path) -> Result:
-    """Say whether a config file is valid. Changes nothing."""
+    """Check whether a config file is valid. Changes nothing."""
     session.config = str(file)
     resolved = pipeline.resolve(PlanRequest(paths.state_dir(), {}, file.absolute(), {}))
     return Result({"valid": True, "profile": resolved.profile.name}, f"{file}: valid")

@@ -32,13 +32,24 @@ SAID = 300
     multiple=True,
     required=True,
     metavar="FILE",
-    help="Tests that must pass; the model sees them. Again for more files.",
+    help="A file of tests that must pass. The model sees it. May be repeated.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where everything is kept."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder for the result and for every round.",
 )
-@click.option("--run", "shell", metavar="CMD", help="What runs the tests, instead of Python. 0 is passed.")
-@click.option("--iterations", type=click.IntRange(1, 50), default=5, metavar="N", help="Most tries (5).")
+@click.option(
+    "--run",
+    "shell",
+    metavar="CMD",
+    help="Command that runs the tests (default: Python). Exit code 0 means they passed.",
+)
+@click.option(
+    "--iterations", type=click.IntRange(1, 50), default=5, metavar="N", help="Give up after N rounds (5)."
+)
 @click.option("--unsafe", is_flag=True, help=UNSAFE)
 @click.pass_obj
 def command(
@@ -53,7 +64,7 @@ def command(
 ) -> Result:
     """Let the model write code for TASK (- reads it from stdin) until the tests pass.
 
-    The code runs in a sandbox. Each round's prompt, answer, code, output and verdict are kept in the folder.
+    The code runs in a sandbox. The folder keeps the prompt, answer, code, output and verdict of each round.
     Exits 1 when no round passes.
     """
     from qwenctl.client.sandbox.sandbox import SandboxLimits, isolation, unavailable
@@ -63,18 +74,20 @@ def command(
     iterations, shell = options["iterations"], options["shell"]
     assert isinstance(iterations, int)  # noqa: S101 - click made it one
     text = sys.stdin.read() if task == "-" else task
-    given = _read(tests)
+    test_files = _read(tests)
     isolated = isolation(unsafe=bool(options["unsafe"]))
     if isolated == "sandbox" and (why := unavailable()) is not None:
         raise SandboxError(why, hint="--unsafe runs the code with time and memory limits only")
     if isolated == "limits":
         session.say("warning: no sandbox here; the code runs with time and memory limits only")
     if isinstance(shell, str):
-        wanted = Task(text, given, tuple(shlex.split(shell)), "", iterations, SandboxLimits(), isolated)
+        solve_task = Task(
+            text, test_files, tuple(shlex.split(shell)), "", iterations, SandboxLimits(), isolated
+        )
     else:
-        wanted = python_task(text, given, iterations, SandboxLimits(), isolated)
+        solve_task = python_task(text, test_files, iterations, SandboxLimits(), isolated)
     with target(session, url, api_key_file).api() as api:
-        rounds = solve(api, wanted, out, lambda done: _say(session, done), time.sleep)
+        rounds = solve(api, solve_task, out, lambda round_: _say(session, round_), time.sleep)
     passed = rounds[-1].verdict == "passed"
     data = {
         "passed": passed,
@@ -82,16 +95,18 @@ def command(
         "files": sorted(rounds[-1].files) if passed else [],
         "rounds": [
             {
-                "number": done.number,
-                "verdict": done.verdict,
-                "output": done.output,
-                "took_s": round(done.took_s, 3),
+                "number": round_.number,
+                "verdict": round_.verdict,
+                "output": round_.output,
+                "took_s": round(round_.took_s, 3),
             }
-            for done in rounds
+            for round_ in rounds
         ],
     }
-    told = f"passed in round {len(rounds)}: {out}" if passed else f"not solved in {len(rounds)} rounds: {out}"
-    return Result(data, told, ExitCode.OK if passed else ExitCode.FAILED)
+    summary = (
+        f"passed in round {len(rounds)}: {out}" if passed else f"not solved in {len(rounds)} rounds: {out}"
+    )
+    return Result(data, summary, ExitCode.OK if passed else ExitCode.FAILED)
 
 
 def _read(paths: tuple[Path, ...]) -> Mapping[str, str]:
@@ -101,7 +116,7 @@ def _read(paths: tuple[Path, ...]) -> Mapping[str, str]:
         raise SettingsError(f"cannot read tests: {error}") from error
 
 
-def _say(session: Session, done: "Round") -> None:
-    session.say(f"round {done.number}: {done.verdict} ({done.took_s:.1f} s)")
-    if done.verdict != "passed":
-        session.say("  " + "\n  ".join(done.output[-SAID:].splitlines()[-4:]))
+def _say(session: Session, round_: "Round") -> None:
+    session.say(f"round {round_.number}: {round_.verdict} ({round_.took_s:.1f} s)")
+    if round_.verdict != "passed":
+        session.say("  " + "\n  ".join(round_.output[-SAID:].splitlines()[-4:]))

@@ -1,4 +1,4 @@
-"""``qwenctl status``: what the daemon is doing. The bare form goes past click, see main."""
+"""``qwenctl status``: show what the daemon is doing. Without options ``main`` runs it without click."""
 
 import json
 import sys
@@ -17,26 +17,26 @@ CLEAR = "\x1b[H\x1b[2J"
 
 @click.command("status", epilog="Example: qwenctl status --json")
 @common
-@click.option("-w", "--watch", is_flag=True, help="Show every change until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Show the status again after each change, until Ctrl-C.")
 @click.pass_obj
-def command(session: Session, watch: bool) -> Result:  # noqa: FBT001 - click passes it by name
+def command(session: Session, *, watch: bool) -> Result:
     """Show what the daemon is doing. Exits 0 when ready or idle, 7 otherwise, 3 without a daemon."""
-    seen = look(session)
+    status = look(session)
     if not watch:
-        return seen
-    shown: object = None
+        return status
+    shown_data: object = None
     while True:
-        if seen.data != shown:
-            shown = seen.data
-            _show(session, seen)
+        if status.data != shown_data:
+            shown_data = status.data
+            _show(session, status)
         time.sleep(POLL_S)
         try:
-            seen = look(session)
+            status = look(session)
         except NotRunningError as error:
-            seen = Result(None, error.message)
+            status = Result(None, error.message)
 
 
-def _show(session: Session, seen: Result) -> None:
-    """Print a status: on a terminal in place of the last one, elsewhere below it."""
+def _show(session: Session, status: Result) -> None:
+    """Print a status. On a terminal it replaces the last one."""
     clear = CLEAR if sys.stdout.isatty() and not session.json else ""
-    click.echo(json.dumps(seen.data) if session.json else f"{clear}{seen.text}")
+    click.echo(json.dumps(status.data) if session.json else f"{clear}{status.text}")

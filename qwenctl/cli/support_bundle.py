@@ -1,4 +1,4 @@
-"""``qwenctl support-bundle``: an archive for a bug report, listed before it is written."""
+"""``qwenctl support-bundle``: write an archive of logs and settings for a bug report."""
 
 import gzip
 import io
@@ -22,32 +22,40 @@ NAME = "qwenctl-support.tar.gz"
 @click.command("support-bundle", epilog="Example: qwenctl support-bundle --yes -o bundle.tar.gz")
 @common
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path(NAME), metavar="FILE"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path(NAME),
+    metavar="FILE",
+    help=f"Where to write it ({NAME}).",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Write without asking.")
 @click.pass_obj
-def command(session: Session, output: Path, yes: bool) -> Result:  # noqa: FBT001 - click's name
-    """Write an archive for a bug report: redacted, listed before it is written."""
+def command(session: Session, output: Path, *, yes: bool) -> Result:
+    """Write an archive of logs and settings for a bug report.
+
+    Keys, tokens, prompts and your name are removed. The content is listed before anything is written.
+    """
     from qwenctl.cli.bundle import gather
 
     texts = gather(request(session, {}))
-    session.say(f"keys, tokens, prompts and your name are taken out; {output} will hold")
+    session.say(f"keys, tokens, prompts and your name are removed; {output} will contain")
     session.say("\n".join(f"  {len(text.encode()):8} bytes  {name}" for name, text in texts.items()))
     listed = [{"name": name, "bytes": len(text.encode())} for name, text in texts.items()]
-    if not yes and not _asked(output):
+    if not yes and not _confirmed(output):
         return Result({"changed": False, "files": listed}, "nothing written")
     _write(output, texts)
     return Result({"changed": True, "path": str(output.absolute()), "files": listed}, str(output))
 
 
-def _asked(output: Path) -> bool:
+def _confirmed(output: Path) -> bool:
     if not sys.stdin.isatty():
-        raise SettingsError(f"cannot write {output}: nobody to ask", hint="add --yes")
+        raise SettingsError(f"cannot write {output}: there is no terminal to ask on", hint="add --yes")
     return click.confirm(f"write {output}?", err=True)
 
 
 def _write(path: Path, texts: dict[str, str]) -> None:
-    """Write the archive, for its owner alone."""
+    """Write the archive; only its owner may read it."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb") as zipped,

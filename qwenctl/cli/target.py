@@ -1,4 +1,4 @@
-"""What commands that use the endpoint share: which endpoint, which key, which plan is behind it."""
+"""Find the endpoint that a command uses: its address, its API key, and the plan behind it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class Target(NamedTuple):
-    """Where to ask. ``resolved`` and ``status`` are those of our own daemon; None for another server."""
+    """An endpoint. ``resolved`` and ``status`` belong to our own daemon; they are None for another server."""
 
     url: str
     key: str | None
@@ -34,28 +34,31 @@ class Target(NamedTuple):
     status: dict[str, object] | None = None
 
     def api(self) -> "Api":
-        """Return a client for it."""
+        """Return a client for this endpoint."""
         from qwenctl.client.openai_api import Api
 
         return Api(self.url, self.key)
 
 
 def endpoint(function: Function) -> Function:
-    """Add the options that name the endpoint."""
+    """Add the options that choose the endpoint."""
     key = click.option(
-        "--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="File that holds its key."
+        "--api-key-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="File with the API key of the server.",
     )
-    return click.option("--url", metavar="URL", help="Another OpenAI-compatible server.")(key(function))
+    return click.option("--url", metavar="URL", help="Use this OpenAI-compatible server.")(key(function))
 
 
 def target(session: Session, url: str | None, api_key_file: Path | None) -> Target:
-    """Return the server that was named, or the one our daemon keeps.
+    """Return the server at ``url``, or the server of our own daemon.
 
-    The key: of the file that was named; for our own daemon alone also the first of ``QWENCTL_API_KEY``, or of
-    ``[server] api_key_file``.
+    The key comes from ``api_key_file``. For our own daemon it may also be the first one in
+    ``QWENCTL_API_KEY`` or in the file of ``[server] api_key_file``.
 
     Raises:
-        NotRunningError: none was named and there is no daemon.
+        NotRunningError: no ``url`` was given, and there is no daemon.
         SettingsError: the key file cannot be used.
     """
     key = None if api_key_file is None else first_key(api_key_file)
@@ -66,7 +69,7 @@ def target(session: Session, url: str | None, api_key_file: Path | None) -> Targ
     if running(folder) is None or status is None:
         raise NotRunningError(
             "cannot find an endpoint: the daemon is not running",
-            hint="qwenctl up, or --url names another server",
+            hint="qwenctl up starts it; --url uses another server",
         )
     resolved = pipeline.resolve(request(session, {}))
     if key is None:

@@ -14,8 +14,8 @@ EXTRA_WORD = re.compile(r"unexpected extra arguments? \((.+)\)", re.DOTALL)
 
 def no_such_command(path: str, words: Sequence[str], commands: Iterable[str]) -> SettingsError:
     """Return the error for the unknown command ``words[0]`` of ``path``, which is ``qwenctl`` or a group."""
-    word, known = words[0], tuple(commands)
-    near = difflib.get_close_matches(word.lower(), known, n=1)
+    word, names = words[0], tuple(commands)
+    near = difflib.get_close_matches(word.lower(), names, n=1)
     if path == "qwenctl" and (ours := OTHER_WORDS.get(word.lower())):
         hint = f"{word} is called {ours} here: qwenctl {ours}{_profile(ours, words[1:])}"
     elif near:
@@ -68,4 +68,4 @@ def _near_option(error: click.NoSuchOption, path: str) -> str:
 def _name(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
-    return (parameter.name or "argument").upper()
+    return (parameter.metavar or parameter.name or "argument").upper()

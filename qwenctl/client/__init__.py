@@ -1,1 +1,1 @@
-"""What a person does with the endpoint: chat, check, bench, solve. Any OpenAI-compatible server will do."""
+"""Use an endpoint: chat, check, bench, solve and connect. Works with any OpenAI-compatible server."""

@@ -1,6 +1,6 @@
-"""An answer of a chat endpoint, whole or as far as it has come. Pure: no I/O.
+"""The answer of a chat endpoint, complete or partial. Pure: no I/O.
 
-Reads what OpenAI's API and llama-server send; a field that is missing or of another type counts as not said.
+Reads what OpenAI's API and llama-server send. A field that is missing or has the wrong type is left out.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Table = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The server's own clock. Tokens of the prompt that came from its cache are not in ``prompt_tokens``.
+    """Times by the server's clock. ``prompt_tokens`` leaves out the tokens that came from its cache.
 
     Source: llama.cpp, tools/server/README.md, ``timings``.
     """
@@ -26,18 +26,18 @@ class Timings:
 
     @property
     def prompt_tokens_per_s(self) -> float | None:
-        """Speed of reading."""
+        """Prompt speed."""
         return self.prompt_tokens / self.prompt_s if self.prompt_s > 0 else None
 
     @property
     def generated_tokens_per_s(self) -> float | None:
-        """Speed of writing. The first token belongs to the prompt's time, so it is not counted."""
+        """Generation speed. The first token belongs to the prompt's time, so it is not counted."""
         return (self.generated_tokens - 1) / self.generation_s if self.generation_s > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call the model wants made. ``arguments`` is JSON text."""
+    """One tool call of the model. ``arguments`` is JSON text."""
 
     id: str = ""
     name: str = ""
@@ -46,7 +46,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one event added."""
+    """The part of an answer that one event added."""
 
     text: str = ""
     reasoning: str = ""
@@ -54,10 +54,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What has arrived. ``finish`` is None while the answer is not complete.
+    """The answer so far. ``finish`` is None while the answer is not complete.
 
-    Times are seconds since the request was sent, by the client's clock; ``first_s`` is that of the first
-    piece of text, ``last_s`` that of the last.
+    ``first_s`` and ``last_s`` are the times of the first and the last piece of text: seconds since the
+    request was sent, by the client's clock.
     """
 
     text: str = ""
@@ -75,12 +75,12 @@ class Answer:
 
     @property
     def message(self) -> dict[str, object]:
-        """The answer as a message of the conversation to come."""
-        told: dict[str, object] = {"role": "assistant", "content": self.text}
+        """The answer as a message for the next request."""
+        message: dict[str, object] = {"role": "assistant", "content": self.text}
         if self.reasoning:
-            told["reasoning_content"] = self.reasoning
+            message["reasoning_content"] = self.reasoning
         if self.tool_calls:
-            told["tool_calls"] = [
+            message["tool_calls"] = [
                 {
                     "id": call.id,
                     "type": "function",
@@ -88,15 +88,15 @@ class Answer:
                 }
                 for call in self.tool_calls
             ]
-        return told
+        return message
 
     @property
     def client_tokens_per_s(self) -> float | None:
-        """Speed of writing by the client's clock: tokens after the first, over the time after it."""
+        """Generation speed by the client's clock: the tokens after the first one, over the time after it."""
         if self.first_s is None or self.last_s is None or not self.generated_tokens:
             return None
-        took = self.last_s - self.first_s
-        return (self.generated_tokens - 1) / took if took > 0 else None
+        duration_s = self.last_s - self.first_s
+        return (self.generated_tokens - 1) / duration_s if duration_s > 0 else None
 
 
 def table(value: object) -> Table:
@@ -122,23 +122,23 @@ def number(value: object) -> float | None:
 def whole(body: Table) -> Answer:
     """Return the answer of a request that did not stream."""
     choice = table((rows(body.get("choices")) or [None])[0])
-    return _grown(_said(Answer(), body), choice, table(choice.get("message")))[0]
+    return _with_message(_with_counts(Answer(), body), choice, table(choice.get("message")))[0]
 
 
 def grow(answer: Answer, event: Table, now_s: float) -> tuple[Answer, Piece]:
     """Return the answer with one more event of its stream, and what the event added."""
-    answer = replace(_said(answer, event), events=answer.events + 1)
+    answer = replace(_with_counts(answer, event), events=answer.events + 1)
     choice = table((rows(event.get("choices")) or [None])[0])
-    answer, piece = _grown(answer, choice, table(choice.get("delta")))
+    answer, piece = _with_message(answer, choice, table(choice.get("delta")))
     if piece.text or piece.reasoning or rows(table(choice.get("delta")).get("tool_calls")):
         answer = replace(answer, last_s=now_s, first_s=now_s if answer.first_s is None else answer.first_s)
     return answer, piece
 
 
-def _grown(answer: Answer, choice: Table, said: Table) -> tuple[Answer, Piece]:
-    piece = Piece(text(said.get("content")), text(said.get("reasoning_content")))
+def _with_message(answer: Answer, choice: Table, message: Table) -> tuple[Answer, Piece]:
+    piece = Piece(text(message.get("content")), text(message.get("reasoning_content")))
     calls = list(answer.tool_calls)
-    for place, entry in enumerate(rows(said.get("tool_calls"))):
+    for place, entry in enumerate(rows(message.get("tool_calls"))):
         index = number(table(entry).get("index"))
         _add_call(calls, place if index is None else int(index), table(entry))
     return (
@@ -148,7 +148,7 @@ def _grown(answer: Answer, choice: Table, said: Table) -> tuple[Answer, Piece]:
             reasoning=answer.reasoning + piece.reasoning,
             tool_calls=tuple(calls),
             finish=text(choice.get("finish_reason")) or answer.finish,
-            role=text(said.get("role")) or answer.role,
+            role=text(message.get("role")) or answer.role,
         ),
         piece,
     )
@@ -156,7 +156,7 @@ def _grown(answer: Answer, choice: Table, said: Table) -> tuple[Answer, Piece]:
 
 def _add_call(calls: list[ToolCall], index: int, entry: Table) -> None:
     if not 0 <= index <= len(calls):
-        return  # a hole in the numbering: not a call anyone could make
+        return  # the numbers have a gap: no such call can be made
     if index == len(calls):
         calls.append(ToolCall())
     function, call = table(entry.get("function")), calls[index]
@@ -167,7 +167,7 @@ def _add_call(calls: list[ToolCall], index: int, entry: Table) -> None:
     )
 
 
-def _said(answer: Answer, body: Table) -> Answer:
+def _with_counts(answer: Answer, body: Table) -> Answer:
     usage = table(body.get("usage"))
     prompt, generated = number(usage.get("prompt_tokens")), number(usage.get("completion_tokens"))
     return replace(
@@ -179,9 +179,9 @@ def _said(answer: Answer, body: Table) -> Answer:
     )
 
 
-def _timings(said: Table) -> Timings | None:
+def _timings(timings: Table) -> Timings | None:
     names = ("cache_n", "prompt_n", "prompt_ms", "predicted_n", "predicted_ms", "draft_n", "draft_n_accepted")
-    values = [number(said.get(name)) for name in names]
+    values = [number(timings.get(name)) for name in names]
     cached, prompt, prompt_ms, generated, generated_ms, drafted, accepted = (value or 0.0 for value in values)
     if values[1] is None or values[3] is None:
         return None

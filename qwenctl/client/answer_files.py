@@ -1,4 +1,4 @@
-"""Read the files out of an answer: a fenced block each, named in fence or first line. Pure: no I/O."""
+"""Read the files in an answer: fenced code blocks, named in the fence or the first line. Pure: no I/O."""
 
 import re
 from collections.abc import Container
@@ -16,16 +16,18 @@ IN_FENCE = re.compile(rf"(?:^|[\s:=\"'{{])({NAME_CHARACTERS})[\"'}}]?$")
 
 
 class FilesError(Exception):
-    """An answer holds no files that can be used. The message says why, in words for the model."""
+    """An answer has no usable files. The message says why; the model reads it."""
 
 
 def files_of(answer: str, reserved: Container[str] = ()) -> dict[str, str]:
-    """Return the files by their relative names. Without a name it is ``solution.py``; the longest counts.
+    """Return the files by their relative names.
+
+    If no block has a name, the longest one is ``solution.py``. Files with a ``reserved`` name are left out.
 
     Raises:
-        FilesError: there is none, one lies elsewhere, or is reserved for the tests.
+        FilesError: there is no file, or a name lies outside the folder.
     """
-    named: dict[str, str] = {}
+    files: dict[str, str] = {}
     unnamed: list[Block] = []
     for block in code_blocks(answer)[:MAX_FILES]:
         name = name_of(block)
@@ -34,17 +36,17 @@ def files_of(answer: str, reserved: Container[str] = ()) -> dict[str, str]:
         elif not _inside(name):
             raise FilesError(f"file {name} lies outside the folder")
         elif name not in reserved:  # a model that repeats the tests may not change them
-            named[name] = block.code
+            files[name] = block.code
     python = [block for block in unnamed if block.language in ("python", "py", "python3", "")]
-    if not named and python:
-        named[DEFAULT] = max(python, key=lambda block: len(block.code)).code
-    if not named:
+    if not files and python:
+        files[DEFAULT] = max(python, key=lambda block: len(block.code)).code
+    if not files:
         raise FilesError("it has no fenced code block")
-    return named
+    return files
 
 
 def name_of(block: Block) -> str | None:
-    """Return the name that a block gives its file, if it does."""
+    """Return the file name that a block gives, or None."""
     first = FIRST_LINE.fullmatch(block.code.partition("\n")[0])
     if first:
         return _plain(first.group(1))

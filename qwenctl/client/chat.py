@@ -1,4 +1,4 @@
-"""A conversation: what was said, and what is asked next. Talks through an Api; draws nothing.
+"""A conversation: its messages, and the next question. Uses an Api; prints nothing.
 
 An answer that is stopped or breaks off stays in the conversation as far as it came, so that it can go on.
 """
@@ -17,7 +17,7 @@ GO_ON = "Your answer was cut off. Go on exactly where it ends, without repeating
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer. ``broken`` says why it did not come to its end; ``stopped``: the person stopped it."""
+    """One answer. ``broken`` is the error that cut it off; ``stopped``: the person stopped it."""
 
     answer: Answer
     stopped: bool = False
@@ -25,16 +25,16 @@ class Turn:
 
 
 class Conversation:
-    """What was said so far. ``thinking`` off asks the model not to think."""
+    """The messages so far. ``thinking`` "off" asks the model not to think."""
 
     def __init__(self, thinking: Thinking, system: str | None = None) -> None:
         self.thinking = thinking
         self.messages: list[Table] = [{"role": "system", "content": system}] if system else []
 
     def ask(self, api: Api, question: str, on_piece: Callable[[Piece], None]) -> Turn:
-        """Put a question and return the turn. Ctrl-C while it is answered stops the answer, nothing else.
+        """Ask a question and return the turn. Ctrl-C stops only the answer.
 
-        A question that brought no word of an answer is taken back, so that it can be asked again.
+        A question that got no answer at all is removed from the conversation, so that it can be asked again.
         """
         self.messages.append({"role": "user", "content": question})
         answer, stopped, broken = Answer(), False, None
@@ -50,17 +50,17 @@ class Conversation:
         except ClientError as error:
             broken = error
         if answer.text or answer.reasoning or answer.finish:
-            self.messages.append(_kept(answer))
+            self.messages.append(_message(answer))
         else:
             self.messages.pop()
         return Turn(answer, stopped, broken)
 
     def go_on(self, api: Api, on_piece: Callable[[Piece], None]) -> Turn:
-        """Ask for the rest of an answer that broke off."""
+        """Ask for the rest of an answer that was cut off."""
         return self.ask(api, GO_ON, on_piece)
 
     def forget(self) -> None:
-        """Begin anew; the system's words stay."""
+        """Begin a new conversation. The system message stays."""
         self.messages = [message for message in self.messages if message["role"] == "system"]
 
     def _body(self) -> Table:
@@ -68,8 +68,8 @@ class Conversation:
         return {"messages": self.messages, **off}
 
 
-def _kept(answer: Answer) -> Table:
-    """Return the answer word for word, its thinking too: the server's cache holds it so."""
+def _message(answer: Answer) -> Table:
+    """Return the answer as a message, with its thinking: the server's cache has both."""
     message: dict[str, object] = {"role": "assistant", "content": answer.text}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
@@ -77,13 +77,13 @@ def _kept(answer: Answer) -> Table:
 
 
 def speed_of(answer: Answer) -> str:
-    """Return how fast an answer came, in one line; empty where nothing tells."""
+    """Return the speed of an answer in one line; an empty one where it is unknown."""
     server = answer.timings.generated_tokens_per_s if answer.timings else None
     speed = server if server is not None else answer.client_tokens_per_s
     parts = [
         f"{answer.generated_tokens} tokens" if answer.generated_tokens else "",
         f"{speed:.1f} tokens/s" if speed else "",
         f"first after {answer.first_s:.2f} s" if answer.first_s is not None else "",
-        "cut at the limit of tokens" if answer.finish == "length" else "",
+        "cut off at the token limit" if answer.finish == "length" else "",
     ]
     return ", ".join(part for part in parts if part)

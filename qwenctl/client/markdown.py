@@ -1,4 +1,4 @@
-"""Find the code in an answer. Pure: no I/O. A Markdown library parses: fences in strings come out right."""
+"""Find the code blocks in an answer. Pure: no I/O. A Markdown library parses the answer."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from markdown_it import MarkdownIt
 
 
 class Block(NamedTuple):
-    """One fenced block: the words after the fence, and the code."""
+    """One fenced code block: the text after the fence, and the code."""
 
     info: str
     code: str
@@ -18,12 +18,12 @@ class Block(NamedTuple):
 
 
 def code_blocks(answer: str) -> list[Block]:
-    """Return the fenced blocks in their order. A block that was cut off (no closing fence) counts too."""
+    """Return the fenced blocks in their order, also one without a closing fence."""
     tokens = MarkdownIt("commonmark").parse(answer)
     return [Block(token.info.strip(), token.content) for token in tokens if token.type == "fence"]
 
 
 def python_code(answer: str) -> str | None:
-    """Return the Python of an answer: its longest block in Python, or in no language; None if it has none."""
+    """Return the longest block in Python or without a language; None if there is no such block."""
     blocks = [block for block in code_blocks(answer) if block.language in ("python", "py", "python3", "")]
     return max(blocks, key=lambda block: len(block.code)).code if blocks else None

@@ -1,7 +1,7 @@
-"""Talk to one OpenAI-compatible endpoint. Knows HTTP and its faults; what to ask is others' business.
+"""The client of one OpenAI-compatible endpoint: HTTP requests, streams, and their errors.
 
-A stream ends in one of three ways: complete, closed by us (which makes llama-server stop), or broken off:
-an ``error`` object in an event (what the gate sends when the server dies) or no end at all.
+A stream ends in one of three ways: it is complete; we close it, which makes llama-server stop; or it is cut
+off. Then an event holds an ``error`` object, which the gate sends when the server dies, or it just ends.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from urllib.parse import urlsplit
 import httpx
 
 from qwenctl.client.answer import Answer, Piece, Table, grow, rows, table, text, whole
-from qwenctl.client.sse import Events
+from qwenctl.client.sse import EventSplitter
 from qwenctl.errors import BrokenOffError, ClientError, RefusedError
 
 CONNECT_TIMEOUT_S = 10.0
 SILENCE_S = 600.0
-"""How long nothing at all may come. A prompt was read for 77 s without a word; a gate holds for 300 s."""
+"""Longest time without a byte. Reading a prompt took 77 s once; a gate holds a request for up to 300 s."""
 DONE = "[DONE]"
 
 
 class Api:
-    """One endpoint. Use it as a context; it may be shared by threads."""
+    """One endpoint. Use it as a context manager. Threads may share it."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Api:
         """Return the JSON object at ``path``.
 
         Raises:
-            RefusedError: it answers with an error.
-            ClientError: it cannot be reached, or answers no JSON.
+            RefusedError: the endpoint answers with an error.
+            ClientError: the endpoint cannot be reached, or its answer is no JSON.
         """
         with self._faults():
             response = self._http.get(path)
@@ -76,27 +76,29 @@ class Api:
         answer = whole(_read(response))
         if answer.finish is None:
             raise ClientError(f"cannot use the answer of {self.url}: it has no finish_reason")
-        took = self._clock() - started
-        return replace(answer, last_s=took)
+        duration_s = self._clock() - started
+        return replace(answer, last_s=duration_s)
 
     @contextlib.contextmanager
     def stream(self, body: Table) -> Iterator["Stream"]:
-        """Ask, and yield the answer as a stream. Leaving the context early stops the server's work.
+        """Send a request and yield its answer as a stream. Leaving the context early stops the server's work.
 
         Raises:
             RefusedError, ClientError: as ``get``.
-            BrokenOffError: the answer ended before its end; while iterating.
+            BrokenOffError: the answer is cut off; raised while iterating.
         """
-        wanted = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        started = self._clock()  # before the head: a gate holds it back until there is an answer
-        with self._faults(), self._http.stream("POST", "/v1/chat/completions", json=wanted) as response:
+        request = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        started = (
+            self._clock()
+        )  # before the response's head: the gate sends it only with the first part of the answer
+        with self._faults(), self._http.stream("POST", "/v1/chat/completions", json=request) as response:
             if response.status_code != httpx.codes.OK:
                 response.read()
                 _read(response)
             yield Stream(self.url, response.iter_raw(), self._clock, started)
 
     def answer(self, body: Table) -> Answer:
-        """Ask, read the stream to its end, return the answer.
+        """Send a request, read its stream to the end, and return the answer.
 
         Raises:
             RefusedError, ClientError, BrokenOffError: as ``stream``.
@@ -107,7 +109,7 @@ class Api:
             return stream.answer
 
     def models(self) -> list[str]:
-        """Return the names of the models it serves.
+        """Return the names of the models that the endpoint serves.
 
         Raises:
             RefusedError, ClientError: as ``get``.
@@ -115,10 +117,10 @@ class Api:
         return [text(table(row).get("id")) for row in rows(self.get("/v1/models").get("data"))]
 
     def props(self) -> Table | None:
-        """Return what a llama-server says of itself; None if this is none, or does not tell.
+        """Return llama-server's ``/props``; None if this is another server, or it does not show them.
 
         Raises:
-            ClientError: it cannot be reached.
+            ClientError: the endpoint cannot be reached.
         """
         try:
             props = self.get("/props")
@@ -135,24 +137,24 @@ class Api:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ClientError(
                 f"cannot reach {self.url}: {str(error).lower() or type(error).__name__}",
-                hint="qwenctl status shows whether it runs",
+                hint="qwenctl status shows whether the server runs",
             ) from error
 
 
 class Stream:
-    """One streamed answer: iterate for its pieces; ``answer`` is what has arrived so far."""
+    """One streamed answer. Iterate over its pieces; ``answer`` is the answer so far."""
 
     def __init__(self, url: str, chunks: Iterator[bytes], clock: Callable[[], float], started: float) -> None:
         self.answer = Answer()
         self._url, self._chunks, self._clock, self._started = url, chunks, clock, started
 
     def __iter__(self) -> Iterator[Piece]:
-        """Yield what each event added.
+        """Yield the piece that each event added.
 
         Raises:
-            BrokenOffError: the server said so, or fell silent.
+            BrokenOffError: the server sent an error, or the stream ended early.
         """
-        events = Events()
+        events = EventSplitter()
         try:
             for chunk in self._chunks:
                 for event in events.feed(chunk):
@@ -162,26 +164,26 @@ class Stream:
         except httpx.HTTPError as error:
             raise self._broken(str(error).lower() or type(error).__name__) from error
         except ValueError as error:
-            raise self._broken(f"not what a chat endpoint sends ({error})") from error
+            raise self._broken(f"the stream is not in the format of a chat endpoint ({error})") from error
         if self.answer.finish is None:
             raise self._broken("the stream ended before the answer did")
 
     def _take(self, event: str) -> Piece:
-        said = table(json.loads(event))
-        if "error" in said:
-            raise self._broken(error_text(said))
-        self.answer, piece = grow(self.answer, said, self._clock() - self._started)
+        event_body = table(json.loads(event))
+        if "error" in event_body:
+            raise self._broken(error_text(event_body))
+        self.answer, piece = grow(self.answer, event_body, self._clock() - self._started)
         return piece
 
     def _broken(self, why: str) -> BrokenOffError:
         return BrokenOffError(
             f"cannot finish the answer of {self._url}: {why}",
-            hint="the server may be starting again: ask again",
+            hint="the server may be restarting; ask again",
         )
 
 
 def error_text(body: Table) -> str:
-    """Return the words of an error body in any of the usual shapes."""
+    """Return the message of an error body, in any of the usual formats."""
     error = body.get("error")
     return text(error) or text(table(error).get("message")) or text(body.get("detail")) or "no reason given"
 
@@ -195,7 +197,7 @@ def _read(response: httpx.Response) -> Table:
         body = {}
     if response.is_success:
         return table(body)
-    hint = "--api-key-file names a file with the key" if response.status_code in (401, 403) else None
+    hint = "give a file with the API key: --api-key-file FILE" if response.status_code in (401, 403) else None
     raise RefusedError(
         f"cannot ask {response.url}: {error_text(table(body))} (HTTP {response.status_code})",
         response.status_code,

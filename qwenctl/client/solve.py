@@ -1,6 +1,7 @@
-"""Let a model write code until its tests pass: task, code, run, error, again. Every round is kept.
+"""Let a model write code until its tests pass: ask, run the tests, show the model the errors, repeat.
 
-The code runs in the sandbox. A faulty answer costs a round; an endpoint that breaks off is asked again first.
+The code runs in the sandbox. Every round is saved. An answer that is cut off is asked for again; it does not
+cost a round.
 """
 
 import json
@@ -20,9 +21,9 @@ from qwenctl.files import reason
 
 MAX_TOKENS = 32768
 ASKED_AGAIN = 3
-"""How often one question is put again when the answer breaks off or the server cannot be reached."""
+"""How often a question is asked again when the answer is cut off or the server cannot be reached."""
 SHOWN = 4000
-"""Characters of a run's output that go back to the model: its end, where the error is."""
+"""Characters of a run's output that the model gets to see: the end, where the error is."""
 RoundVerdict = Literal["passed", "failed", "no code"]
 
 RUNNER = ".run_tests.py"
@@ -34,9 +35,9 @@ unless the task says otherwise. Write no tests."""
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to do, and how to tell that it is done: ``command`` ends with 0, and its last line is ``proof``.
+    """A task and its tests. The tests pass if ``command`` exits with 0 and its last line is ``proof``.
 
-    ``tests`` are files that the model may not change. An empty ``proof`` asks for none.
+    ``tests`` are files that the model may not change. An empty ``proof`` asks for no last line.
     """
 
     text: str
@@ -50,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One try."""
+    """One try of the model."""
 
     number: int
     verdict: RoundVerdict
@@ -66,7 +67,7 @@ def python_task(
     limits: SandboxLimits,
     isolated: Isolation = "sandbox",
 ) -> Task:
-    """Return a task whose tests are Python files, run by a runner of ours."""
+    """Return a task whose tests are Python files, run by ``sandbox/runner.py``."""
     command = (*sandbox.python(), RUNNER, *tests)
     return Task(text, tests, command, runner.PROOF, iterations, limits, isolated)
 
@@ -74,12 +75,12 @@ def python_task(
 def solve(
     api: Api, task: Task, folder: Path, on_round: Callable[[Round], None], pause: Callable[[float], None]
 ) -> list[Round]:
-    """Return the rounds; the last one passed, or all were used. ``folder`` holds each round and the result.
+    """Return the rounds; either the last one passed, or there are no more. ``folder`` gets rounds and result.
 
-    The prompt holds the task and the last round only: more fills the context with code that did not work.
+    The prompt holds only the task and the last round: more would fill the context with code that failed.
 
     Raises:
-        ClientError: the endpoint fails for good.
+        ClientError: the endpoint keeps failing.
         SandboxError: code cannot be run safely here.
     """
     rounds: list[Round] = []
@@ -96,17 +97,19 @@ def solve(
         except FilesError as error:
             verdict, output = "no code", str(error)
         else:
-            ran = sandbox.run(task.command, _together(files, task), task.limits, task.isolated)
-            verdict = "passed" if ran.passed and ran.output.rstrip().endswith(task.proof) else "failed"
-            output = _told(ran, task.limits)
-        done = Round(number, verdict, dict(files), output, time.monotonic() - started)
-        _keep(folder, done, messages, answer)
-        rounds.append(done)
-        on_round(done)
+            outcome = sandbox.run(task.command, _together(files, task), task.limits, task.isolated)
+            verdict = (
+                "passed" if outcome.passed and outcome.output.rstrip().endswith(task.proof) else "failed"
+            )
+            output = _output_text(outcome, task.limits)
+        round_ = Round(number, verdict, dict(files), output, time.monotonic() - started)
+        _keep(folder, round_, messages, answer)
+        rounds.append(round_)
+        on_round(round_)
         if verdict == "passed":
             _write(folder, files)
             break
-        last = [answer_message(answer), {"role": "user", "content": _complaint(done)}]
+        last = [answer_message(answer), {"role": "user", "content": _complaint(round_)}]
     return rounds
 
 
@@ -116,19 +119,19 @@ def _together(files: Mapping[str, str], task: Task) -> dict[str, str]:
 
 
 def answer_message(answer: Answer) -> Table:
-    """Return the answer as the conversation goes on with it: without its thinking."""
+    """Return the answer as a message for the next round, without its thinking."""
     return {"role": "assistant", "content": answer.text}
 
 
 def _ask(api: Api, body: Table, pause: Callable[[float], None]) -> Answer:
-    """Return the answer, asked again while the server starts afresh."""
-    for left in reversed(range(ASKED_AGAIN + 1)):
+    """Return the answer. Asks again while the server restarts."""
+    for tries_left in reversed(range(ASKED_AGAIN + 1)):
         try:
             return api.answer(body)
         except ClientError as error:
-            if not left or not _may_pass(error):
+            if not tries_left or not _may_pass(error):
                 raise
-            pause(2.0 ** (ASKED_AGAIN - left))
+            pause(2.0 ** (ASKED_AGAIN - tries_left))
     raise AssertionError("unreachable")
 
 
@@ -138,39 +141,40 @@ def _may_pass(error: ClientError) -> bool:
 
 
 def _question(task: Task) -> str:
-    shown = "\n\n".join(f"```\n# {name}\n{text}\n```" for name, text in task.tests.items())
-    return f"{task.text}\n\nThese tests must pass:\n\n{shown}" if shown else task.text
+    test_blocks = "\n\n".join(f"```\n# {name}\n{text}\n```" for name, text in task.tests.items())
+    return f"{task.text}\n\nThese tests must pass:\n\n{test_blocks}" if test_blocks else task.text
 
 
-def _complaint(done: Round) -> str:
-    if done.verdict == "no code":
-        return (
-            f"Your answer cannot be used: {done.output}. Answer with every file whole, in fenced code blocks."
-        )
-    return f"The tests fail:\n\n```\n{done.output[-SHOWN:]}\n```\n\nMend it and answer with every file whole."
+def _complaint(round_: Round) -> str:
+    if round_.verdict == "no code":
+        why = f"Your answer cannot be used: {round_.output}."
+        return f"{why} Answer with every file whole, in fenced code blocks."
+    return (
+        f"The tests fail:\n\n```\n{round_.output[-SHOWN:]}\n```\n\nMend it and answer with every file whole."
+    )
 
 
-def _told(ran: Outcome, limits: SandboxLimits) -> str:
+def _output_text(outcome: Outcome, limits: SandboxLimits) -> str:
     reasons = {
         "time": f"stopped after {limits.wall_s:g} s",
         "memory": "stopped: it used more memory than it may",
         "output": f"stopped: it printed more than {limits.output_bytes} bytes",
-        "exited": f"exit code {ran.code}",
+        "exited": f"exit code {outcome.code}",
     }
-    return f"{ran.output.rstrip()}\n{reasons[ran.ended]}".lstrip()
+    return f"{outcome.output.rstrip()}\n{reasons[outcome.ended]}".lstrip()
 
 
-def _keep(folder: Path, done: Round, messages: Sequence[Table], answer: Answer) -> None:
-    place = folder / f"round-{done.number}"
-    _write(place / "files", done.files)
-    verdict = {"verdict": done.verdict, "took_s": round(done.took_s, 3), "finish": answer.finish}
+def _keep(folder: Path, round_: Round, messages: Sequence[Table], answer: Answer) -> None:
+    place = folder / f"round-{round_.number}"
+    _write(place / "files", round_.files)
+    verdict = {"verdict": round_.verdict, "took_s": round(round_.took_s, 3), "finish": answer.finish}
     _write(
         place,
         {
             "prompt.json": json.dumps(messages, ensure_ascii=False, indent=1),
             "answer.md": answer.text,
             "thinking.md": answer.reasoning,
-            "output.txt": done.output,
+            "output.txt": round_.output,
             "verdict.json": json.dumps(verdict),
         },
     )

@@ -1,25 +1,25 @@
 """Cut a stream of bytes into server-sent events. Pure: no I/O.
 
-Works on bytes and cuts at line ends only, so a character that arrives in two parts stays whole, and a
-U+2028 inside an answer ends no line (text libraries think it does).
+Works on bytes and cuts only at line ends. So a character that arrives in two parts stays whole, and a U+2028
+in an answer does not end a line, as it does in text libraries.
 """
 
 MAX_EVENT_BYTES = 64 * 2**20
 """An event larger than this is no answer of a language model."""
 
 
-class Events:
-    """Give it bytes as they come, get back the ``data`` of each event that is complete."""
+class EventSplitter:
+    """Takes bytes as they arrive, and returns the ``data`` of each complete event."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Return the events that ``chunk`` completes. Comments and other fields are passed over.
+        """Return the events that ``chunk`` completes. Comments and other fields are ignored.
 
         Raises:
-            ValueError: an event is no UTF-8 or has no end.
+            ValueError: an event is not UTF-8, or is too long.
         """
         whole = self._rest + chunk
         *lines, self._rest = whole.split(b"\n")

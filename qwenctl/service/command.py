@@ -1,4 +1,4 @@
-"""Run the service manager's own programs. The one place of this folder that starts processes."""
+"""Run the service manager's programs. The only module of this folder that starts processes."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ TIMEOUT_S = 180.0
 
 
 class Ran(NamedTuple):
-    """How a program ended and what it printed."""
+    """A program's exit code and output."""
 
     code: int
     out: str
@@ -23,13 +23,13 @@ Run = Callable[[Sequence[str]], Ran]
 
 
 def run(words: Sequence[str]) -> Ran:
-    """Run a program to its end.
+    """Run a program and wait for its end.
 
     Raises:
-        ControlError: there is no such program here, or it does not end.
+        ControlError: there is no such program, or it does not end in time.
     """
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -41,20 +41,22 @@ def run(words: Sequence[str]) -> Ran:
     except FileNotFoundError as error:
         raise ControlError(
             f"cannot run {words[0]}: not found",
-            hint="this system has another service manager; see docs/service.md",
+            hint="this system seems to have another service manager; see docs/service.md",
         ) from error
     except OSError as error:
         raise ControlError(f"cannot run {words[0]}: {reason(error)}") from error
     except subprocess.TimeoutExpired as error:
-        raise ControlError(f"cannot run {' '.join(words)}: no end within {TIMEOUT_S:.0f} s") from error
-    return Ran(done.returncode, done.stdout.strip(), done.stderr.strip())
+        raise ControlError(
+            f"cannot run {' '.join(words)}: it did not end within {TIMEOUT_S:.0f} s"
+        ) from error
+    return Ran(result.returncode, result.stdout.strip(), result.stderr.strip())
 
 
 def start(words: Sequence[str]) -> None:
-    """Start a program that ends by itself and whose end interests nobody.
+    """Start a program and do not wait for it.
 
     Raises:
-        ControlError: it cannot be started.
+        ControlError: the program cannot be started.
     """
     try:
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Judge what was found on a machine: fine, worth a note, or a problem with its cure. Pure: no I/O."""
+"""Judge the facts that doctor collects: ok, worth a note, or a problem with a fix. Pure: no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Literal
 CheckVerdict = Literal["ok", "note", "problem"]
 GB = 10**9
 MARGIN_BYTES = 512 * 2**20
-"""As fetch leaves free beside a file."""
+"""The space that a download leaves free."""
 MIN_FILES = 1024
-"""Descriptors that a busy gate needs: two a request, 256 held and as many in flight."""
+"""Descriptors that a busy gate needs: two for each of 256 waiting and 256 running requests."""
 SWAPPED_PERCENT = 50
 READ_WRITE = 0o6
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what was looked at, what was found, and what would help."""
+    """One check: what was looked at, the finding, and the fix for a problem."""
 
     name: str
     looked_at: str
@@ -36,7 +36,7 @@ class Node:
 
 
 def failed(name: str, looked_at: str, message: str, hint: str | None) -> Check:
-    """Return the check that could not even be made, in the words of its error."""
+    """Return the check for an error: the error's message, with its hint as the fix."""
     return Check(name, looked_at, message, "problem", hint)
 
 
@@ -44,49 +44,49 @@ def backend(path: str, devices: tuple[str, ...], accelerators: tuple[str, ...]) 
     """Judge whether the binary can use the machine's accelerators, each named ``backend name``."""
     looked = f"{path} --list-devices"
     if not accelerators:
-        return Check("backend", looked, "no accelerator here: the CPU does the work")
+        return Check("backend", looked, "no accelerator in this machine; the model runs on the CPU")
     if devices:
         return Check("backend", looked, f"uses {', '.join(devices)}")
     return Check(
         "backend",
         looked,
-        f"sees no device, but this machine has {', '.join(accelerators)}",
+        f"finds no device, but this machine has {', '.join(accelerators)}",
         "problem",
         f"install a llama-server built for {accelerators[0].partition(' ')[0]} and set [server] binary",
     )
 
 
 def driver(warnings: tuple[str, ...]) -> Check:
-    """Judge what detection warned of."""
+    """Judge the warnings of hardware detection."""
     if not warnings:
-        return Check("driver", "NVML, sysfs or sysctl", "nothing to complain about")
+        return Check("driver", "NVML, sysfs or sysctl", "no warnings")
     return Check("driver", "NVML, sysfs or sysctl", "; ".join(warnings), "note", "see qwenctl hardware")
 
 
 def visible(
     nodes: tuple[Node, ...], user: str, uid: int, groups: frozenset[int], names: Mapping[int, str]
 ) -> Check:
-    """Judge whether the user who runs the service may use each device file. ``names`` are those of groups."""
+    """Judge whether the service's user may use each device file. ``names`` are the groups' names."""
     looked = (
         f"{', '.join(node.path for node in nodes) or '/dev/nvidia*, /dev/dri/renderD*, /dev/kfd'} as {user}"
     )
-    shut = [node for node in nodes if not may_use(node, uid, groups)]
+    forbidden = [node for node in nodes if not may_use(node, uid, groups)]
     if not nodes:
-        return Check("gpu access", looked, "no device files here")
-    if not shut:
+        return Check("gpu access", looked, "there are no device files")
+    if not forbidden:
         return Check("gpu access", looked, "may read and write all of them")
-    wanted = sorted({names.get(node.group, str(node.group)) for node in shut})
+    missing_groups = sorted({names.get(node.group, str(node.group)) for node in forbidden})
     return Check(
         "gpu access",
         looked,
-        f"may not use {', '.join(node.path for node in shut)}",
+        f"may not use {', '.join(node.path for node in forbidden)}",
         "problem",
-        f"sudo usermod -aG {','.join(wanted)} {user}, then log in again (a service: restart it)",
+        f"sudo usermod -aG {','.join(missing_groups)} {user}, then log in again, or restart the service",
     )
 
 
 def may_use(node: Node, uid: int, groups: frozenset[int]) -> bool:
-    """Return whether that user may read and write. Source: path_resolution(7), one class decides."""
+    """Return whether that user may read and write. Source: path_resolution(7)."""
     if uid == 0:
         return True
     if node.owner == uid:
@@ -97,70 +97,81 @@ def may_use(node: Node, uid: int, groups: frozenset[int]) -> bool:
 
 
 def disk(folder: str, free_bytes: int, needed_bytes: int) -> Check:
-    """Judge whether what is still to be fetched fits."""
-    found = f"{free_bytes / GB:.1f} GB free, {needed_bytes / GB:.1f} GB still to fetch"
+    """Judge whether the rest of the download fits on the disk."""
+    finding = f"{free_bytes / GB:.1f} GB free, {needed_bytes / GB:.1f} GB still to download"
     if needed_bytes == 0 or free_bytes >= needed_bytes + MARGIN_BYTES:
-        return Check("disk", folder, found)
+        return Check("disk", folder, finding)
     return Check(
         "disk",
         folder,
-        found,
+        finding,
         "problem",
-        "qwenctl fetch --prune lists what can go; or set HF_HOME to a larger disk",
+        "qwenctl fetch --prune removes unused files; or set HF_HOME to a folder on a larger disk",
     )
 
 
 def owned(what: str, node: Node | None, path: str, uid: int, *, private: bool) -> Check:
-    """Judge a folder's rights. None is a folder that is not there yet."""
+    """Judge the owner and the mode of a folder. ``node`` None: the folder does not exist yet."""
     if node is None:
-        return Check(what, path, "not there yet")
+        return Check(what, path, "does not exist yet")
     if node.owner != uid:
         cure = f"sudo chown -R {uid} {path}"
         return Check(what, path, f"belongs to user {node.owner}, not {uid}", "problem", cure)
     if private and node.mode & 0o077:
         return Check(
-            what, path, f"others may enter (mode {node.mode & 0o777:o})", "problem", f"chmod 700 {path}"
+            what,
+            path,
+            f"other users may open it (mode {node.mode & 0o777:o})",
+            "problem",
+            f"chmod 700 {path}",
         )
-    return Check(what, path, f"ours, mode {node.mode & 0o777:o}")
+    return Check(what, path, f"right owner, mode {node.mode & 0o777:o}")
 
 
 def files_limit(soft: int) -> Check:
-    """Judge how many files the daemon may open; negative is no limit."""
+    """Judge how many files the daemon may open. A negative number means no limit."""
     if 0 <= soft < MIN_FILES:
         return Check("nofile", "ulimit -n", f"{soft} files", "problem", f"ulimit -n {MIN_FILES} or more")
     return Check("nofile", "ulimit -n", "no limit" if soft < 0 else f"{soft} files")
 
 
 def memlock(soft_bytes: int, *, wanted: bool) -> Check:
-    """Judge how much memory may be locked; negative is no limit. It matters where locking is asked for."""
-    found = "no limit" if soft_bytes < 0 else f"{soft_bytes} bytes"
+    """Judge how much memory may be locked. It matters only if the settings ask for locking.
+
+    A negative number means no limit.
+    """
+    finding = "no limit" if soft_bytes < 0 else f"{soft_bytes} bytes"
     if wanted and soft_bytes >= 0:
-        cure = "raise memlock in /etc/security/limits.conf; the system unit does it by itself"
-        return Check("memlock", "ulimit -l, [server] extra_args", found, "problem", cure)
+        cure = "raise memlock in /etc/security/limits.conf; the system service needs no change"
+        return Check("memlock", "ulimit -l, [server] extra_args", finding, "problem", cure)
     return Check(
-        "memlock", "ulimit -l, [server] extra_args", found if wanted else f"{found}; no locking asked for"
+        "memlock",
+        "ulimit -l, [server] extra_args",
+        finding if wanted else f"{finding}; the settings ask for no locking",
     )
 
 
 def swap(total_bytes: int, used_percent: float) -> Check:
-    """Judge swap: a model that is swapped out answers a hundred times slower."""
+    """Judge swap: a model in swap answers a hundred times slower."""
     if total_bytes == 0:
-        return Check("swap", "swap devices", "none; the kernel ends a program when memory runs out")
-    found = f"{used_percent:.0f} % of {total_bytes / GB:.1f} GB in use"
+        return Check("swap", "swap devices", "none; when memory runs out, the kernel ends a program")
+    finding = f"{used_percent:.0f} % of {total_bytes / GB:.1f} GB in use"
     if used_percent > SWAPPED_PERCENT:
-        return Check("swap", "swap devices", found, "note", "close other programs, or take a smaller quant")
-    return Check("swap", "swap devices", found)
+        return Check(
+            "swap", "swap devices", finding, "note", "close other programs, or choose a smaller quant"
+        )
+    return Check("swap", "swap devices", finding)
 
 
 def fits(planned: str, verdict: str, fix: str | None) -> Check:
-    """Judge the plan for this machine, and on a Mac Metal's limit with it."""
+    """Judge the plan for this machine, and on a Mac also Metal's memory limit."""
     if verdict == "fits":
         return Check("plan", planned, "fits")
     return Check("plan", planned, verdict, "problem" if fix else "note", fix)
 
 
 def lingering(user: str, *, lingers: bool) -> Check:
-    """Judge whether a user's service runs while nobody is logged in."""
+    """Judge whether a user's service runs while the user is not logged in."""
     looked = f"/var/lib/systemd/linger/{user}"
     if lingers:
         return Check("linger", looked, "runs from boot on")
@@ -170,14 +181,14 @@ def lingering(user: str, *, lingers: bool) -> Check:
 
 
 def endings(status: Mapping[str, object] | None, looked: str) -> Check:
-    """Judge how the server ended last, by the status file that was looked at."""
+    """Judge how the server ended the last time."""
     if status is None:
-        return Check("last endings", looked, "no daemon runs")
+        return Check("last endings", looked, "the daemon is not running")
     last, restarts = status.get("last_ending"), status.get("restarts")
     if not isinstance(last, dict):
         return Check("last endings", looked, f"none; phase {status.get('phase')}")
     total = restarts.get("total") if isinstance(restarts, dict) else "?"
-    found = f"phase {status.get('phase')}, {total} restarts, the last: {last.get('summary')}"
+    finding = f"phase {status.get('phase')}, {total} restarts; the last ending: {last.get('summary')}"
     if status.get("phase") in ("failed", "backoff"):
-        return Check("last endings", looked, found, "problem", str(last.get("hint") or "qwenctl logs"))
-    return Check("last endings", looked, found, "note", "qwenctl events shows when and why")
+        return Check("last endings", looked, finding, "problem", str(last.get("hint") or "qwenctl logs"))
+    return Check("last endings", looked, finding, "note", "qwenctl events shows when and why")

@@ -1,4 +1,4 @@
-"""Say what the files of a service hold here and now, and give them to the manager that installs them."""
+"""Render the files of a service for this machine, and choose the service manager that installs them."""
 
 import grp
 import os
@@ -32,70 +32,72 @@ CARRIED = (
     "SSL_CERT_FILE",
     "PYTHONPATH",
 )
-"""What a service has in common with the shell that installs it: its folders and its way out. No secrets."""
+"""Variables that a service takes over from the shell that installs it: folders and proxies. No secrets."""
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 GPU_GROUPS = ("render", "video")
 HF_TOKEN = "hf-token"  # noqa: S105 - the name of a file
 
 
 class Service(Protocol):
-    """What each service manager can do."""
+    """A service manager: systemd or launchd."""
 
     def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
-        """Make the files and their state be what they should be; return what was changed."""
+        """Install or update the files and the service; return the changes."""
 
     def uninstall(self) -> list[str]:
-        """Stop and remove the service; return what was changed."""
+        """Stop and remove the service; return the changes."""
 
     def start(self) -> None:
         """Start the service."""
 
     def stop(self) -> bool:
-        """Stop the service until it is started again; return whether it ran."""
+        """Stop the service until it is started again; return whether it was running."""
 
     def restart(self) -> None:
-        """End the service and start it again."""
+        """Stop the service and start it again."""
 
     def look(self) -> dict[str, str]:
-        """Return what the manager knows of the service."""
+        """Return the service's properties, as the manager reports them."""
 
     def listening(self) -> str | None:
-        """Return where the manager itself listens now, in the words of ``units.listening``."""
+        """Return the address that the manager itself listens on, as ``units.listening`` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The texts of a service's files. ``socket`` is None where none is wanted or possible."""
+    """The texts of a service's files. ``socket`` is None where no socket unit is wanted or possible."""
 
     service: str
     socket: str | None = None
 
 
 def service_of(places: Places) -> Service:
-    """Return the service manager in charge of these places."""
+    """Return the service manager for these places."""
     return (Systemd if places.manager == "systemd" else Launchd)(places, command.run)
 
 
 def render(
     places: Places, settings: Settings, arguments: tuple[str, ...], *, socket: bool, keep_awake: bool = False
 ) -> Rendered:
-    """Return what the files of this service are to hold. ``arguments`` are global options of the daemon.
+    """Return the texts of this service's files. ``arguments`` are global options for the daemon.
 
-    A ``socket`` unit is for a gate: without one, the server itself listens.
+    There is a ``socket`` unit only with a gate; without a gate the server itself listens on the port.
 
     Raises:
-        ControlError: the service manager is not there.
+        ControlError: there is no such service manager on this machine.
     """
     words = (sys.executable, "-P", "-m", "qwenctl", *arguments, "run")
     if places.manager == "launchd":
         return Rendered(_plist(places, words, keep_awake=keep_awake))
     running = Systemd(places, command.run).version()
     if running == 0:
-        raise ControlError("cannot render units: no systemd here", hint="qwenctl up works without a service")
+        raise ControlError(
+            "cannot render units: this machine has no systemd", hint="qwenctl up works without a service"
+        )
     server = settings.server
-    wanted = socket and settings.gate.enabled
+    with_socket = socket and settings.gate.enabled
     text = _template("systemd/qwenctl.socket")
-    listening = units.socket(text, server.host, server.port) if wanted else None
+    listening = units.socket(text, server.host, server.port) if with_socket else None
     unit = units.Unit(
         command=words,
         systemd=running,
@@ -110,31 +112,35 @@ def render(
 
 
 def is_current(places: Places, settings: Settings) -> bool:
-    """Return whether the installed files are what ``install`` would write now, with the options they have.
+    """Return whether ``install`` would write the same files again, with the same options.
 
     Raises:
-        ControlError: the service manager is not there.
+        ControlError: there is no such service manager on this machine.
     """
     text = installed_files.current(places.service) or ""
     systemd = places.manager == "systemd"
-    kept = units.arguments(text) if systemd else plists.arguments(text)
+    options = units.arguments(text) if systemd else plists.arguments(text)
     socket = installed_files.current(places.socket) if places.socket is not None else None
-    wanted = render(
-        places, settings, kept, socket=socket is not None, keep_awake="<string>--keep-awake</string>" in text
+    rendered = render(
+        places,
+        settings,
+        options,
+        socket=socket is not None,
+        keep_awake="<string>--keep-awake</string>" in text,
     )
-    return wanted == Rendered(text, socket)
+    return rendered == Rendered(text, socket)
 
 
 def _plist(places: Places, words: tuple[str, ...], *, keep_awake: bool) -> str:
     log = places.state / DAEMON_LOG
     more = ("--log", str(log), *(("--keep-awake",) if keep_awake else ()))
-    kind, user = ("agent", None) if places.scope == "user" else ("daemon", _who())
+    kind, user = ("agent", None) if places.scope == "user" else ("daemon", _owner())
     job = plists.Job((*words, *more), _environment(places), str(places.state / LAUNCHD_LOG), user)
     return plists.job(_template_bytes(f"launchd/{kind}.plist"), job)
 
 
-def _who() -> str:
-    """Return whose folders a daemon of the machine uses: the user behind sudo."""
+def _owner() -> str:
+    """Return the user whose folders a system daemon of launchd uses: the user behind sudo."""
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
 
 
@@ -154,12 +160,12 @@ def _environment(places: Places) -> tuple[tuple[str, str], ...]:
 
 
 def _is_plain(value: str | None) -> bool:
-    """Whether a value may stand in a file that anyone reads: no password in a proxy's address."""
+    """Whether other users may read this value: a proxy's address may contain a password."""
     return bool(value) and "@" not in str(value)
 
 
 def _path() -> str:
-    """Return the same PATH whoever installs, with llama-server on it if it is on theirs."""
+    """Return a PATH that does not depend on who installs, with the folder of the llama-server found now."""
     server = shutil.which("llama-server")
     folders = (
         str(Path(sys.executable).parent),
@@ -170,29 +176,29 @@ def _path() -> str:
 
 
 def _credentials(places: Places, settings: Settings) -> tuple[tuple[str, str], ...]:
-    found = []
+    credentials = []
     if settings.server.api_key_file is not None:
-        found.append(("QWENCTL_SERVER__API_KEY_FILE", settings.server.api_key_file))
+        credentials.append(("QWENCTL_SERVER__API_KEY_FILE", settings.server.api_key_file))
     if (places.config / HF_TOKEN).exists():
-        found.append(("HF_TOKEN_PATH", str(places.config / HF_TOKEN)))
-    return tuple(found)
+        credentials.append(("HF_TOKEN_PATH", str(places.config / HF_TOKEN)))
+    return tuple(credentials)
 
 
 def _folders(settings: Settings) -> tuple[str, ...]:
-    """Return what the service must read wherever it lies: Python, this package, the binary, the model."""
-    named = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2]]
-    named += [Path(part) for part in os.environ.get("PYTHONPATH", "").split(":") if part]
+    """Return the folders that the service must read: those of Python, this package, the binary, the model."""
+    folders = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[2]]
+    folders += [Path(part) for part in os.environ.get("PYTHONPATH", "").split(":") if part]
     if settings.server.binary != "auto":
-        named.append(Path(settings.server.binary).expanduser().parent)
+        folders.append(Path(settings.server.binary).expanduser().parent)
     elif server := shutil.which("llama-server"):
-        named.append(Path(server).resolve().parent)
+        folders.append(Path(server).resolve().parent)
     if settings.model.path is not None:
-        named.append(Path(settings.model.path).expanduser().parent)
-    return tuple(dict.fromkeys(str(folder.absolute()) for folder in named))
+        folders.append(Path(settings.model.path).expanduser().parent)
+    return tuple(dict.fromkeys(str(folder.absolute()) for folder in folders))
 
 
 def _writable() -> tuple[str, ...]:
-    """Return the folder of models, if it was named: the sandbox leaves only qwenctl's own ones writable."""
+    """Return the model folders that are set. The sandbox allows writing only to these and qwenctl's own."""
     return tuple(os.environ[name] for name in ("HF_HOME", "HF_HUB_CACHE") if os.environ.get(name))
 
 

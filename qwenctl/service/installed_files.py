@@ -8,10 +8,10 @@ from qwenctl.files import reason, replace_text
 
 
 def write(path: Path, text: str) -> list[str]:
-    """Make ``path`` hold ``text``; return what was changed.
+    """Make ``path`` hold ``text``; return the changes.
 
     Raises:
-        ControlError: it cannot be written.
+        ControlError: the file cannot be written.
     """
     if current(path) == text:
         return []
@@ -25,10 +25,10 @@ def write(path: Path, text: str) -> list[str]:
 
 
 def remove(path: Path) -> list[str]:
-    """Remove a file if it is there; return what was changed.
+    """Remove a file if it exists; return the changes.
 
     Raises:
-        ControlError: it cannot be removed.
+        ControlError: the file cannot be removed.
     """
     try:
         path.unlink()
@@ -40,7 +40,7 @@ def remove(path: Path) -> list[str]:
 
 
 def remove_leftovers(state: Path) -> list[str]:
-    """Remove what a stopped daemon left in its state folder; return what was changed.
+    """Remove the files that a stopped daemon left in its state folder; return the changes.
 
     Models, their records and settings stay. Nothing is removed while a daemon runs there.
 
@@ -59,7 +59,7 @@ def remove_leftovers(state: Path) -> list[str]:
 
 
 def current(path: Path) -> str | None:
-    """Return what a file holds, or None if there is none that can be read."""
+    """Return the text of a file, or None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -68,9 +68,5 @@ def current(path: Path) -> str | None:
 
 def cannot(verb: str, path: Path, error: OSError) -> ControlError:
     """Return the error for a failed file operation."""
-    hint = (
-        "a service of the whole machine is installed by root: sudo"
-        if isinstance(error, PermissionError)
-        else None
-    )
+    hint = "only root can change the system service: use sudo" if isinstance(error, PermissionError) else None
     return ControlError(f"cannot {verb} {path}: {reason(error)}", hint=hint)

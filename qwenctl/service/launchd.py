@@ -1,6 +1,6 @@
-"""Bring a job of launchd to where it should be. Knows what launchctl's exit codes mean.
+"""Install and control a job of launchd. Knows what launchctl's exit codes mean.
 
-Not run on macOS yet: the order of calls and the meaning of codes are tested, the calls themselves are not.
+Not run on macOS yet. The order of the calls and the meaning of the exit codes are tested, the calls are not.
 """
 
 import os
@@ -16,11 +16,11 @@ from qwenctl.service.places import NAME, Places
 
 TRIES = 20
 PAUSE_S = 0.5
-"""An old incarnation may need its ExitTimeOut to go; launchd answers 5 or 36 until then."""
+"""The old job may need its ExitTimeOut to end. launchd answers 5 or 36 until then."""
 
 
 class LaunchctlAnswer(Enum):
-    """What an answer of launchctl means for who asked."""
+    """What an exit code of launchctl means."""
 
     DONE = "done"
     ALREADY = "already so"
@@ -32,13 +32,13 @@ class LaunchctlAnswer(Enum):
 
 
 MEANING = {
-    ("bootstrap", 5): LaunchctlAnswer.LATER,  # the label is still going away
+    ("bootstrap", 5): LaunchctlAnswer.LATER,  # the old job is still ending
     ("bootstrap", 17): LaunchctlAnswer.ALREADY,
     ("bootstrap", 37): LaunchctlAnswer.ALREADY,
     ("bootstrap", 119): LaunchctlAnswer.DISABLED,
     ("bootstrap", 125): LaunchctlAnswer.NO_SESSION,
     ("bootout", 3): LaunchctlAnswer.ABSENT,
-    ("bootout", 5): LaunchctlAnswer.ABSENT,  # newer systems, where nothing is loaded
+    ("bootout", 5): LaunchctlAnswer.ABSENT,  # newer systems, if no job is loaded
     ("bootout", 36): LaunchctlAnswer.LATER,
     ("bootout", 113): LaunchctlAnswer.ABSENT,
     ("kickstart", 3): LaunchctlAnswer.ABSENT,
@@ -47,7 +47,7 @@ MEANING = {
     ("print", 113): LaunchctlAnswer.ABSENT,
 }
 """Source: launchctl's own messages, and reports of its users: openclaw #136453 (bootstrap 5 right after
-bootout, cured by asking again), jdx/mise #10965 (bootout 5 where nothing is loaded)."""
+bootout; trying again helps), jdx/mise #10965 (bootout 5 if no job is loaded)."""
 
 
 def meaning(verb: str, code: int) -> LaunchctlAnswer:
@@ -57,14 +57,14 @@ def meaning(verb: str, code: int) -> LaunchctlAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Launchd:
-    """One scope's launchd. ``run`` runs launchctl, ``pause`` waits between two questions."""
+    """The launchd of one scope. ``run`` runs launchctl; ``pause`` waits between two tries."""
 
     places: Places
     run: Run
     pause: Callable[[float], None] = time.sleep
 
     def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
-        """Make the job be what it should be, and loaded. Return what was changed.
+        """Install or update the job, and load it. Return the changes.
 
         Raises:
             ControlError: launchd refuses.
@@ -81,7 +81,7 @@ class Launchd:
         return changes
 
     def uninstall(self) -> list[str]:
-        """Unload and remove the job. Return what was changed.
+        """Unload and remove the job. Return the changes.
 
         Raises:
             ControlError: launchd refuses.
@@ -92,7 +92,7 @@ class Launchd:
         return changes + installed_files.remove(self.places.service)
 
     def start(self) -> None:
-        """Load the job, or start it if it is loaded.
+        """Load the job, or start it if it is loaded already.
 
         Raises:
             ControlError: launchd refuses.
@@ -111,7 +111,7 @@ class Launchd:
         return self._boot_out()
 
     def restart(self) -> None:
-        """End the job and start it again.
+        """Stop the job and start it again.
 
         Raises:
             ControlError: launchd refuses.
@@ -122,13 +122,13 @@ class Launchd:
             self._bootstrap()
 
     def look(self) -> dict[str, str]:
-        """Return what launchd knows of the job: the ``name = value`` lines of its own listing."""
-        done = self._launchctl("print", self._target)
-        pairs = (line.strip().partition(" = ") for line in done.out.splitlines())
-        return {name: value for name, found, value in pairs if found}
+        """Return the job's properties: the ``name = value`` lines of ``launchctl print``."""
+        result = self._launchctl("print", self._target)
+        pairs = (line.strip().partition(" = ") for line in result.out.splitlines())
+        return {name: value for name, separator, value in pairs if separator}
 
     def listening(self) -> None:
-        """Return None: launchd holds no port of ours."""
+        """Return None: launchd does not listen for us."""
 
     # How it is done.
 
@@ -145,8 +145,8 @@ class Launchd:
 
     def _bootstrap(self) -> None:
         for _ in range(TRIES):
-            done = self._launchctl("bootstrap", self._domain, str(self.places.service))
-            match meaning("bootstrap", done.code):
+            result = self._launchctl("bootstrap", self._domain, str(self.places.service))
+            match meaning("bootstrap", result.code):
                 case LaunchctlAnswer.DONE | LaunchctlAnswer.ALREADY:
                     return
                 case LaunchctlAnswer.LATER if not self._loaded():
@@ -156,22 +156,22 @@ class Launchd:
                 case LaunchctlAnswer.DISABLED:
                     self._ask("enable", self._target)
                 case answer:
-                    raise _refused("bootstrap", answer, done)
+                    raise _refused("bootstrap", answer, result)
         raise ControlError(
-            f"cannot start {NAME}: launchd did not take it within {TRIES * PAUSE_S:.0f} s",
-            hint=f"launchctl print {self._target} shows what it is doing",
+            f"cannot start {NAME}: launchd did not load it within {TRIES * PAUSE_S:.0f} s",
+            hint=f"launchctl print {self._target} shows its state",
         )
 
     def _boot_out(self) -> bool:
-        done = self._launchctl("bootout", self._target)
-        match meaning("bootout", done.code):
+        result = self._launchctl("bootout", self._target)
+        match meaning("bootout", result.code):
             case LaunchctlAnswer.ABSENT:
                 return False
             case LaunchctlAnswer.DONE | LaunchctlAnswer.LATER:
                 self._wait_until_gone()
                 return True
             case answer:
-                raise _refused("bootout", answer, done)
+                raise _refused("bootout", answer, result)
 
     def _wait_until_gone(self) -> None:
         for _ in range(TRIES * 10):  # ExitTimeOut is 90 s
@@ -179,23 +179,23 @@ class Launchd:
                 return
             self.pause(PAUSE_S)
         raise ControlError(
-            f"cannot stop {NAME}: launchd still has it", hint=f"launchctl print {self._target}"
+            f"cannot stop {NAME}: launchd did not unload it", hint=f"launchctl print {self._target}"
         )
 
     def _ask(self, verb: str, *words: str) -> None:
-        done = self._launchctl(verb, *words)
-        answer = meaning(verb, done.code)
+        result = self._launchctl(verb, *words)
+        answer = meaning(verb, result.code)
         if answer not in (LaunchctlAnswer.DONE, LaunchctlAnswer.ALREADY):
-            raise _refused(verb, answer, done)
+            raise _refused(verb, answer, result)
 
     def _launchctl(self, *words: str) -> Ran:
         return self.run(("launchctl", *words))
 
 
-def _refused(verb: str, answer: LaunchctlAnswer, done: Ran) -> ControlError:
+def _refused(verb: str, answer: LaunchctlAnswer, result: Ran) -> ControlError:
     hint = None
     if answer is LaunchctlAnswer.NO_SESSION:
-        hint = "log in at the screen, or install for the machine: sudo qwenctl service install --system"
-    said = (done.err or done.out).splitlines()
-    cause = said[0].lower() if said else f"exit code {done.code}"
+        hint = "log in at the screen, or install the system service: sudo qwenctl service install --system"
+    output = (result.err or result.out).splitlines()
+    cause = output[0].lower() if output else f"exit code {result.code}"
     return ControlError(f"cannot {verb} {NAME}: {cause}", hint=hint)

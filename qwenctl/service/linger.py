@@ -1,4 +1,4 @@
-"""Whether a user's services outlive their login, and how to make them. Source: loginctl(1)."""
+"""Let a user's services run while the user is not logged in. Source: loginctl(1)."""
 
 import os
 import pwd
@@ -8,9 +8,7 @@ from qwenctl.errors import ControlError
 from qwenctl.service.command import Run
 
 LINGERING = Path("/var/lib/systemd/linger")
-WHY = (
-    "without lingering, a user's services start at login and end at logout; loginctl enable-linger keeps them"
-)
+WHY = "without lingering, a user's services start at login and end at logout"
 
 
 def lingers(folder: Path = LINGERING) -> bool:
@@ -19,17 +17,18 @@ def lingers(folder: Path = LINGERING) -> bool:
 
 
 def enable(run: Run, folder: Path = LINGERING) -> list[str]:
-    """Make this user's services run from boot on; return what was changed.
+    """Make this user's services run from boot on; return the changes.
 
     Raises:
         ControlError: logind refuses.
     """
     if lingers(folder):
         return []
-    done = run(("loginctl", "enable-linger", user()))
-    if done.code != 0:
+    result = run(("loginctl", "enable-linger", user()))
+    if result.code != 0:
         raise ControlError(
-            f"cannot enable lingering for {user()}: {done.err.lower()}", hint="ask root to do it"
+            f"cannot enable lingering for {user()}: {result.err.lower()}",
+            hint=f"root can do it: loginctl enable-linger {user()}",
         )
     return [f"enabled lingering for {user()}"]
 

@@ -1,4 +1,4 @@
-"""Say where a service's files and folders are, for a user or for the machine. Asks paths; creates nothing."""
+"""Find the files and folders of a service, for a user or for the machine. Creates nothing."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ SYSTEM_USER = "qwenctl"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where one service's files are. ``socket`` is None where the manager has no such thing."""
+    """The files and folders of one service. ``socket`` is None where the manager has no socket units."""
 
     manager: Manager
     scope: Scope
@@ -32,7 +32,7 @@ def manager() -> Manager:
 
 
 def places(scope: Scope) -> Places:
-    """Return where the files of the service of that scope are, or would be."""
+    """Return the places of that scope's service, installed or not."""
     if manager() == "launchd":
         folder = Path("/Library/LaunchDaemons") if scope == "system" else Path.home() / "Library/LaunchAgents"
         own = (paths.config_dir(), paths.state_dir())
@@ -47,14 +47,14 @@ def places(scope: Scope) -> Places:
 
 
 def usual_scope() -> Scope:
-    """Return the scope that is meant when none is named: what is installed, else by who asks."""
-    found = installed()
-    if found is not None:
-        return found.scope
+    """Return the default scope: that of the installed service, else system for root and user for others."""
+    service = installed()
+    if service is not None:
+        return service.scope
     return "system" if os.geteuid() == 0 else "user"
 
 
 def installed() -> Places | None:
-    """Return the places of the service that serves whoever asks, or None."""
+    """Return the places of the installed service that this user controls, or None."""
     scopes: tuple[Scope, ...] = ("user", "system") if os.geteuid() == 0 else ("user",)
     return next((one for one in map(places, scopes) if one.service.is_file()), None)

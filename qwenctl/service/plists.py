@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a property list is rendered for. ``user`` is whose folders a daemon of the machine uses."""
+    """The values of a property list. ``user`` is the user that a system daemon runs as."""
 
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
@@ -20,12 +20,12 @@ def arguments(text: str) -> tuple[str, ...]:
     return tuple(words[words.index("qwenctl") + 1 : words.index("run")]) if "run" in words else ()
 
 
-def job(template: bytes, wanted: Job) -> str:
+def job(template: bytes, job_: Job) -> str:
     """Return the text of ``qwenctl.plist``."""
     values = plistlib.loads(template)
-    values["ProgramArguments"] = list(wanted.command)
-    values["EnvironmentVariables"] = dict(wanted.environment)
-    values["StandardOutPath"] = values["StandardErrorPath"] = wanted.output
-    if wanted.user is not None:
-        values["UserName"] = wanted.user
+    values["ProgramArguments"] = list(job_.command)
+    values["EnvironmentVariables"] = dict(job_.environment)
+    values["StandardOutPath"] = values["StandardErrorPath"] = job_.output
+    if job_.user is not None:
+        values["UserName"] = job_.user
     return plistlib.dumps(values, sort_keys=False).decode()

@@ -1,6 +1,6 @@
-"""Take out of a text what must not leave the machine: keys, tokens, prompts, the user's name. Pure: no I/O.
+"""Remove keys, tokens, prompts and the user's name from a text. Pure: no I/O.
 
-What is not understood stays: a bundle is listed and can be read before it is sent.
+It cannot find every secret. So a bundle is listed, and a person can read it before sending it.
 """
 
 import re
@@ -20,7 +20,7 @@ SAID = re.compile(r"""["'](?:messages|prompt|content|input|system|text|suffix|to
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """What is private here: secrets by their text, the user's name and home."""
+    """The private texts of this machine: secrets, the user's name, the home folder."""
 
     secrets: tuple[str, ...]
     user: str
@@ -28,7 +28,7 @@ class Private:
 
 
 def redact(text: str, private: Private) -> str:
-    """Return the text without what is private."""
+    """Return the text without its private parts."""
     lines = (_line(line) for line in text.splitlines())
     cleaned = "\n".join(lines)
     for secret in sorted(private.secrets, key=len, reverse=True):
@@ -42,14 +42,14 @@ def redact(text: str, private: Private) -> str:
     return cleaned
 
 
-def found(text: str, private: Private) -> Iterable[str]:
-    """Return the secrets that a text still holds."""
+def secrets_in(text: str, private: Private) -> Iterable[str]:
+    """Return the secrets that a text still contains."""
     return tuple(secret for secret in private.secrets if len(secret) >= SHORTEST_SECRET and secret in text)
 
 
 def _line(line: str) -> str:
-    said = SAID.search(line)
-    if said:  # the rest of the line may be what a person wrote
-        line = f"{line[: said.end()]} {GONE}"
+    match = SAID.search(line)
+    if match:  # the rest of the line may be what a person wrote
+        line = f"{line[: match.end()]} {GONE}"
     line = NAMED.sub(rf"\1{GONE}", line)
     return URL_LOGIN.sub(f"{GONE}@", TOKENS.sub(GONE, line))

@@ -1,4 +1,4 @@
-"""Bring a service of systemd to where it should be, in steps that a second run finds done."""
+"""Install and control a service of systemd. A second run of any step changes nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ SHOWN_OF_SOCKET = ("ActiveState", "SubState", "Listen")
 
 @dataclass(frozen=True, slots=True)
 class Systemd:
-    """One scope's systemd. ``run`` runs its programs."""
+    """The systemd of one scope. ``run`` runs its programs."""
 
     places: Places
     run: Run
@@ -34,12 +34,12 @@ class Systemd:
         """Return the version of the installed systemd.
 
         Raises:
-            ControlError: there is none.
+            ControlError: there is no systemd.
         """
         return units.version(self.run(("systemctl", "--version")).out)
 
     def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
-        """Make both units be what they should be, enabled and started. Return what was changed.
+        """Install or update both units, enable them and start them. Return the changes.
 
         Raises:
             ControlError: systemd refuses, or the service ends at once.
@@ -64,7 +64,7 @@ class Systemd:
         return changes
 
     def uninstall(self) -> list[str]:
-        """Stop and remove both units. Return what was changed.
+        """Stop and remove both units. Return the changes.
 
         Raises:
             ControlError: systemd refuses.
@@ -78,10 +78,10 @@ class Systemd:
         return changes
 
     def start(self) -> None:
-        """Start the service, and its socket if it has one; returns when it is ready.
+        """Start the service, and its socket if it has one. Returns when the service is ready.
 
         Raises:
-            ControlError: it ends before it is ready.
+            ControlError: the service ends before it is ready.
         """
         self._check_reachable()
         self._systemctl("reset-failed", self._service, ok=(0, 1, 5))
@@ -90,7 +90,7 @@ class Systemd:
         self._start(self._service)
 
     def stop(self) -> bool:
-        """Stop the socket and the service; return whether there was anything to stop.
+        """Stop the socket and the service; return whether one of them was running.
 
         Raises:
             ControlError: systemd refuses.
@@ -106,24 +106,24 @@ class Systemd:
         return bool(both)
 
     def restart(self) -> None:
-        """Restart the service; its socket goes on listening.
+        """Restart the service. Its socket keeps listening.
 
         Raises:
-            ControlError: it ends before it is ready.
+            ControlError: the service ends before it is ready.
         """
         self._check_reachable()
         self._start(self._service, verb="restart")
 
     def look(self) -> dict[str, str]:
-        """Return what systemd knows of the service, and in one line of its socket."""
-        known = self._show(self._service, SHOWN)
+        """Return the service's properties, and its socket's in one line."""
+        properties = self._show(self._service, SHOWN)
         if self.places.socket is not None and self.places.socket.exists():
             socket = self._show(self._socket, SHOWN_OF_SOCKET)
-            known["Socket"] = ", ".join(socket[name] for name in SHOWN_OF_SOCKET if socket.get(name))
-        return known
+            properties["Socket"] = ", ".join(socket[name] for name in SHOWN_OF_SOCKET if socket.get(name))
+        return properties
 
     def listening(self) -> str | None:
-        """Return where the socket unit listens now."""
+        """Return the address that the socket unit listens on now."""
         text = installed_files.current(self.places.socket) if self.places.socket is not None else None
         return units.listens_on(text) if text is not None and self._active(self._socket) == "active" else None
 
@@ -144,7 +144,7 @@ class Systemd:
         for unit in listening:
             if self._active(unit) != "active":
                 if self._active(self._service) == "active":
-                    self._systemctl("stop", self._service)  # it holds the port itself
+                    self._systemctl("stop", self._service)  # the service itself listens on the port
                 self._start(unit)
                 changes.append(f"started {unit}")
         state = self._active(self._service)
@@ -158,26 +158,26 @@ class Systemd:
         return changes
 
     def _start(self, unit: str, verb: str = "start") -> None:
-        done = self.run(self._words(verb, unit))
-        if done.code == 0:
+        result = self.run(self._words(verb, unit))
+        if result.code == 0:
             return
-        seen = self._show(unit, SHOWN)
-        if seen.get("ExecMainStatus") == str(int(ExitCode.USAGE)):
+        properties = self._show(unit, SHOWN)
+        if properties.get("ExecMainStatus") == str(int(ExitCode.USAGE)):
             error = QwenctlError(f"cannot {verb} {unit}: a setting is wrong", hint=self._journal_hint())
             error.exit_code = ExitCode.USAGE
             raise error
-        why = seen.get("Result", "unknown")
-        if "ExecMainStatus" in seen:
-            why += f", exit code {seen['ExecMainStatus']}"
+        why = properties.get("Result", "unknown")
+        if "ExecMainStatus" in properties:
+            why += f", exit code {properties['ExecMainStatus']}"
         raise ControlError(f"cannot {verb} {unit}: {why}", hint=self._journal_hint())
 
     def _show(self, unit: str, names: tuple[str, ...]) -> dict[str, str]:
-        shown = self._systemctl("show", "--property", ",".join(names), unit)
-        return dict(line.partition("=")[::2] for line in shown.splitlines() if "=" in line)
+        output = self._systemctl("show", "--property", ",".join(names), unit)
+        return dict(line.partition("=")[::2] for line in output.splitlines() if "=" in line)
 
     def _journal_hint(self) -> str:
         mine = "--user " if self.places.scope == "user" else ""
-        return f"journalctl {mine}-u {NAME} -n 20 shows what it said"
+        return f"journalctl {mine}-u {NAME} -n 20 shows its log"
 
     def _enable(self, unit: str) -> list[str]:
         if self.run(self._words("is-enabled", unit)).out == "enabled":
@@ -195,16 +195,16 @@ class Systemd:
         if self.run(("getent", "passwd", SYSTEM_USER)).code == 0:
             return []
         line = f'u {SYSTEM_USER} - "qwenctl" {self.places.state}'
-        done = self.run(("systemd-sysusers", "--inline", line))
-        if done.code != 0:
-            raise ControlError(f"cannot create user {SYSTEM_USER}: {done.err.splitlines()[-1:]}")
+        result = self.run(("systemd-sysusers", "--inline", line))
+        if result.code != 0:
+            raise ControlError(f"cannot create user {SYSTEM_USER}: {result.err.splitlines()[-1:]}")
         return [f"created user {SYSTEM_USER}"]
 
     def _check_reachable(self) -> None:
-        """Say clearly that no systemd runs for this scope, before anything is written."""
-        done = self.run(self._words("show", "--property", "Version"))
-        if done.code != 0:
-            cause = done.err.splitlines()[0].lower() if done.err else f"exit code {done.code}"
+        """Check that systemd runs for this scope, before anything is written."""
+        result = self.run(self._words("show", "--property", "Version"))
+        if result.code != 0:
+            cause = result.err.splitlines()[0].lower() if result.err else f"exit code {result.code}"
             mine = self.places.scope == "user"
             hint = "log in as the user (not with su), or set XDG_RUNTIME_DIR" if mine else "is systemd PID 1?"
             raise ControlError(f"cannot reach systemd ({self.places.scope}): {cause}", hint=hint)
@@ -216,8 +216,8 @@ class Systemd:
         return ("systemctl", f"--{self.places.scope}", *words)
 
     def _systemctl(self, *words: str, ok: tuple[int, ...] = (0,)) -> str:
-        done = self.run(self._words(*words))
-        if done.code not in ok:
-            cause = done.err.splitlines()[-1].lower() if done.err else f"exit code {done.code}"
+        result = self.run(self._words(*words))
+        if result.code not in ok:
+            cause = result.err.splitlines()[-1].lower() if result.err else f"exit code {result.code}"
             raise ControlError(f"cannot {words[0]} {' '.join(words[1:])}: {cause}")
-        return done.out
+        return result.out

@@ -1,7 +1,7 @@
 """Render the unit files from the templates in ``systemd/``, for one version of systemd. Pure: no I/O.
 
-In a template ``@name@`` stands for a value; alone on a line, for any number of lines. A key that the
-running systemd does not know yet is left out, so that nothing warns at each start.
+In a template ``@name@`` stands for a value. Alone on a line it stands for any number of lines. A key that the
+running systemd does not know is left out; otherwise systemd would warn at each start.
 """
 
 import re
@@ -22,23 +22,23 @@ SINCE = {
     "CacheDirectoryMode": 235,
     "StateDirectoryMode": 235,
 }
-"""The systemd that first knew a key. Source: systemd's NEWS and its manual pages ("Added in version")."""
+"""The first systemd version with a key. Source: systemd's NEWS and its manual pages ("Added in version")."""
 BACKOFF_SINCE = SINCE["RestartSteps"]
 CREDENTIALS_SINCE = 250
-"""The systemd that expands ``%d`` to the folder of credentials. Source: systemd.unit(5)."""
+"""The first systemd version that expands ``%d`` to the folder of credentials. Source: systemd.unit(5)."""
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - named, not used
-"""What the system unit's sandbox hides from it."""
+"""Folders that the system unit's sandbox hides from the service."""
 NUMERIC = {"localhost": "127.0.0.1", "0.0.0.0": "0.0.0.0", "::": "[::]"}  # noqa: S104 - a table
 PLACEHOLDER = re.compile(r"@([a-z_]+)@")
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a service unit is rendered for.
+    """The values of a service unit.
 
-    ``folders`` are read by the service and may lie where the sandbox hides them. ``credentials`` pairs a
-    setting's environment variable with a file that only root need be able to read. ``socket``: there is a
-    socket unit, which starts with the service and passes it its port.
+    ``folders`` are read by the service, also where the sandbox would hide them. ``credentials`` pairs the
+    environment variable of a setting with a file that root can read. ``socket``: there is a socket unit. It
+    starts with the service and passes the port to it.
     """
 
     command: tuple[str, ...]
@@ -69,17 +69,17 @@ def service(template: str, unit: Unit) -> str:
         "groups": " ".join(unit.groups),
         "sockets": "Sockets=qwenctl.socket" if unit.socket else "",
     }
-    return _known(_filled(template, values), unit.systemd)
+    return _without_unknown_keys(_filled(template, values), unit.systemd)
 
 
 def socket(template: str, host: str, port: int) -> str | None:
-    """Return the text of ``qwenctl.socket``, or None for a host that systemd cannot listen on by name."""
+    """Return the text of ``qwenctl.socket``, or None for a host name: systemd needs an IP address."""
     address = listening(host, port)
     return _filled(template, {"listen": address}) if address is not None else None
 
 
 def listening(host: str, port: int) -> str | None:
-    """Return what a socket unit calls that address, or None for a host by name."""
+    """Return the address as a socket unit writes it, or None for a host name."""
     address = NUMERIC.get(host, host)
     if ":" in address and not address.startswith("["):
         address = f"[{address}]"
@@ -88,21 +88,21 @@ def listening(host: str, port: int) -> str | None:
 
 def listens_on(text: str) -> str | None:
     """Return the address that a socket unit listens on."""
-    found = re.search(r"^ListenStream=(.+)$", text, re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(r"^ListenStream=(.+)$", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def arguments(text: str) -> tuple[str, ...]:
     """Return the global options that an installed unit passes to ``qwenctl run``."""
-    found = re.search(r"^ExecStart=(.+)$", text, re.MULTILINE)
-    words = [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(found[1])] if found else []
+    match = re.search(r"^ExecStart=(.+)$", text, re.MULTILINE)
+    words = [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(match[1])] if match else []
     return tuple(words[words.index("qwenctl") + 1 : -1]) if "qwenctl" in words else ()
 
 
-def version(said: str) -> int:
-    """Return the number in what ``systemctl --version`` prints; 0 where there is none."""
-    found = re.match(r"systemd (\d+)", said)
-    return int(found[1]) if found else 0
+def version(text: str) -> int:
+    """Return the version number in the output of ``systemctl --version``; 0 if there is none."""
+    match = re.match(r"systemd (\d+)", text)
+    return int(match[1]) if match else 0
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
@@ -111,13 +111,13 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
         alone = PLACEHOLDER.fullmatch(line)
         if alone and not values[alone[1]]:
             continue
-        lines.append(PLACEHOLDER.sub(lambda found: values[found[1]], line))
+        lines.append(PLACEHOLDER.sub(lambda match: values[match[1]], line))
     return "\n".join(line for line in lines if line != "SupplementaryGroups=") + "\n"
 
 
-def _known(text: str, running: int) -> str:
+def _without_unknown_keys(text: str, systemd: int) -> str:
     lines = text.splitlines()
-    return "\n".join(line for line in lines if SINCE.get(line.partition("=")[0], 0) <= running) + "\n"
+    return "\n".join(line for line in lines if SINCE.get(line.partition("=")[0], 0) <= systemd) + "\n"
 
 
 def _is_hidden(folder: str) -> bool:
@@ -130,7 +130,7 @@ def _credential(variable: str, path: str) -> str:
 
 
 def _exec_word(word: str) -> str:
-    """Quote a word of a command line, where ``$`` means a variable too."""
+    """Quote a word of a command line, where ``$`` begins a variable, too."""
     return _word(word.replace("$", "$$"))
 
 

@@ -11,8 +11,8 @@ BYTE_ORDER_MARK = "\ufeff"
 def parse_keys(text: str) -> tuple[str, ...]:
     """Return the keys in ``text``, in their order.
 
-    Spaces around a line do not belong to the key, and neither does the mark that editors of Windows put
-    before the first line.
+    Spaces around a line do not belong to the key. Neither does the byte order mark that some editors on
+    Windows put before the first line.
     """
     lines = (line.strip() for line in text.removeprefix(BYTE_ORDER_MARK).splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""Put the layers of settings together: flags > up > environment > file > profile > defaults.
+"""Merge the layers of settings: flags > up > environment > file > profile > defaults.
 
 The only reader of config.toml and of ``QWENCTL_*``. Decides nothing about the model.
 """
@@ -28,14 +28,14 @@ from qwenctl.settings.types import Settings
 Layer = Mapping[str, object]
 PREFIX = "QWENCTL_"
 API_KEY = "QWENCTL_API_KEY"
-"""API keys of the environment. No setting: what shows, keeps or passes on settings never has them."""
+"""The variable of API keys. It is no setting, so keys are never shown, saved or passed on with settings."""
 ORIGINS = ("flag", "up", "environment", "file", "profile", "default")
-"""Where a value can come from, the strongest first. ``up``: a flag of an earlier ``qwenctl up``."""
+"""Where a value can come from, the strongest first. ``up``: an option of an earlier ``qwenctl up``."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings and, for every dotted key, the layer its value came from."""
+    """Settings and, for every dotted key, the layer that its value comes from."""
 
     settings: Settings
     origins: dict[str, str]
@@ -53,10 +53,10 @@ def load(
     file: Layer | None = None,
     profile: Layer | None = None,
 ) -> LoadedSettings:
-    """Return the settings that these layers and the environment add up to.
+    """Return the settings of these layers and the environment.
 
     Raises:
-        SettingsError: a key is unknown or a value impossible; names the layer.
+        SettingsError: a key is unknown or a value impossible. The message names the layer.
     """
     layers = {
         "flag": flags or {},
@@ -76,10 +76,10 @@ def load(
 
 
 def read_file(path: Path, *, required: bool) -> dict[str, object]:
-    """Return the tables of ``path``; nothing if it does not exist and is not ``required``.
+    """Return the tables of ``path``; an empty one if it does not exist and is not ``required``.
 
     Raises:
-        SettingsError: the file cannot be read or is no TOML.
+        SettingsError: the file cannot be read, or is no TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -96,19 +96,19 @@ def read_file(path: Path, *, required: bool) -> dict[str, object]:
 
 
 def api_keys(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the keys of ``QWENCTL_API_KEY``, separated by commas or white space; none where it is not set.
+    """Return the keys in ``QWENCTL_API_KEY``, separated by commas or white space; none if it is not set.
 
     Raises:
-        SettingsError: it is set and holds none: whoever set it meant to ask for a key.
+        SettingsError: the variable is set but has no key. An empty one must not turn the keys off.
     """
-    given = (os.environ if environment is None else environment).get(API_KEY)
-    if given is None:
+    value = (os.environ if environment is None else environment).get(API_KEY)
+    if value is None:
         return ()
-    keys = tuple(key for key in re.split(r"[,\s]+", given) if key)
+    keys = tuple(key for key in re.split(r"[,\s]+", value) if key)
     if not keys:
         raise SettingsError(
             f"cannot use environment variable {API_KEY}: it holds no key",
-            hint=f"give it one, or unset {API_KEY}",
+            hint=f"put a key into it, or unset {API_KEY}",
         )
     return keys
 
@@ -133,7 +133,7 @@ def nest(key: str, value: object) -> dict[str, object]:
 
 
 def fault_of(key: str, value: object) -> str | None:
-    """Return why a dotted key cannot have that value; None if it can."""
+    """Return why a dotted key cannot have this value; None if it can."""
     try:
         Settings.model_validate(nest(key, value))
     except ValidationError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qwenctl.client.bench.measure import METRICS, compare, measure, recipe
-from qwenctl.client.bench.resource_usage import Taken
+from qwenctl.client.bench.resource_usage import ResourceUsage
 from qwenctl.client.bench.result import read_values, to_json
 from qwenctl.client.bench.sample_statistics import ratio, spread
 from qwenctl.client.openai_api import Api
@@ -66,7 +66,7 @@ def test_a_run_takes_the_servers_numbers_and_the_clients() -> None:
 def test_a_result_is_read_again_and_compared_with() -> None:
     with serving([Say("one\ntwo\n", timings=TIMINGS)]) as server, Api(server.url) as api:
         measured = measure(api, recipe(16)[:1], runs=3)
-    data = to_json(measured, Taken(), Speed(25, 30, "someone", 20, 400), {})
+    data = to_json(measured, ResourceUsage(), Speed(25, 30, "someone", 20, 400), {})
     before = read_values(json.dumps({"data": data}), "x")
     assert before == read_values(json.dumps(data), "x")
     assert compare(before, measured)["cache"]["generation_server"].ratio == 1

@@ -107,7 +107,7 @@ def test_a_prompt_that_is_cut_and_sampling_that_differs_are_found() -> None:
     with serving([Say()], {"/props": props}) as server, Api(server.url) as api:
         expected = Expected("scripted", 4096, (("temperature", 0.6),))
         items = {item.name: item for item in run(api, expected, PROTOCOL_CHECKS)}
-    assert items["sampling as planned"].evidence == "plan says temperature 0.6, it has 0.8"
+    assert items["sampling as planned"].evidence == "the plan says temperature 0.6, the server has 0.8"
     assert items["model and context as planned"].verdict == "pass"
     other = one("model and context as planned", [Say()], Expected("qwen"))
     assert other.evidence == "plan says qwen, it serves scripted"

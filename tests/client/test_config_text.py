@@ -94,14 +94,14 @@ def test_what_stands_only_for_a_while_never_replaces_what_a_person_put_there(
     [
         (into_json, '{"a": 1,}', "expecting|illegal"),
         (into_json, '{\n  // a comment\n  "a": 1\n}', "expecting"),
-        (into_json, "[1]", "no json object"),
+        (into_json, "[1]", "not a json object"),
         (into_json, '{"a": 1, "a": 2}', "twice"),
-        (into_json, '{"providers": "x"}', "its providers is no table"),
+        (into_json, '{"providers": "x"}', "its providers is not a table"),
         (into_toml, "a = ", "unexpected|empty|end of file"),
         (into_toml, "a = 1\na = 2\n", "already exists"),
-        (into_toml, "providers = 3\n", "its providers is no table"),
-        (into_toml, "providers.a.x = 1\nb = 2\n", "in a way that cannot be added to"),
-        (into_toml, "[[providers]]\nx = 1\n", "its providers is no table"),
+        (into_toml, "providers = 3\n", "its providers is not a table"),
+        (into_toml, "providers.a.x = 1\nb = 2\n", "so that nothing can be added"),
+        (into_toml, "[[providers]]\nx = 1\n", "its providers is not a table"),
     ],
 )
 def test_what_is_not_understood_is_refused(into: Callable[[str, Any], str], old: str, why: str) -> None:

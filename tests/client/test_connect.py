@@ -48,7 +48,7 @@ def test_claude_code_gets_the_base_url_without_version_and_our_model_for_every_t
     assert plain("claude-code", OPEN) == {"env": base | models | {"ANTHROPIC_AUTH_TOKEN": "none"}}
     assert plain("claude-code", LOCKED) == {"env": base | models}
     assert told("claude-code", LOCKED).notes == (
-        'where it runs: export ANTHROPIC_AUTH_TOKEN="$QWENCTL_API_KEY"',
+        'before you start it: export ANTHROPIC_AUTH_TOKEN="$QWENCTL_API_KEY"',
     )
 
 
@@ -58,7 +58,7 @@ def test_codex_gets_a_provider_that_speaks_responses_and_a_key_variable_only_whe
     assert plain("codex", OPEN) == top | {"model_providers": {"qwenctl": provider}}
     locked = provider | {"env_key": "QWENCTL_API_KEY"}
     assert plain("codex", LOCKED) == top | {"model_providers": {"qwenctl": locked}}
-    assert told("codex", FILED).notes == ('where it runs: export QWENCTL_API_KEY="$(head -n 1 keys)"',)
+    assert told("codex", FILED).notes == ('before you start it: export QWENCTL_API_KEY="$(head -n 1 keys)"',)
     assert "model_context_window" not in plain("codex", FILED)
 
 

@@ -156,7 +156,7 @@ def test_without_a_session_the_daemon_of_the_machine_is_named(tmp_path: Path) ->
 
 
 def test_waiting_for_launchd_ends(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match="did not take it"):
+    with pytest.raises(ControlError, match="did not load it"):
         launchd(tmp_path, FakeLaunchd(codes={"bootstrap": [5] * 99})).start()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.service.redact import GONE, Private, found, redact
+from qwenctl.service.redact import GONE, Private, redact, secrets_in
 from qwenctl.settings.key_file import parse_keys
 
 PRIVATE = Private(("sesame-open",), "ada", "/home/ada")
@@ -37,7 +37,7 @@ def test_what_is_private_goes_and_the_rest_stays(text: str, clean: str) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_secret_survives_wherever_it_stands(before: str, after: str) -> None:
-    assert found(redact(before + PRIVATE.secrets[0] + after, PRIVATE), PRIVATE) == ()
+    assert secrets_in(redact(before + PRIVATE.secrets[0] + after, PRIVATE), PRIVATE) == ()
 
 
 def test_a_key_file_has_a_key_a_line() -> None:

@@ -1,7 +1,7 @@
-"""Measure an endpoint: how soon the first token comes, how fast it reads and writes. Asks; starts no server.
+"""Measure an endpoint: time to the first token, prompt speed, generation speed. Starts no server.
 
-Each speed is taken twice, from the server's own timings and from the client's clock: the first leaves out
-the network and the gate, the second is what a person feels.
+Each speed is measured twice: by the server's own timings, which leave out the network and the gate, and by
+the client's clock, which is what a person notices.
 """
 
 import time
@@ -22,12 +22,12 @@ METRICS = {
     "generation_server": "writing, tokens/s, by the server",
     "generation_client": "writing, tokens/s, by the client",
 }
-"""What is measured, and in which words it is told."""
+"""Every metric, and its name for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One kind of request, asked again and again."""
+    """One kind of request that is sent several times."""
 
     name: str
     messages: tuple[Table, ...]
@@ -36,9 +36,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One workload: each metric's values, one a request. ``together``: tokens/s of all requests at once.
+    """The measurements of one workload: each metric has one value for every request.
 
-    ``text`` is the greedy answer of the first request, its thinking before it.
+    ``together`` is the speed of all simultaneous requests, in tokens/s. ``text`` is the first request's
+    greedy answer, with its thinking in front.
     """
 
     name: str
@@ -49,18 +50,18 @@ class Measured:
     text: str = ""
 
     def spreads(self) -> dict[str, Spread]:
-        """Return the spread of each metric that was seen."""
+        """Return the spread of each metric that has values."""
         return {metric: spread(values) for metric, values in self.values.items() if values}
 
 
 def recipe(generated_tokens: int) -> tuple[Workload, ...]:
     """Return the recipe's prompts as workloads."""
-    asked = {"cache": LRU.prompt, "async": ASYNC.prompt, "rabbits": CHICKENS}
-    return tuple(Workload(name, tuple(user(text)), generated_tokens) for name, text in asked.items())
+    prompts = {"cache": LRU.prompt, "async": ASYNC.prompt, "rabbits": CHICKENS}
+    return tuple(Workload(name, tuple(user(text)), generated_tokens) for name, text in prompts.items())
 
 
 def sized(api: Api, prompt_tokens: int, generated_tokens: int) -> Workload:
-    """Return a workload whose prompt has about so many tokens on this server.
+    """Return a workload whose prompt has about ``prompt_tokens`` tokens on this server.
 
     Raises:
         ClientError: the server does not count its prompt's tokens.
@@ -78,9 +79,9 @@ def measure(
     *,
     fresh: bool = True,
 ) -> list[Measured]:
-    """Return each workload measured ``runs`` times, ``concurrency`` requests at once, after a short one.
+    """Measure each workload ``runs`` times with ``concurrency`` requests at once, after a short warm-up.
 
-    ``fresh``: the server reads the whole prompt each time, as if it had never seen it.
+    ``fresh``: the server reads the whole prompt each time and does not use its cache.
 
     Raises:
         ClientError: the endpoint cannot be reached, refuses, or breaks off.
@@ -110,21 +111,21 @@ def _measured(
         for number in range(runs):
             on_run(workload.name, number + 1)
             answers += pool.map(api.answer, [body] * concurrency)
-    took = time.monotonic() - started
+    duration_s = time.monotonic() - started
     written = sum(answer.generated_tokens or 0 for answer in answers)
     return Measured(
         workload.name,
         answers[0].prompt_tokens or 0,
         answers[0].generated_tokens or 0,
         {metric: _values(answers, metric) for metric in METRICS},
-        written / took if took > 0 else None,
+        written / duration_s if duration_s > 0 else None,
         answers[0].reasoning + answers[0].text,
     )
 
 
 def _values(answers: Sequence[Answer], metric: str) -> tuple[float, ...]:
-    found = (_value(answer, metric) for answer in answers)
-    return tuple(value for value in found if value is not None)
+    values = (_value(answer, metric) for answer in answers)
+    return tuple(value for value in values if value is not None)
 
 
 def _value(answer: Answer, metric: str) -> float | None:
@@ -144,11 +145,11 @@ def _value(answer: Answer, metric: str) -> float | None:
 def compare(
     before: Mapping[str, Mapping[str, Sequence[float]]], now: Sequence[Measured]
 ) -> dict[str, dict[str, Ratio]]:
-    """Return, for each workload and metric that both sides have, now over before."""
-    found: dict[str, dict[str, Ratio]] = {}
+    """Return the ratio of ``now`` to ``before`` for each workload and metric that both have."""
+    ratios: dict[str, dict[str, Ratio]] = {}
     for measured in now:
         for metric, values in measured.values.items():
             compared = ratio(before.get(measured.name, {}).get(metric, ()), values)
             if compared is not None:
-                found.setdefault(measured.name, {})[metric] = compared
-    return found
+                ratios.setdefault(measured.name, {})[metric] = compared
+    return ratios

@@ -1,4 +1,4 @@
-"""Draw a benchmark: the client's and the server's numbers side by side. Writes one file."""
+"""Draw a benchmark: the client's and the server's values side by side. Writes one file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ PANELS = (
 
 
 def draw(path: Path, title: str, measured: Sequence[Measured], speed: Speed | None) -> None:
-    """Draw into ``path``; its ending says which format. Bars are medians, lines reach from p5 to p95.
+    """Draw into ``path``; its suffix chooses the format. Bars are medians, lines reach from p5 to p95.
 
     Raises:
-        ClientError: the file cannot be written, or has an ending nobody knows.
+        ClientError: the file cannot be written, or the suffix is unknown.
     """
     mpl.rcParams["svg.hashsalt"] = "qwenctl"  # the same numbers give the same file
     figure = Figure(figsize=(11, 4.6), layout="constrained")
@@ -53,15 +53,15 @@ def draw(path: Path, title: str, measured: Sequence[Measured], speed: Speed | No
 def _bars(axis: Axes, measured: Sequence[Measured], metric: str, shift: float, look: tuple[str, str]) -> None:
     label, colour = look
     for place, one in enumerate(measured):
-        found = one.spreads().get(metric)
-        if found is None:
+        spread = one.spreads().get(metric)
+        if spread is None:
             continue
-        away = [[found.median - found.p5], [found.p95 - found.median]]
+        error_bars = [[spread.median - spread.p5], [spread.p95 - spread.median]]
         axis.bar(
             place + shift,
-            found.median,
+            spread.median,
             0.38,
-            yerr=away,
+            yerr=error_bars,
             color=colour,
             ecolor="#333333",
             capsize=3,

@@ -1,4 +1,4 @@
-"""Prompts of a wanted length, made for one server's tokenizer. Asks the endpoint; decides nothing."""
+"""Make prompts of a given length in tokens. Asks the endpoint how many tokens a text has."""
 
 from qwenctl.client.answer import Table
 from qwenctl.client.openai_api import Api
@@ -13,7 +13,7 @@ def user(content: str) -> list[Table]:
 
 
 def long_text(items: int, first: int = 1000) -> str:
-    """Return a list of that many lines, all different, so that no cache knows them."""
+    """Return a question with ``items`` different lines, so that no cache has them."""
     lines = (f"{n}: shelf {n * 7 % 1000} holds {n * 13 % 97} boxes." for n in range(first, first + items))
     return "How many boxes are there in total?\n" + "\n".join(lines)
 
@@ -29,7 +29,7 @@ def items_for(api: Api, tokens: int) -> int:
     items, empty = SAMPLE_ITEMS, _count(api, 0)
     per_item = (_count(api, items) - empty) / items
     if per_item <= 0:
-        raise ClientError(f"cannot size a prompt for {api.url}: a longer one counts no more tokens")
+        raise ClientError(f"cannot size a prompt for {api.url}: it counts no more tokens for a longer prompt")
     return max(0, int((tokens - empty) / per_item))
 
 

@@ -1,4 +1,4 @@
-"""Watch what a server takes while it works: memory of its process and on GPUs, energy. Reads only."""
+"""Watch what a server uses while it works: its memory, its GPU memory, energy. Only reads."""
 
 import threading
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The most seen at once, in bytes, and the energy of all GPUs together; None where nothing tells."""
+class ResourceUsage:
+    """The highest memory use in bytes, and the energy of all GPUs. A value is None where it is unknown."""
 
     process_bytes: int | None = None
     gpu_bytes: int | None = None
@@ -22,10 +22,10 @@ class Taken:
 
 
 class ResourceMonitor:
-    """Watches one process while the context is open; ``taken`` holds afterwards. No pid: sees nothing."""
+    """Watches one process while the context is open; then ``usage`` is set. Without a pid it stays empty."""
 
     def __init__(self, pid: int | None) -> None:
-        self.taken = Taken()
+        self.usage = ResourceUsage()
         self._pid = pid
         self._seen: list[tuple[int | None, int | None]] = []
         self._done = threading.Event()
@@ -44,7 +44,7 @@ class ResourceMonitor:
         self._thread.join()
         joules = read_energy_joules() if self._joules is not None else None
         spent = None if joules is None or self._joules is None else joules - self._joules
-        self.taken = Taken(
+        self.usage = ResourceUsage(
             _most([row[0] for row in self._seen]), _most([row[1] for row in self._seen]), spent
         )
 

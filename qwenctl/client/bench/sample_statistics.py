@@ -1,4 +1,4 @@
-"""What a handful of measurements say: their spread, and whether two sets really differ. Pure: no I/O."""
+"""Statistics of a few measurements: their spread, and whether two sets really differ. Pure: no I/O."""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ SEED = 35
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A set of measurements in five numbers and their count."""
+    """Mean, median, percentiles and number of measurements."""
 
     mean: float
     median: float
@@ -22,7 +22,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Mean after over mean before; with 95 % confidence it lies between ``low`` and ``high``."""
+    """The mean after divided by the mean before; with 95 % confidence it is between ``low`` and ``high``."""
 
     ratio: float
     low: float
@@ -30,7 +30,7 @@ class Ratio:
 
     @property
     def beyond_noise(self) -> bool:
-        """One is outside the interval."""
+        """Whether the interval excludes 1.0, so that the difference is more than noise."""
         return self.low > 1 or self.high < 1
 
 
@@ -61,15 +61,15 @@ def ratio(before: Sequence[float], after: Sequence[float]) -> Ratio | None:
     """
     if min(len(before), len(after)) < 2 or min(*before, *after) <= 0:
         return None
-    drawn = random.Random(SEED)  # noqa: S311 - statistics, no secret
+    generator = random.Random(SEED)  # noqa: S311 - statistics, no secret
     ratios = sorted(
-        _mean(_resample(drawn, after)) / _mean(_resample(drawn, before)) for _ in range(RESAMPLES)
+        _mean(_resample(generator, after)) / _mean(_resample(generator, before)) for _ in range(RESAMPLES)
     )
     return Ratio(_mean(after) / _mean(before), quantile(ratios, 0.025), quantile(ratios, 0.975))
 
 
-def _resample(drawn: random.Random, values: Sequence[float]) -> list[float]:
-    return drawn.choices(values, k=len(values))
+def _resample(generator: random.Random, values: Sequence[float]) -> list[float]:
+    return generator.choices(values, k=len(values))
 
 
 def _mean(values: Sequence[float]) -> float:

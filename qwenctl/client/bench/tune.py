@@ -1,9 +1,9 @@
-"""Find which of a binary's options make this model faster on this machine, within a budget of time.
+"""Find the options that make this model faster on this machine, within a time budget.
 
-    base ─> each variant on top of what is kept so far ─> what is kept, again ─> kept if faster beyond noise
+    baseline ─> each variant, added to the options kept so far ─> all kept options once more ─> the result
 
-Tries options on the server that is already supervised: whoever calls passes ``switch``, which runs it with
-other arguments and returns once it generates. Decides what to try and what to keep; starts nothing itself.
+The caller's ``switch`` restarts the supervised server with other options and returns when it generates.
+Decides what to try and what to keep; starts nothing itself.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ WORTH = 1.02
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Options to try. ``exact``: the answers' distribution stays. One of each ``group`` can be kept."""
+    """Options to try. ``exact``: they do not change answers. At most one variant per ``group`` is kept."""
 
     name: str
     group: str
@@ -30,16 +30,16 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class BenchSample:
-    """What one set of options showed: speeds of writing, greedy answers by question, memory taken."""
+    """The measurements of one set of options: generation speeds, greedy answers by question, memory."""
 
     speeds: tuple[float, ...]
     answers: Mapping[str, str]
-    taken_bytes: int | None
+    memory_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class TriedOption:
-    """One variant and what came of it. ``same`` is the share of greedy text that stays; None: not run."""
+    """The result of one variant. ``same`` is the share of greedy text that did not change; None: not run."""
 
     variant: Variant
     verdict: OptionVerdict
@@ -51,7 +51,7 @@ class TriedOption:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The arguments to keep (none: what was there is best), speeds before and after, all that was tried."""
+    """The options to use (none: the old ones are best), the speeds before and after, and all variants."""
 
     arguments: tuple[str, ...]
     before: tuple[float, ...]
@@ -67,28 +67,28 @@ Measure = Callable[[], BenchSample]
 def variants(
     flags: Iterable[str], cores: int, logical: int, *, mtp: bool, inexact: bool
 ) -> tuple[Variant, ...]:
-    """Return what a binary with these flags offers, exact options first.
+    """Return the variants that a binary with these flags can run, exact ones first.
 
-    ``mtp``: the file has the block that multi-token prediction needs.
+    ``mtp``: the model file has the layers for multi-token prediction.
     """
     known = set(flags)
-    found: list[Variant] = []
+    offered: list[Variant] = []
     if "--threads" in known:
         counts = dict.fromkeys(count for count in (cores, logical, cores // 2, cores - 1) if count > 0)
-        found += [Variant(f"{count} threads", "threads", ("--threads", str(count))) for count in counts]
+        offered += [Variant(f"{count} threads", "threads", ("--threads", str(count))) for count in counts]
     if "--spec-type" in known:
         kinds = {"ngram-mod": "--spec-ngram-mod-n-max", "ngram-simple": "--spec-ngram-simple-size-n"}
-        found += [
+        offered += [
             Variant(kind, "speculation", ("--spec-type", kind))
             for kind, flag in kinds.items()
             if flag in known
         ]
     if mtp and {"--spec-type", "--spec-draft-n-max"} <= known:
-        found += [
+        offered += [
             Variant(f"mtp {n}", "speculation", ("--spec-type", "draft-mtp", "--spec-draft-n-max", str(n)))
             for n in (2, 3)
         ]
-    return tuple(found) + (_inexact(known) if inexact else ())
+    return tuple(offered) + (_inexact(known) if inexact else ())
 
 
 def tune(
@@ -99,12 +99,12 @@ def tune(
     time_left: Callable[[], bool],
     on_tried: Callable[[TriedOption], None],
 ) -> Tuned:
-    """Return what to keep. The server runs with its own arguments again afterwards.
+    """Return the options to use. Afterwards the server runs with its old options again.
 
-    ``most_bytes`` is the plan's memory; what takes more, and more than the base does, is never kept.
+    ``most_bytes`` is the plan's memory. A variant that needs more, and more than the baseline, is not kept.
     """
     base = measure()
-    allowed = None if most_bytes is None else max(most_bytes, base.taken_bytes or 0)
+    allowed = None if most_bytes is None else max(most_bytes, base.memory_bytes or 0)
     tried: list[TriedOption] = [TriedOption(Variant("as it is", "", ()), "base", base.speeds, same=1.0)]
     on_tried(tried[0])
     kept: dict[str, Variant] = {}
@@ -116,15 +116,17 @@ def tune(
                 on_tried(tried[-1])
                 continue
             beside = _Beside(_arguments(kept.values()), before, switch, measure)
-            done = _try(variant, _arguments({**kept, variant.group: variant}.values()), beside, base, allowed)
-            if done.verdict == "kept":
+            result = _try(
+                variant, _arguments({**kept, variant.group: variant}.values()), beside, base, allowed
+            )
+            if result.verdict == "kept":
                 kept[variant.group] = variant
                 switch(_arguments(kept.values()))
                 before = measure().speeds
             else:
                 before = beside.before
-            tried.append(done)
-            on_tried(done)
+            tried.append(result)
+            on_tried(result)
         arguments = _arguments(kept.values())
         if not arguments:
             return Tuned((), base.speeds, base.speeds, None, tuple(tried))
@@ -139,7 +141,7 @@ def tune(
 
 
 def same_share(before: Mapping[str, str], after: Mapping[str, str]) -> float | None:
-    """Return the share of greedy text that stays: what comes before the first difference, over all of it."""
+    """Return the share of greedy text before the first difference."""
     total = sum(len(text) for text in before.values())
     if not total:
         return None
@@ -147,26 +149,26 @@ def same_share(before: Mapping[str, str], after: Mapping[str, str]) -> float | N
 
 
 def _inexact(known: set[str]) -> tuple[Variant, ...]:
-    found: list[Variant] = []
+    offered: list[Variant] = []
     if "--ubatch-size" in known:
-        found += [
+        offered += [
             Variant(f"ubatch {n}", "ubatch", ("--ubatch-size", str(n)), exact=False) for n in (256, 1024)
         ]
     if {"-ctk", "-ctv", "--flash-attn"} <= known:
         words = ("-ctk", "q8_0", "-ctv", "q8_0", "--flash-attn", "on")
-        found.append(Variant("kv q8_0", "attention", words, exact=False))
+        offered.append(Variant("kv q8_0", "attention", words, exact=False))
     if "--flash-attn" in known:
-        found += [
+        offered += [
             Variant(f"flash attention {how}", "attention", ("--flash-attn", how), exact=False)
             for how in ("on", "off")
         ]
-    return tuple(found)
+    return tuple(offered)
 
 
 class _Beside:
-    """Compares options with what is kept, measured before and after them: a machine drifts.
+    """Compares options with the kept ones, measured before and after: a machine's speed drifts.
 
-    ``before`` is the last measurement of what is kept.
+    ``before`` is the last measurement of the kept options.
     """
 
     def __init__(
@@ -176,10 +178,10 @@ class _Beside:
         self._kept, self._switch, self._measure = kept, switch, measure
 
     def compare(self, arguments: tuple[str, ...]) -> tuple[BenchSample, Ratio | None]:
-        """Return the sample of ``arguments`` and its gain; what was kept runs again afterwards.
+        """Return the sample of ``arguments`` and its gain. Afterwards the kept options run again.
 
         Raises:
-            QwenctlError: the server does not take them.
+            QwenctlError: the server does not start with these options.
         """
         first = self.before
         self._switch(arguments)
@@ -194,13 +196,13 @@ def _try(
 ) -> TriedOption:
     try:
         sample, gain = beside.compare(arguments)
-        if _faster(gain):  # starts differ from each other, too: once is chance
+        if _faster(gain):  # two starts of a server differ, too, so one gain may be chance
             again, second = beside.compare(arguments)
             sample, gain = (sample, gain) if _ratio(gain) < _ratio(second) else (again, second)
     except QwenctlError as error:
         return TriedOption(variant, "refused", why=error.message)
     same = same_share(base.answers, sample.answers)
-    if allowed is not None and sample.taken_bytes is not None and sample.taken_bytes > allowed:
+    if allowed is not None and sample.memory_bytes is not None and sample.memory_bytes > allowed:
         return TriedOption(variant, "too much memory", sample.speeds, gain, same)
     return TriedOption(variant, "kept" if _faster(gain) else "no faster", sample.speeds, gain, same)
 

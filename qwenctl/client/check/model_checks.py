@@ -1,4 +1,4 @@
-"""The checks of what a model can do. Answers are judged by running them, in the sandbox, or by a number."""
+"""Checks of what the model can do. Code runs in the sandbox; other answers have one right value."""
 
 import json
 from collections.abc import Mapping
@@ -19,60 +19,63 @@ SHOWN = 200
 
 
 def reasoning(api: Api, expected: Expected) -> str:
-    """Check that the thinking comes apart from the answer."""
+    """Check that the thinking is separate from the answer."""
     _not_random(expected)
-    asked = user("What is 17 * 23? Think first, then answer with the number.")
-    answer = api.answer({"messages": asked, "max_tokens": MAX_TOKENS})
-    need("<think>" not in answer.text and "</think>" not in answer.text, "its thinking is in the answer")
-    need("391" in answer.text, f"17 * 23 is 391, it says {answer.text[-SHOWN:]!r}")
+    messages = user("What is 17 * 23? Think first, then answer with the number.")
+    answer = api.answer({"messages": messages, "max_tokens": MAX_TOKENS})
+    need("<think>" not in answer.text and "</think>" not in answer.text, "the answer contains the thinking")
+    need("391" in answer.text, f"17 * 23 is 391, the answer is {answer.text[-SHOWN:]!r}")
     if not answer.reasoning:
-        raise NotJudged("it answers without thinking")
-    return f"{len(answer.reasoning)} characters of thinking, apart from the answer"
+        raise NotJudged("the model answers without thinking")
+    return f"{len(answer.reasoning)} characters of thinking, separate from the answer"
 
 
 def tool_round_trip(api: Api, expected: Expected) -> str:
-    """Check that it calls a tool when it needs one, and uses what comes back."""
+    """Check that the model calls a tool, and uses the tool's result."""
     _not_random(expected)
     messages = user("What is the weather in Paris right now? Use the tool.")
     body = {"tools": [TOOL], "max_tokens": MAX_TOKENS, **QUIET}
     first = api.answer({"messages": messages, **body})
-    need(first.tool_calls, f"it calls no tool, it says {first.text[-SHOWN:]!r}")
+    need(first.tool_calls, f"the model calls no tool, it answers {first.text[-SHOWN:]!r}")
     call = first.tool_calls[0]
     try:
         city = text(table(json.loads(call.arguments)).get("city"))
     except ValueError as error:
         raise CheckFailed(f"the arguments are no JSON: {call.arguments[:SHOWN]!r}") from error
-    need(call.name == "weather" and "paris" in city.lower(), f"it calls {call.name}({call.arguments})")
+    need(call.name == "weather" and "paris" in city.lower(), f"the model calls {call.name}({call.arguments})")
     result = {"role": "tool", "tool_call_id": call.id, "content": '{"celsius": 17, "sky": "hail"}'}
     second = api.answer({"messages": [*messages, first.message, result], **body})
-    need("17" in second.text and "hail" in second.text.lower(), f"it says {second.text[-SHOWN:]!r}")
+    need(
+        "17" in second.text and "hail" in second.text.lower(),
+        f"the answer does not use the tool's result: {second.text[-SHOWN:]!r}",
+    )
     return f"weather({city}) -> {second.text.strip()[:SHOWN]}"
 
 
 def chickens(api: Api, expected: Expected) -> str:
-    """Check the chickens and rabbits: 35 heads, 94 feet."""
+    """Check the riddle of the chickens and rabbits: 35 heads, 94 feet."""
     _not_random(expected)
     answer = api.answer({"messages": user(CHICKENS), "max_tokens": MAX_TOKENS})
-    said = answer.text.replace("*", "").replace("`", "")
-    need(CHICKENS_ANSWER in said, f"it is {CHICKENS_ANSWER}, it says {answer.text[-SHOWN:]!r}")
+    plain = answer.text.replace("*", "").replace("`", "")
+    need(CHICKENS_ANSWER in plain, f"right is {CHICKENS_ANSWER}, the answer is {answer.text[-SHOWN:]!r}")
     return CHICKENS_ANSWER
 
 
 def code(question: CodeQuestion, api: Api, expected: Expected) -> str:
-    """Check that its code passes the question's tests."""
+    """Check that the model's code passes the question's tests."""
     _not_random(expected)
     answer = api.answer({"messages": user(question.prompt), "max_tokens": MAX_TOKENS})
-    found = python_code(answer.text)
-    if found is None:
-        raise CheckFailed(f"it answers without code: {answer.text[-SHOWN:]!r}")
-    files = {"solution.py": found, "tests.py": question.tests}
+    source = python_code(answer.text)
+    if source is None:
+        raise CheckFailed(f"the answer has no code: {answer.text[-SHOWN:]!r}")
+    files = {"solution.py": source, "tests.py": question.tests}
     try:
         isolated = sandbox.isolation(unsafe=expected.unsafe)
-        ran = sandbox.run((*sandbox.python(), "tests.py"), files, sandbox.SandboxLimits(), isolated)
+        outcome = sandbox.run((*sandbox.python(), "tests.py"), files, sandbox.SandboxLimits(), isolated)
     except SandboxError as error:
         raise NotJudged(error.message) from error
-    need(ran.passed, f"{ran.ended} {ran.code}: {ran.output.strip()[-SHOWN:]}")
-    return f"its {len(found.splitlines())} lines pass the tests"
+    need(outcome.passed, f"{outcome.ended} {outcome.code}: {outcome.output.strip()[-SHOWN:]}")
+    return f"{len(source.splitlines())} lines of code pass the tests"
 
 
 MODEL_CHECKS: Mapping[str, CheckFunction] = {

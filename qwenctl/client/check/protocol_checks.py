@@ -1,4 +1,4 @@
-"""The checks that any weights pass, random ones too: does the machinery do its part of the job?"""
+"""Checks of the server's protocol. They do not depend on the model: random weights pass them, too."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from qwenctl.errors import RefusedError
 
 QUIET: Table = {"chat_template_kwargs": {"enable_thinking": False}}
 TRICKY = "grüße \U0001f999 東京 \U0001f469\u200d\U0001f4bb"
-"""Two, three and four bytes a character, and one drawn from three characters."""
+"""Characters of two, three and four bytes, and one symbol made of three characters."""
 TOOL: Table = {
     "type": "function",
     "function": {
@@ -30,12 +30,12 @@ TOOL: Table = {
 TOOL_TRIES = 3
 CANCEL_AFTER_TOKENS = 16
 CANCEL_SHARE = 0.5
-"""A slot that was not freed makes the next request wait for the rest of the first one."""
+"""If the slot is not freed, the next request waits for the rest of the first one."""
 AT_ONCE = 2
 
 
 def ready(api: Api, expected: Expected) -> str:
-    """Check that it says it is ready."""
+    """Check that the server is ready."""
     del expected
     try:
         api.get("/health")
@@ -43,20 +43,20 @@ def ready(api: Api, expected: Expected) -> str:
         if error.status != 404:
             raise
     models = api.models()
-    need(models, "it lists no model")
+    need(models, "the server lists no model")
     return f"serves {', '.join(models)}"
 
 
 def as_planned(api: Api, expected: Expected) -> str:
-    """Check that model and context are those of the plan."""
+    """Check that the server has the plan's model and context."""
     if expected.model is None:
-        raise NotJudged("no plan of ours to compare with")
+        raise NotJudged("there is no plan to compare with")
     models = api.models()
-    need(expected.model in models, f"plan says {expected.model}, it serves {', '.join(models)}")
+    need(expected.model in models, f"the plan says {expected.model}, the server has {', '.join(models)}")
     context = _context(api)
     need(
         context is None or expected.context_tokens is None or context >= expected.context_tokens,
-        f"plan says {expected.context_tokens} tokens of context, it has {context}",
+        f"the plan says {expected.context_tokens} tokens of context, the server has {context}",
     )
     return f"{expected.model}, {context or 'unknown'} tokens of context"
 
@@ -70,7 +70,7 @@ def whole(api: Api, expected: Expected) -> str:
 
 
 def streaming(api: Api, expected: Expected) -> str:
-    """Check a streamed answer: events, an end, and the count of tokens."""
+    """Check a streamed answer: its events, its end, and the number of tokens."""
     del expected
     answer = api.answer({"messages": user("Say hello."), "max_tokens": 16})
     _well_formed(answer)
@@ -78,22 +78,22 @@ def streaming(api: Api, expected: Expected) -> str:
 
 
 def tools(api: Api, expected: Expected) -> str:
-    """Check that a request with tools is answered, and that a call, if there is one, can be made.
+    """Check that a request with tools gets an answer, and that a tool call in it is well-formed.
 
-    A server refuses with 500 to pass on what its parser cannot read; weights may produce that once.
+    llama-server answers 500 when the model writes a call that it cannot parse. Random weights may do that.
     """
     del expected
     body = {"messages": user("What is the weather in Paris?"), "tools": [TOOL], "max_tokens": 96, **QUIET}
-    for left in reversed(range(TOOL_TRIES)):
+    for tries_left in reversed(range(TOOL_TRIES)):
         try:
             answer = api.ask(body)
         except RefusedError as error:
-            if error.status != 500 or not left:
+            if error.status != 500 or not tries_left:
                 raise
             continue
         _well_formed(answer)
         for call in answer.tool_calls:
-            need(call.name == "weather", f"it calls {call.name!r}, a tool that was not offered")
+            need(call.name == "weather", f"the answer calls {call.name!r}, a tool that was not offered")
             need(_is_table(call.arguments), f"the arguments are no JSON object: {call.arguments[:80]!r}")
         return f"{len(answer.tool_calls)} calls, {answer.finish}"
     raise CheckFailed("no answer")
@@ -109,25 +109,31 @@ def schema(api: Api, expected: Expected) -> str:
     }
     answer = api.ask(_constrained(properties))
     try:
-        said = table(json.loads(answer.text))
+        value = table(json.loads(answer.text))
     except ValueError as error:
-        raise CheckFailed(f"no JSON: {answer.text[:80]!r}") from error
-    need(set(said) == set(properties), f"other keys than asked for: {answer.text[:80]!r}")
-    right = said["city"] in ("Paris", "Rome", "Oslo") and isinstance(said["sunny"], bool)
-    need(right and 0 <= (number(said["days"]) or 0) <= 99, f"other values than allowed: {answer.text[:80]!r}")
-    return json.dumps(said)
+        raise CheckFailed(f"the answer is no JSON: {answer.text[:80]!r}") from error
+    need(set(value) == set(properties), f"the keys are not those of the schema: {answer.text[:80]!r}")
+    right = value["city"] in ("Paris", "Rome", "Oslo") and isinstance(value["sunny"], bool)
+    need(
+        right and 0 <= (number(value["days"]) or 0) <= 99,
+        f"the values are not those of the schema: {answer.text[:80]!r}",
+    )
+    return json.dumps(value)
 
 
 def long_prompt(api: Api, expected: Expected) -> str:
-    """Check a prompt of half the context, and tell how fast it is read."""
+    """Check a prompt of half the context, and measure how fast the server reads it."""
     context = _context(api) or expected.context_tokens
     if context is None:
-        raise NotJudged("it does not say how long its context is")
-    wanted = context // 2
-    asked = user(long_text(items_for(api, wanted)))
-    answer = api.answer({"messages": asked, "max_tokens": 1, "cache_prompt": False})
+        raise NotJudged("the server does not say how long its context is")
+    wanted_tokens = context // 2
+    request = user(long_text(items_for(api, wanted_tokens)))
+    answer = api.answer({"messages": request, "max_tokens": 1, "cache_prompt": False})
     got = answer.prompt_tokens or 0
-    need(got >= wanted * 0.9, f"sent about {wanted} tokens, it counted {got}: is the prompt cut?")
+    need(
+        got >= wanted_tokens * 0.9,
+        f"sent about {wanted_tokens} tokens, the server counted {got}: is the prompt cut?",
+    )
     measured = answer.timings.prompt_tokens_per_s if answer.timings else None
     if measured is None and answer.last_s:
         measured = got / answer.last_s
@@ -135,64 +141,64 @@ def long_prompt(api: Api, expected: Expected) -> str:
 
 
 def cancel(api: Api, expected: Expected) -> str:
-    """Check that leaving an answer makes its slot free: the next answer need not wait for the rest."""
+    """Check that closing a stream frees its slot: the next answer does not wait for the rest."""
     del expected
     context = _context(api)
     if context is None:
-        raise NotJudged("only a llama-server can be made to go on writing")
-    asked: Table = {"messages": user("Count."), "max_tokens": context // 2, "ignore_eos": True}
-    with api.stream(asked) as stream:
+        raise NotJudged("this needs a llama-server, which can be made to keep on writing")
+    request: Table = {"messages": user("Count."), "max_tokens": context // 2, "ignore_eos": True}
+    with api.stream(request) as stream:
         for _piece in stream:
             if stream.answer.events > CANCEL_AFTER_TOKENS:
                 break
-        first, last, seen = stream.answer.first_s or 0.0, stream.answer.last_s or 0.0, stream.answer.events
-    rest_s = (last - first) / max(seen - 1, 1) * (context // 2 - seen)
+        first, last, events = stream.answer.first_s or 0.0, stream.answer.last_s or 0.0, stream.answer.events
+    rest_s = (last - first) / max(events - 1, 1) * (context // 2 - events)
     after = api.answer({"messages": user("Say hello."), "max_tokens": 1}).last_s or 0.0
     need(
         after < max(rest_s * CANCEL_SHARE, 0.5),
-        f"the next answer took {after:.1f} s; the rest, {rest_s:.1f} s",
+        f"the next answer took {after:.1f} s; the rest of the first would take {rest_s:.1f} s",
     )
-    return f"the next answer took {after:.2f} s; the rest would have taken {rest_s:.1f} s"
+    return f"the next answer took {after:.2f} s; the rest of the first would have taken {rest_s:.1f} s"
 
 
 def at_once(api: Api, expected: Expected) -> str:
-    """Check that requests sent together are all answered, each with its own answer."""
+    """Check that requests sent at the same time each get their own answer."""
     del expected
     words = [f"answer-{n}" for n in range(AT_ONCE)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda word: api.answer(_constrained({"it": {"const": word}})), words))
     for word, answer in zip(words, answers, strict=True):
         need(word in answer.text, f"asked for {word}, got {answer.text[:80]!r}")
-    return f"{AT_ONCE} answers, each its own"
+    return f"{AT_ONCE} requests, each with its own answer"
 
 
 def characters(api: Api, expected: Expected) -> str:
-    """Check that characters of several bytes arrive whole, though tokens and packets cut them."""
+    """Check that characters of several bytes arrive whole, although tokens and packets may cut them."""
     del expected
     answer = api.answer(_constrained({"it": {"const": TRICKY}}))
     try:
-        said = table(json.loads(answer.text)).get("it")
+        value = table(json.loads(answer.text)).get("it")
     except ValueError as error:
-        raise CheckFailed(f"no JSON: {answer.text[:80]!r}") from error
-    need(said == TRICKY, f"sent {TRICKY!r}, got {said!r}")
+        raise CheckFailed(f"the answer is no JSON: {answer.text[:80]!r}") from error
+    need(value == TRICKY, f"sent {TRICKY!r}, got {value!r}")
     return f"{TRICKY} whole, in {answer.events} events"
 
 
 def sampling(api: Api, expected: Expected) -> str:
-    """Check that the server draws as planned when a request says nothing about it."""
+    """Check that the server uses the planned sampling for a request that sets none."""
     if not expected.sampling:
-        raise NotJudged("no plan of ours to compare with")
+        raise NotJudged("there is no plan to compare with")
     props = api.props()
     if props is None:
-        raise NotJudged("it does not tell how it draws")
-    drawn = table(table(props["default_generation_settings"]).get("params"))
-    for name, wanted in expected.sampling:
-        got = number(drawn.get(name))
+        raise NotJudged("the server does not show its sampling")
+    params = table(table(props["default_generation_settings"]).get("params"))
+    for name, planned in expected.sampling:
+        actual = number(params.get(name))
         need(
-            got is not None and math.isclose(got, wanted, rel_tol=1e-5, abs_tol=1e-6),
-            f"plan says {name} {wanted:g}, it has {got}",
+            actual is not None and math.isclose(actual, planned, rel_tol=1e-5, abs_tol=1e-6),
+            f"the plan says {name} {planned:g}, the server has {actual}",
         )
-    return ", ".join(f"{name} {wanted:g}" for name, wanted in expected.sampling)
+    return ", ".join(f"{name} {planned:g}" for name, planned in expected.sampling)
 
 
 PROTOCOL_CHECKS: Mapping[str, CheckFunction] = {
@@ -211,28 +217,28 @@ PROTOCOL_CHECKS: Mapping[str, CheckFunction] = {
 
 
 def _constrained(properties: Mapping[str, object]) -> Table:
-    wanted = {
+    schema_ = {
         "type": "object",
         "properties": properties,
         "required": list(properties),
         "additionalProperties": False,
     }
-    form = {"type": "json_schema", "json_schema": {"name": "it", "strict": True, "schema": wanted}}
-    asked = f"Answer with JSON that fits this schema: {json.dumps(wanted, ensure_ascii=False)}"
-    return {"messages": user(asked), "max_tokens": 256, "response_format": form, **QUIET}
+    form = {"type": "json_schema", "json_schema": {"name": "it", "strict": True, "schema": schema_}}
+    request = f"Answer with JSON that fits this schema: {json.dumps(schema_, ensure_ascii=False)}"
+    return {"messages": user(request), "max_tokens": 256, "response_format": form, **QUIET}
 
 
 def _well_formed(answer: Answer) -> None:
     need(answer.role in (None, "assistant"), f"the answer's role is {answer.role!r}")
     need(answer.finish in ("stop", "length", "tool_calls"), f"finish_reason is {answer.finish!r}")
-    need(answer.generated_tokens, "it does not count the tokens it wrote")
+    need(answer.generated_tokens, "the server does not count the generated tokens")
 
 
 def _context(api: Api) -> int | None:
     """Return the context of one slot, in tokens."""
     props = api.props()
-    found = number(table(table(props).get("default_generation_settings")).get("n_ctx")) if props else None
-    return int(found) if found else None
+    tokens = number(table(table(props).get("default_generation_settings")).get("n_ctx")) if props else None
+    return int(tokens) if tokens else None
 
 
 def _is_table(arguments: str) -> bool:

@@ -1,13 +1,13 @@
-"""The recipe's questions, each with tests that a machine can run. Pure: no I/O.
+"""Questions for a model, each with tests for the answer. Pure: no I/O.
 
-Source of the questions: the recipe's own script; the tests are ours.
+Source: the questions are those of the recipe's script; the tests are ours.
 """
 
 from typing import NamedTuple
 
 
 class CodeQuestion(NamedTuple):
-    """A task for code, and Python that fails unless ``solution`` does it."""
+    """A programming task, and Python tests of the module ``solution``."""
 
     prompt: str
     tests: str

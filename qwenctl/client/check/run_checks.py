@@ -1,4 +1,4 @@
-"""Run checks against an endpoint, one after the other, and say what each one found. Starts no server."""
+"""Run checks against an endpoint, one after the other, and return their results. Starts no server."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +13,9 @@ ItemVerdict = Literal["pass", "fail", "not judged"]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the plan promises; None and empty where nobody knows (a server that is not ours).
+    """What the plan promises. A value is None or empty where it is not known: a server that is not ours.
 
-    ``random``: the weights are noise, so the model's abilities say nothing.
+    ``random``: the weights are random, so what the model can do is not judged.
     """
 
     model: str | None = None
@@ -27,7 +27,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One check: what came out, and the evidence in words."""
+    """The result of one check, with the evidence in words."""
 
     name: str
     verdict: ItemVerdict
@@ -36,18 +36,18 @@ class Item:
 
 
 class CheckFailed(Exception):  # noqa: N818 - an outcome of a check, not an error of ours
-    """The server does not do it. The message is the evidence."""
+    """The check failed. The message is the evidence."""
 
 
 class NotJudged(Exception):  # noqa: N818 - likewise
-    """This server gives no way to tell. The message says why."""
+    """The check cannot be judged on this server. The message says why."""
 
 
 CheckFunction = Callable[[Api, Expected], str]
 
 
 def run(api: Api, expected: Expected, checks: Mapping[str, CheckFunction]) -> Iterator[Item]:
-    """Yield each check's item as it is done. A fault of the endpoint fails the check it happened in."""
+    """Yield the result of each check when it ends. An error of the endpoint fails the check."""
     for name, check in checks.items():
         started = time.monotonic()
         try:
@@ -67,10 +67,10 @@ def _judged(check: CheckFunction, api: Api, expected: Expected) -> tuple[ItemVer
 
 
 def need(condition: object, evidence: str) -> None:
-    """Check a condition.
+    """Fail the check unless the condition holds.
 
     Raises:
-        Failed: it does not hold.
+        CheckFailed: the condition does not hold.
     """
     if not condition:
         raise CheckFailed(evidence)

@@ -1,4 +1,4 @@
-"""What a client is told of an endpoint, and how that is written down. Pure: no I/O."""
+"""The settings that a client needs for an endpoint, as shell variables or YAML. Pure: no I/O."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from qwenctl.gate import guard
 
 
 class Only(NamedTuple):
-    """A value that stands there only while it is ``wanted``; what a person put in its place stays."""
+    """A value that is written while it is ``wanted``, and removed otherwise. A person's own value stays."""
 
     value: str
     wanted: bool
@@ -17,9 +17,9 @@ class Only(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """An endpoint. ``url`` has no ``/v1``; ``key``: a shell word that yields one, None if none is asked for.
+    """An endpoint. ``url`` has no ``/v1``. ``key`` is a shell word for the API key; None: no key is needed.
 
-    ``context_tokens``: None is unknown. ``rules``: None is no gate.
+    ``context_tokens`` None: not known. ``rules`` None: there is no gate.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to tell one client: variables with their shell words, or settings of a file."""
+    """The settings of one client: environment variables as shell words, or a settings file."""
 
     base_url: str
     key_variable: str
@@ -43,7 +43,7 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class ClientFile:
-    """A settings file: in the folder that ``variable`` names, else in ``folder``."""
+    """A settings file. It is in the folder that ``variable`` names, else in ``folder``."""
 
     variable: str
     folder: str
@@ -52,14 +52,14 @@ class ClientFile:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One client. ``file``: what ``--write`` writes; None: ``unwritten`` says why it can't."""
+    """One client. ``file`` is the file for ``--write``; without one ``unwritten`` says why."""
 
     title: str
     prints: Literal["shell", "toml", "json", "yaml"]
     advise: Callable[[Where], Advice]
     sources: tuple[str, ...]
     file: ClientFile | None = None
-    unwritten: str = "it reads variables of the environment"
+    unwritten: str = "it reads environment variables, not a file"
 
 
 def exports(variables: Mapping[str, str]) -> str:
@@ -68,7 +68,7 @@ def exports(variables: Mapping[str, str]) -> str:
 
 
 def yaml(value: object, indent: int = 0) -> str:
-    """Return nested tables and lists of tables as YAML; what is flat, as JSON, which YAML includes."""
+    """Return nested tables and lists of tables as YAML. Flat values are JSON, which is YAML, too."""
     pad = " " * indent
     lines: list[str] = []
     for key, entry in value.items() if isinstance(value, Mapping) else ():

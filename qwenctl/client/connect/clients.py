@@ -1,6 +1,6 @@
-"""Say what each client wants to be told of an endpoint. Pure: no I/O; keys are named, never held.
+"""The settings that each client needs for an endpoint. Pure: no I/O. API keys are named, never contained.
 
-Each function is one client; ``sources`` are its own documentation, or its source where that says more.
+Each function is one client. ``sources`` are its documentation, or its source code where that says more.
 """
 
 import shlex
@@ -10,7 +10,7 @@ from qwenctl.client.connect.advice import Advice, Client, ClientFile, Only, Wher
 from qwenctl.gate import guard
 
 NO_KEY = "none"
-"""What clients send that insist on a key where none is asked for."""
+"""The key for clients that insist on one, where the endpoint needs none."""
 KEY_VARIABLE = "QWENCTL_API_KEY"
 IN_DOCKER = "host.docker.internal"
 
@@ -23,9 +23,9 @@ def _openai(where: Where) -> Advice:
 
 
 def _claude_code(where: Where) -> Advice:
-    """It appends ``/v1/messages`` itself, and shows its login without any token.
+    """Claude Code appends ``/v1/messages`` itself. Without a token it shows its login.
 
-    Small tasks go to the haiku model; versions that knew no such variable read ANTHROPIC_SMALL_FAST_MODEL.
+    It gives small tasks to the haiku model. Older versions read ANTHROPIC_SMALL_FAST_MODEL for that.
     """
     named = ("MODEL", "DEFAULT_OPUS_MODEL", "DEFAULT_SONNET_MODEL", "DEFAULT_HAIKU_MODEL", "SMALL_FAST_MODEL")
     plain = {"ANTHROPIC_BASE_URL": where.url} | {f"ANTHROPIC_{name}": where.model for name in named}
@@ -41,7 +41,7 @@ def _claude_code(where: Where) -> Advice:
 
 
 def _codex(where: Where) -> Advice:
-    """It appends ``/responses``, the only API it speaks. ``env_key`` must name a variable that is set."""
+    """Codex appends ``/responses``, the only API it uses. ``env_key`` must name a variable that is set."""
     url = f"{where.url}/v1"
     provider = {
         "name": "qwenctl",
@@ -61,9 +61,9 @@ def _codex(where: Where) -> Advice:
 
 
 def _opencode(where: Where) -> Advice:
-    """It appends ``/chat/completions``. Small tasks may go to another provider unless ``small_model`` is set.
+    """Opencode appends ``/chat/completions``. Small tasks may go to another provider without ``small_model``.
 
-    A limit needs both numbers; a quarter of the context for an answer is our choice.
+    A limit needs both numbers. A quarter of the context for the answer is our choice.
     """
     url, name, tokens = f"{where.url}/v1", f"qwenctl/{where.model}", where.context_tokens
     limit = {"limit": {"context": tokens, "output": tokens // 4}} if tokens else {}
@@ -86,7 +86,7 @@ def _opencode(where: Where) -> Advice:
 
 
 def _aider(where: Where) -> Advice:
-    """It reaches any OpenAI-compatible server through the prefix ``openai/``."""
+    """Aider uses any OpenAI-compatible server for models with the prefix ``openai/``."""
     url = f"{where.url}/v1"
     variables = {
         "OPENAI_API_BASE": url,
@@ -98,7 +98,7 @@ def _aider(where: Where) -> Advice:
 
 
 def _continue(where: Where) -> Advice:
-    """Secrets come from ``~/.continue/.env`` or the environment of the editor."""
+    """Continue reads secrets from ``~/.continue/.env`` or from the editor's environment."""
     url = f"{where.url}/v1"
     model: dict[str, object] = {
         "name": where.model,
@@ -113,31 +113,31 @@ def _continue(where: Where) -> Advice:
         model["defaultCompletionOptions"] = {"contextLength": where.context_tokens}
     settings = {"name": "qwenctl", "version": "0.0.1", "schema": "v1", "models": [model]}
     notes: tuple[str, ...] = (
-        "it goes into ~/.continue/config.yaml: the entry below models, or the whole where there is none",
+        "put the entry below models into ~/.continue/config.yaml; without such a file, use the whole text",
     )
     if where.key is not None:
-        notes += (f"the key is read from {KEY_VARIABLE}=... in ~/.continue/.env",)
+        notes += (f"put the API key into ~/.continue/.env: {KEY_VARIABLE}=...",)
     return Advice(url, KEY_VARIABLE, {}, settings, notes)
 
 
 def _open_webui(where: Where) -> Advice:
-    """It asks from its own server, which is in a container as a rule."""
+    """Open WebUI connects from its own server, which usually runs in a container."""
     port = where.url.rpartition(":")[2]
     url = f"http://{IN_DOCKER}:{port}/v1"
     variables = {"OPENAI_API_BASE_URL": url, "OPENAI_API_KEY": where.key or NO_KEY}
     notes = [
         f"docker run --add-host={IN_DOCKER}:host-gateway -e OPENAI_API_BASE_URL -e OPENAI_API_KEY ...",
-        "they are read at its first start; later: Settings, Admin, Connections, OpenAI",
+        "the variables are read at the first start; later use Settings, Admin, Connections, OpenAI",
         f"outside a container the URL is {where.url}/v1",
     ]
     if guard.is_loopback(where.host):
         notes.append(
             f"on Linux a container cannot reach {where.host}: "
-            "set [server] host to an address that it reaches, and a key"
+            "set [server] host to an address that the container reaches, and an API key"
         )
     if where.rules is not None and where.key is None and not _lets_in(IN_DOCKER, where.rules):
         notes.append(
-            f'set [gate] allowed_hosts = ["{IN_DOCKER}"]: the gate answers to no other name without a key'
+            f'set [gate] allowed_hosts = ["{IN_DOCKER}"]: without an API key the gate accepts no other name'
         )
     return Advice(url, "OPENAI_API_KEY", variables, notes=tuple(notes))
 
@@ -179,14 +179,14 @@ CLIENTS: Mapping[str, Client] = {
         "shell",
         _aider,
         ("https://aider.chat/docs/llms/openai-compat.html", "https://aider.chat/docs/config/dotenv.html"),
-        unwritten="its .aider.conf.yml is YAML, whose comments would be lost",
+        unwritten="its .aider.conf.yml is YAML, and writing it would lose the comments",
     ),
     "continue": Client(
         "Continue",
         "yaml",
         _continue,
         ("https://docs.continue.dev/reference", "https://docs.continue.dev/faqs"),
-        unwritten="its config.yaml is YAML, whose comments would be lost",
+        unwritten="its config.yaml is YAML, and writing it would lose the comments",
     ),
     "open-webui": Client(
         "Open WebUI",
@@ -201,10 +201,10 @@ CLIENTS: Mapping[str, Client] = {
 
 
 def _exported(name: str, where: Where) -> tuple[str, ...]:
-    """Say how the key gets to a client whose file only names its variable."""
+    """Return a note on how the key gets to a client whose file only names a variable."""
     if where.key is None or where.key == f'"${name}"':
         return ()
-    return (f"where it runs: export {name}={where.key}",)
+    return (f"before you start it: export {name}={where.key}",)
 
 
 def _lets_in(host: str, rules: guard.Rules) -> bool:

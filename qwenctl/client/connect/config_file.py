@@ -1,4 +1,4 @@
-"""Change a file that belongs to another program: a backup first, then as a whole, or not at all."""
+"""Change another program's settings file: make a backup, then replace the file, or change nothing."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ from qwenctl.errors import ClientError
 from qwenctl.files import reason
 
 NEW_MODE = 0o600
-"""Such files may come to hold keys."""
+"""Such a file may hold keys later."""
 
 
 class Changed(NamedTuple):
-    """What became of a file. ``backup``: what it said before, if it was there and was changed."""
+    """The result. ``backup`` is a copy of the old file, if there was one and it was changed."""
 
     path: Path
     changed: bool
@@ -22,10 +22,10 @@ class Changed(NamedTuple):
 
 
 def update(path: Path, change: Callable[[str], str]) -> Changed:
-    """Make the file say what ``change`` makes of its text. A link is followed; the mode stays.
+    """Replace the file's text by ``change(text)``. A link is followed; the file's mode stays.
 
     Raises:
-        ClientError: it cannot be read, understood or written; nothing was changed.
+        ClientError: the file cannot be read, understood or written; nothing was changed.
     """
     path = path.resolve()
     try:
@@ -45,7 +45,7 @@ def update(path: Path, change: Callable[[str], str]) -> Changed:
 
 
 def _replace(path: Path, old: bytes | None, new: bytes, mode: int) -> Path | None:
-    """Write beside it first: a full disk then leaves no backup of what never changed."""
+    """Write the new file first: on a full disk there is then no needless backup."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _create(part, new, mode)
@@ -58,13 +58,13 @@ def _replace(path: Path, old: bytes | None, new: bytes, mode: int) -> Path | Non
 
 
 def _back_up(path: Path, data: bytes, mode: int) -> Path:
-    """Keep what it says beside it, under the first name that is free."""
+    """Save the old content beside the file, under the first free name."""
     names = (f"{path.name}.bak", *(f"{path.name}.bak{number}" for number in range(1, 1000)))
     for name in names:
         with contextlib.suppress(FileExistsError):
             _create(path.with_name(name), data, mode)
             return path.with_name(name)
-    raise FileExistsError(0, f"{len(names)} backups are there")
+    raise FileExistsError(0, f"there are already {len(names)} backups")
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:

@@ -1,6 +1,6 @@
-"""Put settings into the text of a JSON or TOML file without losing what is there. Pure: no I/O.
+"""Put settings into the text of a JSON or TOML file, and keep everything else. Pure: no I/O.
 
-A text that says it all already comes back as it is; one that is not understood is refused.
+A text that has all the settings already is returned unchanged. A text that cannot be understood is an error.
 """
 
 import json
@@ -16,21 +16,21 @@ def into_json(text: str, settings: Mapping[str, object]) -> str:
     """Return the text with the settings in it.
 
     Raises:
-        ValueError: it is no JSON object, or has another kind of value where a table is needed.
+        ValueError: the text is no JSON object, or has another kind of value where a table is needed.
     """
     old = json.loads(text, object_pairs_hook=_once) if text.strip() else {}
     if not isinstance(old, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - what a file holds, not what code passes
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - what a file holds, not what code passes
     new = merged(old, settings)
     return text if new == old else json.dumps(new, indent=_indent(text), ensure_ascii=False) + "\n"
 
 
 def into_toml(text: str, settings: Mapping[str, object]) -> str:
-    """Return the text with the settings in it, comments and order kept.
+    """Return the text with the settings in it. Comments and order stay.
 
     Raises:
-        ValueError: it is no TOML, has another kind of value where a table is needed, or is written in a way
-            that cannot be added to.
+        ValueError: the text is no TOML, has another kind of value where a table is needed, or spreads its
+            tables so that nothing can be added.
     """
     try:
         document = tomlkit.parse(text)
@@ -44,14 +44,14 @@ def into_toml(text: str, settings: Mapping[str, object]) -> str:
             return changed
     except TOMLKitError as error:
         raise ValueError(str(error).lower()) from error
-    raise ValueError("its tables are spread in a way that cannot be added to")
+    raise ValueError("its tables are spread over the file, so that nothing can be added")
 
 
 def merged(old: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     """Return the table with the settings in it.
 
     Raises:
-        ValueError: it has another kind of value where a table is needed.
+        ValueError: the table has another kind of value where a table is needed.
     """
     new = dict(old)
     for key, value in settings.items():
@@ -63,7 +63,7 @@ def merged(old: Mapping[str, object], settings: Mapping[str, object]) -> dict[st
                 del new[key]
         elif isinstance(value, Mapping):
             if key in new and not isinstance(there, Mapping):
-                raise ValueError(f"its {key} is no table")
+                raise ValueError(f"its {key} is not a table")
             new[key] = merged(there if isinstance(there, Mapping) else {}, value)
         else:
             new[key] = value
@@ -71,7 +71,7 @@ def merged(old: Mapping[str, object], settings: Mapping[str, object]) -> dict[st
 
 
 def _set(table: MutableMapping[str, object], settings: Mapping[str, object]) -> None:
-    """Do what ``merged`` does, in place: that keeps the comments of a parsed text."""
+    """Do what ``merged`` does, but in place, which keeps the comments of a parsed text."""
     for key, value in settings.items():
         there = table.get(key)
         if isinstance(value, Only):
@@ -88,10 +88,10 @@ def _set(table: MutableMapping[str, object], settings: Mapping[str, object]) -> 
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a key that is there twice: one of them would be lost."""
+    """Refuse a key that occurs twice: one of the values would be lost."""
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     return table
 
 

@@ -2,12 +2,12 @@
 
 Started by sandbox.py as ``python -I -S jail.py SPEC``, so it imports nothing of qwenctl and no site packages.
 
-    supervisor (outside)
+    sandbox.py (outside)
       └─ this script: new namespaces (user, mount, pid, net, ipc, uts), a uid that owns nothing
-           └─ init, pid 1 inside: builds a root of its own in a tmpfs, waits; with it everything inside ends
-                └─ the program: limits set, no capabilities, no new privileges, environment replaced
+           └─ init, pid 1 inside: builds its own root in a tmpfs, waits; its end ends all inside
+                └─ the program: limits set, no capabilities, no new privileges, a new environment
 
-It tells its supervisor ``ready`` or ``cannot …`` on one descriptor and ends as the program did.
+It reports ``ready`` or ``cannot …`` on one descriptor, and exits with the program's code.
 Source: namespaces(7), user_namespaces(7), pid_namespaces(7), pivot_root(2), mount_setattr(2), prctl(2).
 """
 
@@ -35,21 +35,21 @@ SYSTEM = tuple("/usr /bin /sbin /lib /lib32 /lib64 /etc/ld.so.cache /etc/alterna
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 FOLDERS = ("/work", "/tmp", "/dev/shm")  # noqa: S108 - inside, in its own tmpfs
 NOBODYS_UIDS = 2_000_000_000
-"""Where the uids begin that no account has. One a run: the limit on processes counts this run's alone."""
+"""First uid that no account has. Each run gets its own, so that its limit on processes counts it alone."""
 
 INSIDE = 1
-"""The number that uid has inside."""
+"""That uid's number inside."""
 MAX_LEFTOVERS = 1000
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 class JailError(Exception):
-    """One step was refused."""
+    """The kernel refused one step."""
 
 
 class Spec(TypedDict):
-    """What sandbox.py asks for. ``folder`` holds the files to start with; ``run`` makes the uid unique."""
+    """The order of sandbox.py. ``folder`` holds the files to start with; ``run`` makes the uid unique."""
 
     command: list[str]
     environment: dict[str, str]
@@ -65,7 +65,7 @@ class Spec(TypedDict):
 
 
 def main() -> None:
-    """Read the specification, enter, run, and end as the program ended."""
+    """Read the specification, enter the namespaces, run the program, and exit with its code."""
     spec: Spec = json.loads(sys.argv[1])
     report = spec["report"]
     os.set_inheritable(report, False)
@@ -86,8 +86,8 @@ def main() -> None:
 def _enter(spec: Spec) -> None:
     """Leave this machine's namespaces.
 
-    An ordinary user stays who they are inside. Root gets a second uid inside, one that owns nothing outside;
-    only a process that stayed outside may write such a map.
+    An ordinary user keeps the uid. Root gets a second uid inside that owns nothing outside; only a process
+    that stayed outside may write such a map.
     """
     uid, gid = os.getuid(), os.getgid()
     everything = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
@@ -122,7 +122,7 @@ def _write_maps(process: str, lines: str) -> int:
 
 
 def _init(spec: Spec, report: int) -> NoReturn:
-    """Be pid 1 inside: never returns. When it ends, the kernel kills all that is left in the namespace."""
+    """Be pid 1 inside; never returns. When it ends, the kernel kills every process in the namespace."""
     try:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _prctl(PR_SET_DUMPABLE, 0)
@@ -149,7 +149,7 @@ def _init(spec: Spec, report: int) -> NoReturn:
 
 
 def _program(spec: Spec, owner: int, report: int) -> NoReturn:
-    """Give up everything and become the program: never returns."""
+    """Give up all privileges and become the program; never returns."""
     try:
         for name, value in spec["limits"].items():
             resource.setrlimit(getattr(resource, name), (value, value))
@@ -177,7 +177,7 @@ def _filter(code: bytes) -> None:
 
 
 def _build_root(spec: Spec, owner: int) -> None:
-    """Make a root of its own: what a program needs to run, read-only, and one small folder to write."""
+    """Build the new root: what a program needs, read-only, and one small folder that it may write."""
     libc.sethostname(b"sandbox", 7)
     root = spec["folder"]  # hidden under the tmpfs from here on, in this namespace only
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
@@ -204,7 +204,7 @@ def _build_root(spec: Spec, owner: int) -> None:
 
 
 def _show(root: str, path: str) -> None:
-    """Let the program read ``path``, at the same place."""
+    """Let the program read ``path`` at the same path."""
     here, there = Path(path), Path(root + path)
     if there.exists() or there.is_symlink():
         return
@@ -216,8 +216,8 @@ def _show(root: str, path: str) -> None:
         attributes = (ctypes.c_uint64 * 4)(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, 0, 0, 0)
         size = ctypes.sizeof(attributes)
         name = os.fsencode(there)
-        done = libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, name, AT_RECURSIVE, attributes, size)
-        _call(f"make {path} read-only", done)
+        result = libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, name, AT_RECURSIVE, attributes, size)
+        _call(f"make {path} read-only", result)
 
 
 def _bind(path: str, target: str) -> None:
@@ -231,21 +231,21 @@ def _bind(path: str, target: str) -> None:
 
 
 def _end_children() -> None:
-    """Kill what the program left running: it was handed to us. Where namespaces work the kernel does that."""
+    """Kill the processes that the program left running. With namespaces the kernel does this."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     for _ in range(MAX_LEFTOVERS):
-        left = children.read_text(encoding="ascii").split() if children.exists() else []
-        if not left:
+        pids = children.read_text(encoding="ascii").split() if children.exists() else []
+        if not pids:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(int(left[0]), signal.SIGKILL)
-            os.waitpid(int(left[0]), 0)
+            os.kill(int(pids[0]), signal.SIGKILL)
+            os.waitpid(int(pids[0]), 0)
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
     words = [word.encode() if word else None for word in (source, target, kind)]
-    done = libc.mount(*words, ctypes.c_ulong(flags), data.encode() or None)
-    _call(f"mount {source or kind or 'privately'} on {target}", done)
+    result = libc.mount(*words, ctypes.c_ulong(flags), data.encode() or None)
+    _call(f"mount {source or kind or 'privately'} on {target}", result)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -1,7 +1,8 @@
-"""Run Python tests without a test library. Runs in the sandbox, a file among others: imports nothing of ours.
+"""Run Python tests without a test library. Runs inside the sandbox, so it imports nothing of qwenctl.
 
-A file's own assertions run when it is imported; then its ``test*`` functions, coroutines awaited, and its
-``unittest`` cases. The last line says how many passed: code that ends the interpreter early passes nothing.
+A file's own assertions run when it is imported, then its ``test*`` functions (coroutines, too) and its
+``unittest`` cases. The last line is printed only when all tests passed: code that ends the interpreter early
+does not get that far.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ def main(paths: list[str]) -> int:
             return 1
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        for name, found in vars(module).items():
-            if name.startswith("test") and inspect.isfunction(found):
-                suite.addTest(unittest.FunctionTestCase(_called(found), description=f"{path}: {name}"))
+        for name, value in vars(module).items():
+            if name.startswith("test") and inspect.isfunction(value):
+                suite.addTest(unittest.FunctionTestCase(_called(value), description=f"{path}: {name}"))
         suite.addTest(unittest.defaultTestLoader.loadTestsFromModule(module))
     result = unittest.TextTestRunner(stream=sys.stdout).run(suite)
     if result.wasSuccessful():
@@ -38,9 +39,9 @@ def main(paths: list[str]) -> int:
 
 def _called(function: Callable[[], object]) -> Callable[[], None]:
     def call() -> None:
-        done = function()
-        if inspect.iscoroutine(done):
-            asyncio.run(done)
+        result = function()
+        if inspect.iscoroutine(result):
+            asyncio.run(result)
 
     return call
 

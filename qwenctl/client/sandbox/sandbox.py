@@ -1,8 +1,8 @@
-"""Run generated code where it can do no harm, and bring back what it said. Starts jail.py, watches, ends it.
+"""Run generated code where it can do no harm, and return its output. Starts jail.py, watches it, and ends it.
 
-The program gets a fresh folder in memory, no network, no sight of other processes or of the home folder, an
-empty environment, and limits; at the end everything it started is gone. Where that cannot be had it is
-refused.
+The program gets a new folder in memory, an empty environment, and limits. It has no network and cannot see
+other processes or the home folder. At the end every process that it started is gone. On a machine where this
+is not possible, nothing is run.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Isolation = Literal["sandbox", "limits"]
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one run may use. ``memory_bytes`` holds for each process and for all of them together."""
+    """What one run may use. ``memory_bytes`` limits each process, and all processes together."""
 
     wall_s: float = 30.0
     cpu_s: int = 30
@@ -53,7 +53,7 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: ``exited`` with ``code`` (128 + N after signal N), or stopped at a limit."""
+    """How a run ended: it ``exited`` with ``code`` (128 + N after signal N), or was stopped at a limit."""
 
     ended: Ended
     code: int
@@ -62,17 +62,17 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """The program ended by itself and without complaint."""
+        """Whether the program ended by itself with exit code 0."""
         return self.ended == "exited" and self.code == 0
 
 
 def python() -> tuple[str, ...]:
-    """Return the command that runs Python inside, without the modules of this user."""
+    """Return the command that runs Python in the sandbox, without this user's own modules."""
     return (sys.executable, "-s", "-B")
 
 
 def unavailable() -> str | None:
-    """Return why nothing can be run safely on this machine; None if it can. Tries it: 0.1 s."""
+    """Return why this machine has no sandbox; None if it has one. Tries it, which takes 0.1 s."""
     try:
         outcome = run((*python(), "-c", "print('in')"), {}, SandboxLimits(wall_s=END_S))
     except SandboxError as error:
@@ -113,7 +113,7 @@ def run(
 def _run(command: Sequence[str], folder: Path, limits: SandboxLimits, isolated: Isolation) -> Outcome:
     namespaces = sys.platform == "linux" and isolated == "sandbox"
     if isolated == "sandbox" and sys.platform not in ("linux", "darwin"):
-        raise _no_sandbox(f"{sys.platform} has none")
+        raise _no_sandbox(f"there is none for {sys.platform}")
     if sys.platform == "darwin" and isolated == "sandbox":
         command = ("/usr/bin/sandbox-exec", "-p", profile(str(folder), _readable()), *command)
     reading, writing = os.pipe()
@@ -151,9 +151,11 @@ def _run(command: Sequence[str], folder: Path, limits: SandboxLimits, isolated: 
                 outcome = _watch(process, folder, limits)
             finally:
                 _end(process)
-        said = report.read().decode(errors="replace")
-    if said != "ready":
-        raise _no_sandbox(said.removeprefix("ready").removeprefix("cannot ") or outcome.output.strip()[-300:])
+        report_text = report.read().decode(errors="replace")
+    if report_text != "ready":
+        raise _no_sandbox(
+            report_text.removeprefix("ready").removeprefix("cannot ") or outcome.output.strip()[-300:]
+        )
     return outcome
 
 
@@ -195,7 +197,7 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, limits: SandboxLimits
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill everything inside, then wait: jail.py returns once the last process of its namespace is gone."""
+    """Kill every process inside, then wait: jail.py returns when the last one is gone."""
     if process.poll() is not None:
         return
     for inside in reversed(_inside(process.pid)):
@@ -224,7 +226,7 @@ def _used_bytes(pid: int) -> int:
 
 
 def _stored_bytes(folder: Path) -> int:
-    """Return what was written to the folder itself: nothing where the program has one in memory."""
+    """Return the size of the folder's files. It stays small where the program has a folder in memory."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
@@ -233,7 +235,7 @@ def _stored_bytes(folder: Path) -> int:
 
 
 def _readable() -> list[str]:
-    """Return the folders Python needs beside the system's."""
+    """Return the folders that Python needs, besides those of the system."""
     folders = (sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent))
     return sorted(dict.fromkeys(folder for folder in folders if folder != "/"), key=len)
 
@@ -251,23 +253,23 @@ def _environment(folder: Path, *, namespaces: bool) -> dict[str, str]:
 
 
 def _rlimits(limits: SandboxLimits, *, namespaces: bool) -> dict[str, int]:
-    found = {
+    rlimits = {
         "RLIMIT_CPU": limits.cpu_s,
         "RLIMIT_FSIZE": limits.file_bytes,
         "RLIMIT_NOFILE": 256,
         "RLIMIT_CORE": 0,
     }
     if sys.platform == "linux":
-        found["RLIMIT_AS"] = limits.memory_bytes
+        rlimits["RLIMIT_AS"] = limits.memory_bytes
     if namespaces:  # elsewhere it counts all processes of this user
-        found["RLIMIT_NPROC"] = limits.processes
-    return found
+        rlimits["RLIMIT_NPROC"] = limits.processes
+    return rlimits
 
 
 def _filter() -> str:
     code = seccomp_filter(platform.machine())
     if code is None:
-        raise _no_sandbox(f"the system calls of {platform.machine()} are not known")
+        raise _no_sandbox(f"the system call numbers of {platform.machine()} are not known")
     return code.hex()
 
 

@@ -1,7 +1,7 @@
-"""Write the profile that macOS's sandbox-exec holds a program to. Pure: no I/O.
+"""Write the profile for macOS's sandbox-exec. Pure: no I/O.
 
-Nothing is allowed but what is named. Processes cannot be started at all: macOS has no limit on the processes
-of one run and no way to end those that hide, so one program is one process there.
+Only what the profile names is allowed. The program cannot start processes: macOS cannot limit the processes
+of one run, and cannot find those that left their group.
 Source: sandbox-exec(1); the language as in /System/Library/Sandbox/Profiles. Not yet run on a Mac.
 """
 

@@ -1,7 +1,7 @@
 """Write the filter that keeps system calls from a program in the sandbox. Pure: no I/O.
 
-What it refuses are ways to memory that no limit counts (anonymous files, shared segments) and doors that
-generated code has no business at. Refused calls fail with EPERM, so Python reports them as an OSError.
+It refuses calls that get memory which no limit counts (anonymous files, shared segments), and calls that
+generated code never needs. A refused call fails with EPERM, which Python reports as an OSError.
 Source: seccomp(2), linux/filter.h, linux/audit.h; call numbers from asm/unistd_64.h and asm-generic/unistd.h.
 """
 
@@ -12,7 +12,7 @@ LOAD_WORD, JUMP_IF_EQUAL, JUMP_IF_NOT_LESS, RETURN = 0x20, 0x15, 0x35, 0x06
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 AT_NUMBER, AT_ARCHITECTURE = 0, 4
 X32 = 0x40000000
-"""From here on the numbers of x86-64's second interface begin."""
+"""Call numbers from here on belong to x86-64's second interface."""
 
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NUMBERS = {
@@ -34,7 +34,7 @@ NUMBERS = {
     "add_key": (248, 217),
     "keyctl": (250, 219),
 }
-"""Of each call, in the order of ARCHITECTURES."""
+"""The numbers of each call, in the order of ARCHITECTURES."""
 
 
 def seccomp_filter(machine: str) -> bytes | None:
