@@ -63,7 +63,7 @@ def command(session: Session, /, url: str | None, api_key_file: Path | None, **s
 
 
 def _planned(where: Target, *, unsafe: bool) -> "Expected":
-    """Return what the plan promises. For a server that is not ours nothing is known."""
+    """Return what the plan promises. Nothing is known of a server that is not our daemon's."""
     from qwenctl.client.check.run_checks import Expected
 
     if where.resolved is None or where.status is None:

@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-GONE = "[redacted]"
+REPLACEMENT = "[redacted]"
 SHORTEST_SECRET = 4
-NAMED = re.compile(
+NAMED_SECRET = re.compile(
     r"""(?ix) (["']? [\w-]* (?:api[_-]?key | secret | passw(?:or)?d | authorization | (?:access|hf)[_-]?token)
     ["']? \s* [=:,\ ] \s* ["']?) (?!file|path|none|null|true|false) ((?:bearer\s+)?[^\s"',;}\]]+)"""
 )
 TOKENS = re.compile(r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|Bearer\s+[^\s\"',;]+)", re.IGNORECASE)
 URL_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
-SAID = re.compile(r"""["'](?:messages|prompt|content|input|system|text|suffix|tools|arguments)["']\s*:""")
+PROMPT_FIELD = re.compile(
+    r"""["'](?:messages|prompt|content|input|system|text|suffix|tools|arguments)["']\s*:"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ def redact(text: str, private: Private) -> str:
     cleaned = "\n".join(lines)
     for secret in sorted(private.secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
-            cleaned = cleaned.replace(secret, GONE)
+            cleaned = cleaned.replace(secret, REPLACEMENT)
     if private.home not in ("", "/", "/root"):
         cleaned = cleaned.replace(private.home, "~")
     cleaned = re.sub(r"(/(?:home|Users)/)[^/\s\"']+", r"\1USER", cleaned)
@@ -48,8 +50,8 @@ def secrets_in(text: str, private: Private) -> Iterable[str]:
 
 
 def _line(line: str) -> str:
-    match = SAID.search(line)
+    match = PROMPT_FIELD.search(line)
     if match:  # the rest of the line may be what a person wrote
-        line = f"{line[: match.end()]} {GONE}"
-    line = NAMED.sub(rf"\1{GONE}", line)
-    return URL_LOGIN.sub(f"{GONE}@", TOKENS.sub(GONE, line))
+        line = f"{line[: match.end()]} {REPLACEMENT}"
+    line = NAMED_SECRET.sub(rf"\1{REPLACEMENT}", line)
+    return URL_LOGIN.sub(f"{REPLACEMENT}@", TOKENS.sub(REPLACEMENT, line))

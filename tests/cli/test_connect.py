@@ -93,7 +93,7 @@ def test_writing_keeps_what_is_there_and_a_backup_and_a_second_time_changes_noth
     path.write_text(CODEX)
     ran = connect(bare_home, "codex", "--write")
     backup = path.with_name("config.toml.bak")
-    assert ran.out == f"{path}: written; before: {backup}\n"
+    assert ran.out == f"{path}: written; backup: {backup}\n"
     assert backup.read_text() == CODEX
     text = path.read_text()
     for line in CODEX.splitlines():
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_understood_is_refused_and_not_touched(
     ran = connect(bare_home, client, "--write")
     assert ran.code == 1
     assert ran.err.splitlines()[-2].startswith(f"cannot change {path}: ")
-    assert ran.err.splitlines()[-1] == f"hint: qwenctl connect {client} prints what belongs there"
+    assert ran.err.splitlines()[-1] == f"hint: qwenctl connect {client} prints the settings"
     assert path.read_text() == text
     assert {each.name for each in path.parent.iterdir()} == {path.name}
 

@@ -45,9 +45,9 @@ def test_every_command_has_help_with_an_example(bare_home: Home, command: str) -
         (["upp"], 2, "cannot run qwenctl: no such command 'upp'", "did you mean qwenctl up?"),
         (["xyzzy"], 2, "cannot run qwenctl: no such command 'xyzzy'", "qwenctl --help lists the commands"),
         (
-            ["service", "instal"],
+            ["service", "inst"],
             2,
-            "cannot run qwenctl service: no such command 'instal'",
+            "cannot run qwenctl service: no such command 'inst'",
             "did you mean qwenctl service install?",
         ),
         (

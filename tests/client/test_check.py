@@ -110,4 +110,4 @@ def test_a_prompt_that_is_cut_and_sampling_that_differs_are_found() -> None:
     assert items["sampling as planned"].evidence == "the plan says temperature 0.6, the server has 0.8"
     assert items["model and context as planned"].verdict == "pass"
     other = one("model and context as planned", [Say()], Expected("qwen"))
-    assert other.evidence == "plan says qwen, it serves scripted"
+    assert other.evidence == "the plan says qwen, the server has scripted"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.service.redact import GONE, Private, redact, secrets_in
+from qwenctl.service.redact import REPLACEMENT, Private, redact, secrets_in
 from qwenctl.settings.key_file import parse_keys
 
 PRIVATE = Private(("sesame-open",), "ada", "/home/ada")
@@ -13,16 +13,19 @@ PRIVATE = Private(("sesame-open",), "ada", "/home/ada")
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
-        ("GET /v1/models key=sesame-open", f"GET /v1/models key={GONE}"),
-        ("Authorization: Bearer abc.def", f"Authorization: {GONE}"),
-        ("env HF_TOKEN=hf_abcdefghij x", f"env HF_TOKEN={GONE} x"),
-        ("got hf_abcdefghij from it", f"got {GONE} from it"),
-        ("sk-abcdefghijkl", GONE),
-        ('"api_key": "verysecret"', f'"api_key": "{GONE}"'),
-        ('["--api-key", "verysecret"]', f'["--api-key", "{GONE}"]'),
-        ("proxy http://me:pw@proxy:3128/", f"proxy http://{GONE}@proxy:3128/"),
-        ('request: {"model": "x", "messages": [{"role"', f'request: {{"model": "x", "messages": {GONE}'),
-        ("'prompt': 'Dear diary'", f"'prompt': {GONE}"),
+        ("GET /v1/models key=sesame-open", f"GET /v1/models key={REPLACEMENT}"),
+        ("Authorization: Bearer abc.def", f"Authorization: {REPLACEMENT}"),
+        ("env HF_TOKEN=hf_abcdefghij x", f"env HF_TOKEN={REPLACEMENT} x"),
+        ("got hf_abcdefghij from it", f"got {REPLACEMENT} from it"),
+        ("sk-abcdefghijkl", REPLACEMENT),
+        ('"api_key": "verysecret"', f'"api_key": "{REPLACEMENT}"'),
+        ('["--api-key", "verysecret"]', f'["--api-key", "{REPLACEMENT}"]'),
+        ("proxy http://me:pw@proxy:3128/", f"proxy http://{REPLACEMENT}@proxy:3128/"),
+        (
+            'request: {"model": "x", "messages": [{"role"',
+            f'request: {{"model": "x", "messages": {REPLACEMENT}',
+        ),
+        ("'prompt': 'Dear diary'", f"'prompt': {REPLACEMENT}"),
         ("/home/ada/models/x.gguf", "~/models/x.gguf"),
         ("/home/bob/x and /Users/carol/y", "/home/USER/x and /Users/USER/y"),
         ("pid 1 of ada started", "pid 1 of USER started"),

@@ -97,7 +97,7 @@ def tune(
     measure: Measure,
     most_bytes: int | None,
     time_left: Callable[[], bool],
-    on_tried: Callable[[TriedOption], None],
+    on_result: Callable[[TriedOption], None],
 ) -> Tuned:
     """Return the options to use. Afterwards the server runs with its old options again.
 
@@ -105,37 +105,37 @@ def tune(
     """
     base = measure()
     allowed = None if most_bytes is None else max(most_bytes, base.memory_bytes or 0)
-    tried: list[TriedOption] = [TriedOption(Variant("as it is", "", ()), "base", base.speeds, same=1.0)]
-    on_tried(tried[0])
-    kept: dict[str, Variant] = {}
+    results: list[TriedOption] = [TriedOption(Variant("as it is", "", ()), "base", base.speeds, same=1.0)]
+    on_result(results[0])
+    winners: dict[str, Variant] = {}
     before = base.speeds
     try:
         for variant in offered:
             if not time_left():
-                tried.append(TriedOption(variant, "no time"))
-                on_tried(tried[-1])
+                results.append(TriedOption(variant, "no time"))
+                on_result(results[-1])
                 continue
-            beside = _Beside(_arguments(kept.values()), before, switch, measure)
+            beside = _Beside(_arguments(winners.values()), before, switch, measure)
             result = _try(
-                variant, _arguments({**kept, variant.group: variant}.values()), beside, base, allowed
+                variant, _arguments({**winners, variant.group: variant}.values()), beside, base, allowed
             )
             if result.verdict == "kept":
-                kept[variant.group] = variant
-                switch(_arguments(kept.values()))
+                winners[variant.group] = variant
+                switch(_arguments(winners.values()))
                 before = measure().speeds
             else:
                 before = beside.before
-            tried.append(result)
-            on_tried(result)
-        arguments = _arguments(kept.values())
+            results.append(result)
+            on_result(result)
+        arguments = _arguments(winners.values())
         if not arguments:
-            return Tuned((), base.speeds, base.speeds, None, tuple(tried))
+            return Tuned((), base.speeds, base.speeds, None, tuple(results))
         switch(())
         beside = _Beside((), measure().speeds, switch, measure)
         first = beside.before
         after, gain = beside.compare(arguments)
         sure = gain is not None and gain.low > 1
-        return Tuned(arguments if sure else (), first + beside.before, after.speeds, gain, tuple(tried))
+        return Tuned(arguments if sure else (), first + beside.before, after.speeds, gain, tuple(results))
     finally:
         switch(())
 
@@ -172,10 +172,10 @@ class _Beside:
     """
 
     def __init__(
-        self, kept: tuple[str, ...], before: tuple[float, ...], switch: Switch, measure: Measure
+        self, baseline: tuple[str, ...], before: tuple[float, ...], switch: Switch, measure: Measure
     ) -> None:
         self.before = before
-        self._kept, self._switch, self._measure = kept, switch, measure
+        self._baseline, self._switch, self._measure = baseline, switch, measure
 
     def compare(self, arguments: tuple[str, ...]) -> tuple[BenchSample, Ratio | None]:
         """Return the sample of ``arguments`` and its gain. Afterwards the kept options run again.
@@ -186,7 +186,7 @@ class _Beside:
         first = self.before
         self._switch(arguments)
         sample = self._measure()
-        self._switch(self._kept)
+        self._switch(self._baseline)
         self.before = self._measure().speeds
         return sample, ratio(first + self.before, sample.speeds)
 
@@ -215,8 +215,8 @@ def _ratio(gain: Ratio | None) -> float:
     return gain.ratio if gain is not None else 0.0
 
 
-def _arguments(kept: Iterable[Variant]) -> tuple[str, ...]:
-    return tuple(word for variant in kept for word in variant.arguments)
+def _arguments(variants_: Iterable[Variant]) -> tuple[str, ...]:
+    return tuple(word for variant in variants_ for word in variant.arguments)
 
 
 def _common(one: str, other: str) -> int:

@@ -39,7 +39,7 @@ class CheckFailed(Exception):  # noqa: N818 - an outcome of a check, not an erro
     """The check failed. The message is the evidence."""
 
 
-class NotJudged(Exception):  # noqa: N818 - likewise
+class NotJudged(Exception):  # noqa: N818 - as CheckFailed
     """The check cannot be judged on this server. The message says why."""
 
 
