@@ -48,6 +48,17 @@ class QwenctlError(Exception):
         self.hint = hint
         self.data: object = None  # partial results, for the JSON envelope
 
+    @classmethod
+    def from_code(
+        cls, code: str, message: str, hint: str | None = None, data: object = None
+    ) -> "QwenctlError":
+        """Return the error that was put into these words elsewhere, with the exit code of its ``code``."""
+        error = cls(message, hint)
+        codes = {known.name.lower(): known for known in ExitCode}
+        error.exit_code = codes.get(code, ExitCode.FAILED)
+        error.data = data
+        return error
+
     @property
     def code(self) -> str:
         """The ``code`` in the JSON envelope."""

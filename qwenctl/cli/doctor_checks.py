@@ -16,8 +16,8 @@ from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.address import address, check_address
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.ask import ask_server, list_devices
-from qwenctl.engine.program import Engine
 from qwenctl.engine.find import find_server
+from qwenctl.engine.program import Engine
 from qwenctl.errors import QwenctlError
 from qwenctl.fetch.disk import allocated_bytes, free_bytes
 from qwenctl.hardware.detect import SystemProbe, detect

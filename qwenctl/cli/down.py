@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import click
 
@@ -10,11 +11,12 @@ from qwenctl.cli import via_service
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.call import call
-from qwenctl.control.state_dir import running
+from qwenctl.control.state_dir import read_status, running
 from qwenctl.control.wait import until_gone
 from qwenctl.errors import ControlError
 
-PATIENCE_S = 60.0
+USUAL_S = 60.0
+"""How long to wait for a daemon that does not say how long its own settings allow."""
 GRACE_S = 5.0
 
 
@@ -22,8 +24,9 @@ GRACE_S = 5.0
 @common
 @click.pass_obj
 def command(session: Session) -> Result:
-    """Stop the server and the daemon. Done already is done too."""
+    """Stop the server and the daemon. Succeeds if nothing is running."""
     folder = paths.state_dir()
+    patience_s = _patience_s(folder)
     stopped = via_service.stop(session)  # with its socket, which would start it again
     pid = running(folder)
     if pid is None:
@@ -33,11 +36,18 @@ def command(session: Session) -> Result:
     except ControlError:
         session.say(f"the daemon does not answer; ending it (pid {pid})")
         _end(pid, signal.SIGTERM)
-    if not until_gone(folder, PATIENCE_S):
+    if not until_gone(folder, patience_s):
+        session.say(f"the daemon did not end within {patience_s:g} s; killing it (pid {pid})")
         _end(pid, signal.SIGKILL)
         if not until_gone(folder, GRACE_S):
             raise ControlError(f"cannot end the daemon: pid {pid} does not die")
     return Result({"changed": True}, "stopped")
+
+
+def _patience_s(folder: Path) -> float:
+    """Return how long the daemon's own settings let a stop take: drain, save, stop the server, close."""
+    stop_s = (read_status(folder) or {}).get("stop_timeout_s")
+    return float(stop_s) if isinstance(stop_s, int | float) else USUAL_S
 
 
 def _end(pid: int, number: signal.Signals) -> None:

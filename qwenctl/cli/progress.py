@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 WORDS = {
     "planning": "planning",
     "starting": "loading the model",
+    "restoring": "restoring the conversations",
+    "draining": "waiting for answers under way",
     "stopping": "stopping the old server",
     "backoff": "waiting before the next try",
 }
@@ -37,7 +39,7 @@ class ProgressView:
     def __call__(self, status: dict[str, object]) -> None:
         """Take the newest status."""
         download = status.get("download")
-        if status.get("phase") == "fetching" and isinstance(download, dict):
+        if isinstance(download, dict):
             self._transfer(Moved(**{name: download[name] for name in Moved._fields if name in download}))
             return
         text = WORDS.get(str(status.get("phase")))

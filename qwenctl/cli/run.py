@@ -1,7 +1,9 @@
 """``qwenctl run``: the daemon in the foreground."""
 
+import json
 import logging
 import os
+from dataclasses import replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -22,15 +24,17 @@ KEEP_AWAKE = ("caffeinate", "-i", "-w")
 @click.command("run", epilog="Example: qwenctl run --profile demo")
 @common
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Log there, rotated at 10 MiB.")
+@click.option("--overrides", metavar="JSON", hidden=True, help="The flags of up, as a JSON table.")
 @click.option("--keep-awake", is_flag=True, help="macOS: no idle sleep while it runs.")
 @click.pass_obj
-def command(session: Session, log: Path | None, keep_awake: bool) -> Result:  # noqa: FBT001 - click's name
+def command(session: Session, log: Path | None, overrides: str | None, keep_awake: bool) -> Result:  # noqa: FBT001 - click's name
     """Run the daemon in the foreground: what services execute. Ctrl-C ends it."""
     if log is not None:
         log_to(log)
     if keep_awake:
         programs.start((*KEEP_AWAKE, str(os.getpid())))
-    start(request(session, {}))
+    kept = None if overrides is None else json.loads(overrides)
+    start(replace(request(session, {}), overrides=kept))
     return Result({"ended": True})
 
 

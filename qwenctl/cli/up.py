@@ -7,24 +7,17 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli import via_service
-from qwenctl.cli.arguments import config, flags
+from qwenctl.cli.arguments import config, flags, request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
 from qwenctl.control.call import call
-from qwenctl.control.start import start_daemon
-from qwenctl.control.state_dir import (
-    CONTROL_SOCKET,
-    OVERRIDES,
-    read_overrides,
-    read_status,
-    running,
-)
-from qwenctl.control.wait import until_ready
-from qwenctl.deploy import model_file, oom_record, pipeline
-from qwenctl.deploy.address import address, check_address
-from qwenctl.deploy.types import PlanRequest
-from qwenctl.files import write_json
+from qwenctl.control.start import StartedDaemon, start_daemon
+from qwenctl.control.state_dir import CONTROL_SOCKET, read_overrides, read_status, running
+from qwenctl.control.wait import until_planned, until_ready, until_running
+from qwenctl.deploy import oom_record, pipeline
+from qwenctl.deploy.address import address
+from qwenctl.errors import ControlError
 from qwenctl.settings.load import API_KEY, api_keys, merge
 
 UNASKED = (
@@ -59,64 +52,88 @@ def command(
     keys, folder = api_keys(), paths.state_dir()
     paths.socket_path(folder, CONTROL_SOCKET)
     paths.private_dir(folder)
-    given = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
-    kept = {} if switches["reset"] else read_overrides(folder)
-    wanted = PlanRequest(folder, {}, config(session), merge(kept, given))
-    asked = bool(given) or switches["reset"] or switches["forget"]
-    changed = _start_or_change(session, wanted, asked=asked, forget=switches["forget"])
-    resolved = pipeline.resolve(wanted)
-    endpoint = f"{address(resolved.settings).url}/v1"
-    if not switches["no_wait"]:
-        limit = resolved.settings.supervise.ready_timeout_s if timeout is None else timeout
-        with ProgressView(session) as watch:
-            status = until_ready(folder, limit, watch, fresh=changed)
-        endpoint = str(status["endpoint"])
-        troubles = status.get("troubles")
-        for trouble in troubles if isinstance(troubles, list) else ():
-            session.say(f"warning: {trouble}")
-    if keys and (read_status(folder) or {}).get("asks_key") is False:
+    wanted = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
+    before = read_status(folder) or {} if running(folder) is not None else {}
+    asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before)
+    with ProgressView(session) as view:
+        started = None
+        if before:
+            if not asked and before.get("phase") == "failed":
+                call(folder, "POST", "/v1/restart")  # a parked server tries again
+        elif via_service.start(config(session)):
+            until_running(folder)
+        else:
+            started = _start(session, folder, wanted, **switches)
+        change = _apply(folder, wanted, **switches) if asked and started is None else None
+        change = 1 if started is not None else change  # the first wish of a daemon
+        ended = (lambda: None) if started is None else started.refusal
+        status = read_status(folder) or {}
+        if change is not None:
+            status = until_planned(folder, change, view, ended)
+            _tell_plan(session, status)
+        if not switches["no_wait"]:
+            status = until_ready(folder, _limit(session, timeout), view, change=change, ended=ended)
+            for trouble in _texts(status.get("troubles")):
+                session.say(f"warning: {trouble}")
+        if started is not None:
+            started.leave()
+    if keys and status.get("asks_key") is False:
         session.say(f"warning: {UNASKED}")
-    data = {"changed": changed, "endpoint": endpoint, "profile": resolved.profile.name}
+    plan, endpoint = status.get("plan"), str(status.get("endpoint") or _usual_endpoint(session))
+    name = plan["profile"] if isinstance(plan, dict) else None
+    changed = not before or (change is not None and status.get("pid") != before.get("pid"))
+    data = {"changed": changed, "change": change, "endpoint": endpoint, "profile": name}
     return Result(data, endpoint)
 
 
-def _start_or_change(session: Session, wanted: PlanRequest, *, asked: bool, forget: bool) -> bool:
-    """Start a daemon, or hand the flags to the one that runs. Return whether anything changed."""
-    if running(wanted.folder) is not None:
-        if not asked:
-            return _try_again(wanted.folder)
-        body = {"overrides": wanted.overrides, "forget": forget}
-        answer = call(wanted.folder, "POST", "/v1/apply", body, timeout_s=600)
-        return bool(answer["changed"]) if isinstance(answer, dict) else True
-    if forget:
-        oom_record.forget(wanted.folder)
-    prepared = pipeline.prepare(wanted)
-    where = address(prepared.resolved.settings)
-    if not via_service.holds_port(where):
-        check_address(where)
-    if via_service.service() is None:  # a service has its own keys
-        from qwenctl.daemon.gateway import check
-
-        check(prepared.resolved.settings, api_keys())
-    if model_file.is_local(prepared.resolved):
-        pipeline.spec(prepared, model_file.obtain_local(prepared))
-    _keep(wanted.folder, wanted.overrides or {})
-    session.say(f"starting {prepared.resolved.profile.title}, {prepared.plan.quant}")
-    for warning in (*prepared.hardware.warnings, *prepared.plan.warnings):
-        session.say(f"warning: {warning}")
-    if not via_service.start(session, wanted.config):
-        start_daemon(wanted.folder, ["--config", str(wanted.config)] if wanted.config else [])
-    return True
+def _start(session: Session, folder: Path, wanted: Mapping[str, object], **switches: bool) -> StartedDaemon:
+    """Start a daemon of our own; the flags are its first wish."""
+    if switches["forget"]:
+        oom_record.forget(folder)
+    kept = {} if switches["reset"] else read_overrides(folder)
+    named = config(session)
+    return start_daemon(folder, ["--config", str(named)] if named else [], merge(kept, wanted))
 
 
-def _try_again(folder: Path) -> bool:
-    """Ask a parked server to try again; leave any other alone. Return whether it was asked."""
-    parked = (read_status(folder) or {}).get("phase") == "failed"
-    if parked:
-        call(folder, "POST", "/v1/restart")
-    return parked
+def _apply(folder: Path, wanted: Mapping[str, object], **switches: bool) -> int:
+    """Hand the flags to the daemon that runs. Return the number of the change."""
+    body = {"flags": wanted, "reset": switches["reset"], "forget": switches["forget"]}
+    answer = call(folder, "POST", "/v1/apply", body)
+    number = answer.get("change") if isinstance(answer, dict) else None
+    if not isinstance(number, int):
+        raise ControlError(
+            "cannot change what is served: the daemon is of another version",
+            hint="qwenctl down, then qwenctl up",
+        )
+    return number
 
 
-def _keep(folder: Path, overrides: Mapping[str, object]) -> None:
-    if overrides != read_overrides(folder):
-        write_json(folder / OVERRIDES, overrides)
+def _asks(folder: Path, wanted: Mapping[str, object], before: Mapping[str, object]) -> bool:
+    """Return whether the flags say something else than what is settled already."""
+    kept, change = read_overrides(folder), before.get("change")
+    settled = isinstance(change, dict) and change.get("state") == "settled"
+    return bool(wanted) and not (settled and merge(kept, wanted) == kept)
+
+
+def _tell_plan(session: Session, status: dict[str, object]) -> None:
+    plan = status.get("plan")
+    if isinstance(plan, dict):
+        session.say(f"starting {plan.get('title') or plan['profile']}, {plan['quant']}")
+        for warning in _texts(plan.get("warnings")):
+            session.say(f"warning: {warning}")
+
+
+def _limit(session: Session, timeout: float | None) -> float:
+    """Return how long to wait for the first token: as long as the daemon does, unless it was said."""
+    if timeout is not None:
+        return timeout
+    return pipeline.resolve(request(session, {})).settings.supervise.ready_timeout_s
+
+
+def _usual_endpoint(session: Session) -> str:
+    """Return where it will be, while nothing serves yet."""
+    return f"{address(pipeline.resolve(request(session, {})).settings).url}/v1"
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list | tuple) else []

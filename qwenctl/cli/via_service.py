@@ -1,14 +1,12 @@
 """Start, stop and restart the daemon through its service, where one is installed."""
 
-import os
 from pathlib import Path
 
 from qwenctl.cli.output import Session
-from qwenctl.control.state_dir import OVERRIDES, running
+from qwenctl.control.state_dir import running
 from qwenctl.deploy.address import check_address
 from qwenctl.engine.address import Address
 from qwenctl.errors import AlreadyRunningError, ControlError, SettingsError
-from qwenctl.files import reason
 from qwenctl.service import units
 from qwenctl.service.install import Service, service_of
 from qwenctl.service.places import Places, installed
@@ -20,7 +18,7 @@ def service() -> Service | None:
     return service_of(where) if where is not None else None
 
 
-def start(session: Session, config: Path | None) -> bool:
+def start(config: Path | None) -> bool:
     """Start the service; return False where none is installed.
 
     Raises:
@@ -35,7 +33,6 @@ def start(session: Session, config: Path | None) -> bool:
             f"cannot use --config {config}: the installed service has its own config file",
             hint=f"qwenctl --config {config} service install changes that",
         )
-    _give_to_owner(session)
     found.start()
     return True
 
@@ -77,18 +74,3 @@ def check_free(where: Places, address: Address) -> None:
             f"cannot install: a daemon that is no service already runs in {where.state} (pid {pid})",
             hint="qwenctl down ends it; then install again",
         )
-
-
-def _give_to_owner(session: Session) -> None:
-    """What root wrote into the system service's folder must be the service's to read."""
-    where = installed()
-    if where is None or where.scope != "system" or os.geteuid() != 0:
-        return
-    overrides = where.state / OVERRIDES
-    try:
-        owner = where.state.stat()
-        os.chown(overrides, owner.st_uid, owner.st_gid)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        session.say(f"note: cannot give {overrides} to its service: {reason(error)}")

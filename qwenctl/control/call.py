@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from qwenctl.control.state_dir import CONTROL_SOCKET
-from qwenctl.errors import ControlError, ExitCode, QwenctlError
+from qwenctl.errors import ControlError, QwenctlError
 
 TIMEOUT_S = 10.0
 NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -37,9 +37,8 @@ def call(folder: Path, method: str, path: str, body: object = None, timeout_s: f
 
 def refusal(data: object) -> QwenctlError:
     """Return the error that the daemon put into words, as it was raised there."""
-    told = data.get("error") if isinstance(data, dict) else None
-    told = told if isinstance(told, dict) else {}
-    error = QwenctlError(str(told.get("message", "cannot do that: the daemon refused")), told.get("hint"))
-    codes = {code.name.lower(): code for code in ExitCode}
-    error.exit_code = codes.get(str(told.get("code")), ExitCode.FAILED)
-    return error
+    envelope = data if isinstance(data, dict) else {}
+    error = envelope.get("error")
+    error = error if isinstance(error, dict) else {}
+    message = str(error.get("message", "cannot do that: the daemon refused"))
+    return QwenctlError.from_code(str(error.get("code")), message, error.get("hint"), envelope.get("data"))

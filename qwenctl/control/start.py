@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qwenctl.control.call import refusal
@@ -15,16 +15,45 @@ START_TIMEOUT_S = 30.0
 POLL_S = 0.02
 
 
-def start_daemon(folder: Path, arguments: Sequence[str]) -> int:
-    """Start ``qwenctl run`` in a session of its own and return its pid once it has published a status.
+class StartedDaemon:
+    """A daemon that this command has started. ``refusal`` says why it ended, if it did."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.pid = process.pid
+        self._process, self._folder = process, folder
+
+    def refusal(self) -> QwenctlError | None:
+        """Return the error that the daemon ended with; None while it runs."""
+        if self._process.poll() is None:
+            return None
+        output = self._process.stdout.read() if self._process.stdout else b""
+        try:
+            return refusal(json.loads(output))
+        except ValueError:
+            return ControlError(
+                f"cannot start the daemon: it exited with code {self._process.returncode}",
+                hint=f"see {self._folder / DAEMON_LOG}",
+            )
+
+    def leave(self) -> None:
+        """Let the daemon live on without us."""
+        self._process.returncode = 0
+
+
+def start_daemon(folder: Path, arguments: Sequence[str], overrides: Mapping[str, object]) -> StartedDaemon:
+    """Start ``qwenctl run`` in a session of its own; return once it has published a status or has ended.
+
+    ``overrides`` are the flags of ``up``; the daemon keeps them once they have generated a token.
 
     Raises:
-        QwenctlError: it refused to start; carries its own message, hint and exit code.
+        ControlError: it does neither in time.
     """
     path = folder / DAEMON_LOG
+    words = [sys.executable, "-m", "qwenctl", "--json", "run", "--log", str(path)]
+    words += ["--overrides", json.dumps(overrides), *arguments]
     with path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "qwenctl", "--json", "run", "--log", str(path), *arguments],
+            words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,  # its JSON envelope, should it refuse
             stderr=log,  # a traceback; --log rotates the file with it
@@ -34,11 +63,8 @@ def start_daemon(folder: Path, arguments: Sequence[str]) -> int:
     give_up_at = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_at:
         status = read_status(folder)
-        if status is not None and status.get("daemon_pid") == process.pid:
-            process.returncode = 0  # ours no longer: it lives on without us
-            return process.pid
-        if process.poll() is not None:
-            raise _refused(process, folder)
+        if process.poll() is not None or (status and status.get("daemon_pid") == process.pid):
+            return StartedDaemon(process, folder)
         time.sleep(POLL_S)
     process.kill()
     process.wait()
@@ -46,14 +72,3 @@ def start_daemon(folder: Path, arguments: Sequence[str]) -> int:
         f"cannot start the daemon: no status within {START_TIMEOUT_S:.0f} s",
         hint=f"see {folder / DAEMON_LOG}",
     )
-
-
-def _refused(process: subprocess.Popen[bytes], folder: Path) -> QwenctlError:
-    said = process.stdout.read() if process.stdout else b""
-    try:
-        return refusal(json.loads(said))
-    except ValueError:
-        return ControlError(
-            f"cannot start the daemon: it exited with code {process.returncode}",
-            hint=f"see {folder / DAEMON_LOG}",
-        )

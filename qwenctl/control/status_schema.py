@@ -8,6 +8,7 @@ PhaseName = Literal[
     "planning",
     "fetching",
     "starting",
+    "restoring",
     "ready",
     "draining",
     "stopping",
@@ -24,6 +25,8 @@ class PlanStatus:
     profile: str
     quant: str
     context_tokens: int
+    title: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,31 @@ class LastEnding:
     permanent: bool
     hint: str | None
     log_tail: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedChange:
+    """A wish that is not served. ``rolled_back``: it was started, and generated no token."""
+
+    number: int
+    code: str
+    message: str
+    hint: str | None
+    rolled_back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStatus:
+    """The newest wish and where it is. Each wish has a number, and a newer one replaces an older one.
+
+    ``origin`` says where the wish comes from: start, up, file, reload, engine or memory. ``refused`` is the
+    newest wish that is not served, until another one can be planned.
+    """
+
+    number: int = 0
+    origin: str = "start"
+    state: Literal["planning", "fetching", "trial", "settled", "refused"] = "planning"
+    refused: RefusedChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +119,7 @@ class Status:
 
     ``degraded``: what was given up because memory ran out. ``troubles``: what is wrong around a server
     that goes on serving, such as a full disk. ``asks_key``: whether clients must send a key;
-    None until the endpoint is open.
+    None until the endpoint is open. ``stop_timeout_s``: how long stopping the daemon may take.
     """
 
     phase: PhaseName
@@ -109,9 +137,11 @@ class Status:
     download: Download | None = None
     memory: MemoryStatus = MemoryStatus()
     rolled_back: RolledBack | None = None
+    change: ChangeStatus = ChangeStatus()
     newer_commit: str | None = None
     degraded: str | None = None
     troubles: list[str] = field(default_factory=list)
     held: int = 0
     in_flight: int = 0
     asks_key: bool | None = None
+    stop_timeout_s: float = 60.0

@@ -5,11 +5,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qwenctl.control.state_dir import read_status, running
-from qwenctl.errors import ControlError, ExitCode, NotReadyError, QwenctlError
+from qwenctl.errors import ControlError, NotReadyError, QwenctlError
 
 POLL_S = 0.05
 
 Status = dict[str, object]
+LOADING = ("planning", "fetching")
+
+
+def until_planned(
+    folder: Path, change: int, on_status: Callable[[Status], None], ended: Callable[[], QwenctlError | None]
+) -> Status:
+    """Return the status once this change is planned: what can be known beforehand was checked.
+
+    Raises:
+        QwenctlError: the change was refused, or the daemon ended; with the error's own exit code.
+    """
+    while True:
+        status = read_status(folder) or {}
+        on_status(status)
+        _check_refused(status, change)
+        newest = _change(status)
+        if _number(newest) > change or (_number(newest) == change and newest.get("state") != "planning"):
+            return status
+        _check_running(folder, ended)
+        time.sleep(POLL_S)
 
 
 def until_ready(
@@ -17,44 +37,59 @@ def until_ready(
     timeout_s: float,
     on_status: Callable[[Status], None],
     *,
+    change: int | None = None,
     not_pid: object = None,
-    fresh: bool = False,
+    ended: Callable[[], QwenctlError | None] = lambda: None,
 ) -> Status:
     """Return the status once a token was generated, by another child than ``not_pid``.
 
-    The timeout counts from the end of a download. ``fresh``: a new configuration is being tried, so that
-    the return of the one before it is no success.
+    With ``change``, that change must have arrived: the return of the configuration before it is no success.
+    An idle server is a success, too: the next request loads the model. The timeout counts from the end of
+    planning and downloading.
 
     Raises:
-        NotReadyError: no token in time, the server is parked as failed, or it was rolled back.
-        ControlError: the daemon ended.
+        NotReadyError: no token in time, the server is parked as failed, or the change was rolled back.
+        QwenctlError: the change was refused, or the daemon ended; with the error's own exit code.
     """
     give_up_at = time.monotonic() + timeout_s
     while True:
         status = read_status(folder) or {}
         on_status(status)
-        match status.get("phase"):
-            case "starting" | "ready" | "failed" if fresh and isinstance(
-                back := status.get("rolled_back"), dict
-            ):
-                raise NotReadyError(
-                    f"cannot serve what was asked for: {back['why']}",
-                    hint="the last good configuration is back; qwenctl events shows what happened",
-                )
-            case "ready" if not_pid is None or status.get("pid") != not_pid:
-                return status
-            case "failed":
-                raise parked(status)
-            case "fetching":
-                give_up_at = time.monotonic() + timeout_s
-            case _:
-                pass
-        if running(folder) is None:
-            raise ControlError("cannot start the server: the daemon ended", hint="qwenctl logs shows why")
+        if change is not None:
+            _check_refused(status, change)
+        newest, phase = _change(status), status.get("phase")
+        arrived = change is None or (
+            _number(newest) >= change and newest.get("state") in ("settled", "refused")
+        )
+        if arrived and phase == "ready" and (not_pid is None or status.get("pid") != not_pid):
+            return status
+        if arrived and phase == "idle" and not_pid is None:
+            return status
+        if phase == "failed" and newest.get("state") not in LOADING:
+            raise parked(status)
+        if phase in LOADING or newest.get("state") in LOADING:
+            give_up_at = time.monotonic() + timeout_s
+        _check_running(folder, ended)
         if time.monotonic() >= give_up_at:
             raise NotReadyError(
-                f"cannot serve: no token within {timeout_s:g} s (phase {status.get('phase')}{_last(status)})",
+                f"cannot serve: no token within {timeout_s:g} s (phase {phase}{_last(status)})",
                 hint="qwenctl logs shows the server's output; the daemon keeps trying",
+            )
+        time.sleep(POLL_S)
+
+
+def until_running(folder: Path, timeout_s: float = 30.0) -> None:
+    """Return once a daemon that a service manager was told to start has published a status.
+
+    Raises:
+        ControlError: it has not in time.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    while running(folder) is None or read_status(folder) is None:
+        if time.monotonic() >= give_up_at:
+            raise ControlError(
+                f"cannot reach the service's daemon: no status within {timeout_s:.0f} s",
+                hint="qwenctl service status shows what its manager says",
             )
         time.sleep(POLL_S)
 
@@ -75,10 +110,41 @@ def parked(status: Status) -> QwenctlError:
     ending = ending if isinstance(ending, dict) else {}
     summary = str(ending.get("summary", "the server failed"))
     message = summary if summary.startswith("cannot ") else f"cannot serve: {summary}"
-    error = NotReadyError(message, ending.get("hint"))
-    codes = {code.name.lower(): code for code in ExitCode}
-    error.exit_code = codes.get(str(ending.get("cause")), ExitCode.NOT_READY)
-    return error
+    error = QwenctlError.from_code(str(ending.get("cause")), message, ending.get("hint"))
+    return error if error.code == ending.get("cause") else NotReadyError(message, ending.get("hint"))
+
+
+def _check_refused(status: Status, change: int) -> None:
+    refused = _change(status).get("refused")
+    if not isinstance(refused, dict) or refused.get("number") != change:
+        return
+    if refused.get("rolled_back"):
+        raise NotReadyError(
+            str(refused["message"]).replace("cannot serve:", "cannot serve what was asked for:"),
+            hint="the last good configuration is back; qwenctl events shows what happened",
+        )
+    raise QwenctlError.from_code(str(refused["code"]), str(refused["message"]), _text(refused.get("hint")))
+
+
+def _check_running(folder: Path, ended: Callable[[], QwenctlError | None]) -> None:
+    if running(folder) is None:
+        raise ended() or ControlError(
+            "cannot start the server: the daemon ended", hint="qwenctl logs --daemon shows why"
+        )
+
+
+def _change(status: Status) -> dict[str, object]:
+    change = status.get("change")
+    return change if isinstance(change, dict) else {}
+
+
+def _number(change: dict[str, object]) -> int:
+    number = change.get("number")
+    return number if isinstance(number, int) else 0
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _last(status: Status) -> str:

@@ -18,17 +18,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Commands(Protocol):
     """What the daemon can be told and asked."""
 
-    journal: EventLog
+    events: EventLog
     server_log: Path
 
     def status(self) -> dict[str, object]:
         """Return the status."""
 
-    async def apply(self, overrides: Mapping[str, object], *, forget: bool) -> bool:
-        """Take new overrides; return whether anything changed."""
+    def apply(self, flags: Mapping[str, object], *, reset: bool, forget: bool) -> int:
+        """Want the same with more flags. Return the number of the change at once."""
 
-    async def reload(self) -> bool:
-        """Read the config file again; return whether anything changed."""
+    async def reload(self) -> tuple[int, bool]:
+        """Read the config file again. Return the change's number, and whether it starts another server."""
 
     async def restart(self) -> None:
         """Start the server afresh."""
@@ -68,7 +68,7 @@ async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
     """Listen on ``socket`` while the context is open."""
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/v1/status", lambda _: _answer(commands.status()))
-    app.router.add_get("/v1/events", lambda request: streams.events(request, commands.journal))
+    app.router.add_get("/v1/events", lambda request: streams.events(request, commands.events))
     app.router.add_get("/v1/logs", lambda request: streams.logs(request, commands.server_log))
     app.router.add_post("/v1/apply", lambda request: _apply(commands, request))
     app.router.add_post("/v1/reload", lambda _: _reload(commands))
@@ -105,17 +105,21 @@ async def _apply(commands: Commands, request: web.Request) -> web.Response:
         body = await request.json()
     except ValueError as error:
         raise SettingsError("cannot apply settings: the body is no JSON") from error
-    overrides = body.get("overrides") if isinstance(body, dict) else None
-    if not isinstance(overrides, dict):
-        raise SettingsError('cannot apply settings: the body has no "overrides" table')
-    forget = body.get("forget", False)
-    if not isinstance(forget, bool):
-        raise SettingsError('cannot apply settings: "forget" is true or false')
-    return await _answer({"changed": await commands.apply(overrides, forget=forget)})
+    if not isinstance(body, dict):
+        raise SettingsError("cannot apply settings: the body is no table")
+    whole = "overrides" in body
+    flags = body.get("overrides" if whole else "flags", {})
+    if not isinstance(flags, dict):
+        raise SettingsError('cannot apply settings: "flags" and "overrides" are tables of settings')
+    reset, forget = body.get("reset", False), body.get("forget", False)
+    if not isinstance(reset, bool) or not isinstance(forget, bool):
+        raise SettingsError('cannot apply settings: "reset" and "forget" are true or false')
+    return await _answer({"change": commands.apply(flags, reset=reset or whole, forget=forget)})
 
 
 async def _reload(commands: Commands) -> web.Response:
-    return await _answer({"changed": await commands.reload()})
+    number, changed = await commands.reload()
+    return await _answer({"change": number, "changed": changed})
 
 
 async def _restart(commands: Commands) -> web.Response:

@@ -1,288 +1,323 @@
-"""Change what is served, as a transaction: everything is checked first, and kept once a token was generated.
+"""Carry out what deploy/machine.py decides: plan, fetch, open, hand over to the supervisor, keep, remember.
 
-Until then the old server answers; after that the lifecycle brings the last good one back by itself.
+It decides nothing. Work that blocks runs in threads, so that every wish is heard at once.
 """
 
 import asyncio
-import contextlib
-import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 
-from qwenctl import files
 from qwenctl.control import state_dir
-from qwenctl.control.status_schema import Download, PhaseName
+from qwenctl.control.status_schema import Download
 from qwenctl.daemon.child_record import attempt
 from qwenctl.daemon.event_log import EventLog
-from qwenctl.daemon.gateway import drain_timeout_s
-from qwenctl.daemon.status import Known
-from qwenctl.deploy import model_file, oom_record, pipeline
-from qwenctl.deploy.address import check_address
-from qwenctl.deploy.types import PlanRequest, Draft, ResolvedSettings
-from qwenctl.errors import LaunchError, QwenctlError, SettingsError
+from qwenctl.daemon.gateway import Gateway
+from qwenctl.daemon.isolation import contained, describe
+from qwenctl.daemon.troubles import Troubles
+from qwenctl.deploy import machine, model_file, oom_record, pipeline
+from qwenctl.deploy import states as st
+from qwenctl.deploy.change_events import change_events
+from qwenctl.deploy.good_record import write_good
+from qwenctl.deploy.refusals import refusal_of
+from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings
+from qwenctl.errors import QwenctlError, SettingsError
+from qwenctl.fetch.clock import in_thread
 from qwenctl.fetch.request import Progress
+from qwenctl.files import write_json
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.plan.outcome import Refused
-from qwenctl.settings.types import Settings
-from qwenctl.supervise import lifecycle as lc
-from qwenctl.supervise import states as st
+from qwenctl.plan.outcome import MemoryRefusal
+from qwenctl.settings.load import merge
+from qwenctl.supervise import states as supervised
 from qwenctl.supervise.exits import MEMORY_BUSY, Ending
 from qwenctl.supervise.supervisor import Supervisor
-from qwenctl.supervise.wedge import WedgeLimits
 
 log = logging.getLogger(__name__)
 
-SAMPLES_PER_LIMIT = 4
-"""Samples within a short ``wedge_after_s``; a long one is sampled as seldom as ``Limits`` says."""
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A configuration on its way to the server. ``overrides`` are kept once it has generated a token."""
-
-    request: PlanRequest
-    prepared: Draft
-    spec: LaunchSpec
-    overrides: Mapping[str, object] | None = None
-
-
-class Changes:
-    """The choice that serves, and the one that is being tried."""
+class Deployment:
+    """The wishes of one daemon, and what is done about them."""
 
     def __init__(
         self,
         request: PlanRequest,
         supervisor: Supervisor,
-        known: Known,
-        journal: EventLog,
-        publish: Callable[[], None],
-        door: Callable[[Settings], Awaitable[None]],
+        gateway: Gateway,
+        troubles: Troubles,
+        events: EventLog,
     ) -> None:
+        self.state = st.State(kept=supervisor.state.good)
+        self.download: Download | None = None
+        self.degraded: str | None = None
         self.start_anyway: LaunchSpec | None = None  # memory is short, and there is nothing smaller
-        self._request, self._supervisor, self._known = request, supervisor, known
-        self._journal, self._publish, self._open = journal, publish, door
-        self._back: asyncio.Task[None] | None = None
-        self._kept: Choice | None = None
-        self._trial: Choice | None = None
-        self._seen: ResolvedSettings | None = None
-        self._busy_refused: frozenset[Refused] = frozenset()
+        self.on_change: Callable[[], None] = lambda: None
+        self._request, self._folder = request, request.folder
+        self._supervisor, self._gateway = supervisor, gateway
+        self._troubles, self._events = troubles, events
+        self._settings_read: tuple[object, ...] | None = None  # what the file and the profile said last
         self._had_file = False
-        self._lock = asyncio.Lock()
+        self._refused: frozenset[MemoryRefusal] = (
+            frozenset()
+        )  # for this daemon's life, whatever the disk says
+        self._good = supervisor.state.good
+        self._expected: dict[int, bool] = {}  # whether a planned wish starts another server
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transfer: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
 
-    def of(self, spec: LaunchSpec | None) -> Choice | None:
-        """Return the choice behind a spec."""
-        return next((one for one in (self._trial, self._kept) if one is not None and one.spec == spec), None)
+    # What can be asked.
 
-    async def first(self) -> None:
-        """Want what the settings say now.
+    def ask(self, origin: st.Origin, overrides: Mapping[str, object] | None = None) -> int:
+        """Want what the settings say now, with these overrides. Return the number of the wish."""
+        self.post(st.Asked(origin, overrides))
+        return self.state.number
+
+    def begin(self) -> int:
+        """Want what the settings say, with the flags that the daemon was started with."""
+        return self.ask("start", self._request.overrides)
+
+    def ask_up(self, flags: Mapping[str, object], *, reset: bool, forget: bool) -> int:
+        """Want the same with more flags; ``reset`` drops the earlier ones, ``forget`` what memory refused."""
+        if forget:
+            self._refused = frozenset()
+            self._troubles.set("refused", attempt(lambda: oom_record.forget(self._folder), state_dir.REFUSED))
+        wish = machine.pending(self.state)
+        kept = wish.overrides if wish is not None else None
+        base = state_dir.read_overrides(self._folder) if kept is None else kept
+        return self.ask("up", merge({} if reset else base, flags))
+
+    def retry(self) -> None:
+        """Try again what was refused for a reason that may have passed."""
+        self.post(st.RetryDue())
+
+    async def planned(self, number: int) -> bool:
+        """Wait until this wish is planned. Return whether it starts another server than the one that runs.
 
         Raises:
-            QwenctlError: they lead nowhere.
+            QwenctlError: it was refused.
         """
-        async with self._lock:
-            await self._take(self._request)
+        while self._is_unplanned(number):
+            self._moved.clear()
+            await self._moved.wait()
+        refused = self.state.refused
+        if refused is not None and refused.wish.number == number and not refused.rolled_back:
+            raise error_of(refused.why)
+        return self._expected.pop(number, False)
 
-    async def apply(self, overrides: Mapping[str, object], *, forget: bool) -> bool:
-        """Want the same with other overrides. Return whether anything changes.
+    async def given_over(self, number: int) -> st.Refused | None:
+        """Wait until the supervisor has this wish, or a newer one. Return the refusal, if it was refused."""
+        while self._is_unplanned(number) or getattr(self.state.stage, "wish", None) is not None:
+            self._moved.clear()
+            await self._moved.wait()
+        refused = self.state.refused
+        return refused if refused is not None and refused.wish.number == number else None
 
-        Raises:
-            QwenctlError: the new settings lead nowhere; the old server keeps running.
-        """
-        async with self._lock:
-            if forget:
-                self._busy_refused = frozenset()
-                oom_record.forget(self._request.folder)
-            changed = await self._take(dataclasses.replace(self._request, overrides=overrides), overrides)
-            await self._settle()
-            return changed
+    def close(self) -> None:
+        """End what is under way. What has arrived of a file is kept."""
+        self.post(st.Closed())
+        for task in self._tasks:
+            task.cancel()
 
-    async def reload(self, *, if_changed: bool) -> bool:
-        """Read the config file again and want what it says. Return whether anything changes.
+    # What the supervisor tells.
 
-        With ``if_changed``, settings that say what they said before are not tried again.
+    def server_changed(self, server: supervised.State) -> None:
+        """Keep a configuration that has generated a token; learn of one that was rejected."""
+        if server.good is not self._good:
+            self._good = server.good
+            good = self._good
+            trouble = attempt(lambda: write_good(self._folder, good), state_dir.GOOD)
+            self._troubles.set("good", trouble)
+        answer = machine.verdict(self.state, server)
+        if answer is not None:
+            self.post(answer)
 
-        Raises:
-            QwenctlError: they lead nowhere; the old server keeps running and the status says why.
-        """
-        async with self._lock:
-            pending = self._trial.overrides if self._trial else None
-            request = dataclasses.replace(self._request, overrides=pending)
+    def out_of_memory(self, configuration: Configuration, why: Ending) -> None:
+        """Plan something smaller than what ran out of memory."""
+        refusal = oom_record.refusal(configuration.plan, why.cause)
+        if why.cause == MEMORY_BUSY:  # others may leave: this is not remembered on the disk
+            self._refused |= {refusal}
+        self.post(st.OutOfMemory(configuration, refusal))
+
+    # How the machine's actions are carried out.
+
+    def post(self, event: st.Event) -> None:
+        """Take an event, carry out what follows, and say that something changed."""
+        before = self.state
+        self.state, actions = machine.step(before, event)
+        for name, fields in change_events(before, self.state):
+            self._events.note(name, **fields)
+        for action in actions:
+            self._do(action)
+        self._moved.set()
+        self.on_change()
+
+    def _do(self, action: st.Action) -> None:  # noqa: C901 - one case an action
+        match action:
+            case st.Plan(wish):
+                self._spawn(self._plan(wish))
+            case st.Fetch(wish, draft):
+                self._transfer = self._spawn(self._fetch(wish, draft))
+            case st.CancelFetch():
+                if self._transfer is not None:
+                    self._transfer.cancel()
+            case st.Open(number, configuration):
+                self._spawn(self._open(number, configuration))
+            case st.Try(configuration):
+                self._hand_over(configuration, supervised.Want(configuration))
+            case st.Replace(instead_of, configuration):
+                self._hand_over(configuration, supervised.Smaller(instead_of, configuration))
+            case st.Keep(wish):
+                self._keep(wish)
+            case st.Remember(configuration, refusal):
+                self._remember(configuration, refusal)
+            case st.StartAnyway(configuration):
+                self.start_anyway = configuration.spec
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _plan(self, wish: st.Wish) -> None:
+        async def planning() -> st.Event:
             try:
-                self._check_file()
-                with _told():
-                    resolved = await asyncio.to_thread(pipeline.resolve, request)
-                if if_changed and _says(resolved) == _says(self._seen):
-                    changed = False
-                else:
-                    self._seen = resolved
-                    changed = await self._take(request, pending)
-                    await self._settle()
-            except QwenctlError as error:
-                if error.message != self._known.config_error:
-                    self._journal.note("config_invalid", error=error.message, hint=error.hint)
-                self._known.config_error = error.message
-                self._publish()
-                raise
-            if self._known.config_error is not None:
-                self._journal.note("config_valid")
-            self._known.config_error = None
-            self._publish()
-            return changed
+                return await self._planned_or_unchanged(wish)
+            except (QwenctlError, OSError) as error:
+                return st.PlanFailed(wish.number, refusal_of(error))
 
-    async def degrade(self, spec: LaunchSpec, why: Ending) -> None:
-        """Want the planner's next candidate in place of one for which memory ran out."""
-        async with self._lock:
-            choice = self.of(spec)
-            if choice is None or lc.aim(self._supervisor.state) != spec:
-                return
-            refused = oom_record.refusal(choice.prepared.plan, why.cause)
-            if why.cause == MEMORY_BUSY:  # others may leave: not for good
-                self._busy_refused |= {refused}
-            else:
-                self._remember(choice, refused)
-            try:
-                changed = await self._take(choice.request, choice.overrides)
-            except QwenctlError as error:
-                changed = False
-                self._journal.note("nothing_smaller", error=error.message)
-            if not changed:
-                self.start_anyway = spec
+        self.post(await contained(planning(), lambda error: st.PlanFailed(wish.number, _bug(error))))
 
-    def on_change(self, after: st.State) -> None:
-        """Keep a choice that has generated a token; drop one that was rejected."""
-        trial = self._trial
-        if trial is None:
-            return
-        if after.good == trial.spec and after.rejected is None:
-            if trial.overrides is not None:
-                path, overrides = self._request.folder / state_dir.OVERRIDES, trial.overrides
-                self._known.troubles["overrides"] = attempt(
-                    lambda: files.write_json(path, overrides), state_dir.OVERRIDES
-                )
-            self._kept, self._trial = trial, None
-        elif after.rejected is not None and after.rejected.spec == trial.spec:
-            self._trial = None
-            if self._kept is not None:  # the front door goes back with it
-                self._back = asyncio.create_task(self._reopen(self._kept.prepared.resolved.settings))
-
-    async def _take(self, request: PlanRequest, overrides: Mapping[str, object] | None = None) -> bool:
-        """Plan for ``request``, want the result, and return whether that is something else than before."""
-        request = dataclasses.replace(request, refused=self._busy_refused)
-        self._enter("planning")
-        try:
-            with _told():
-                prepared = await asyncio.to_thread(pipeline.prepare, request)
-                self._enter("fetching")
-                model = await model_file.obtain(prepared, self._on_progress)
-                spec = pipeline.spec(prepared, model)
-                await self._open(prepared.resolved.settings)
-                running = lc.live(self._supervisor.state)
-                if running is None or running.spec.address != spec.address:
-                    check_address(spec.address)
-        finally:
-            self._known.download = None
-            self._enter(None)
-        state = self._supervisor.state
-        changed = spec != state.want or state.rejected is not None
-        self._trial = Choice(request, prepared, spec, overrides)
-        self._note(prepared, changed=changed)
-        self._supervisor.policy = policy(prepared.resolved.settings, self._supervisor.policy)
-        self._supervisor.limits = limits(prepared.resolved.settings)
-        self._supervisor.post(st.Want(spec))
-        return changed
-
-    async def _reopen(self, settings: Settings) -> None:
-        try:
-            await self._open(settings)
-        except QwenctlError as error:
-            self._known.troubles["gate"] = error.message
-
-    async def _settle(self) -> None:
-        """Wait until the supervisor has heard it; what runs already needs no proof."""
-        await self._supervisor.settled()
-        self.on_change(self._supervisor.state)
-        self._publish()
-
-    def _note(self, prepared: Draft, *, changed: bool) -> None:
-        plan, resolved = prepared.plan, prepared.resolved
-        self._seen, self._had_file = resolved, resolved.config.exists()
-        refused = oom_record.remembered(
-            self._request.folder, oom_record.key(prepared.hardware, resolved.profile.name, prepared.server)
+    async def _planned_or_unchanged(self, wish: st.Wish) -> st.Event:
+        if wish.instead_of is not None:
+            worse, refused = wish.instead_of, self._refused
+            draft = await in_thread(lambda _: pipeline.smaller(worse, self._folder, refused))
+            return st.Planned(wish.number, draft)
+        request = PlanRequest(
+            self._folder, self._request.flags, self._request.config, wish.overrides, self._refused
         )
-        self._known.degraded = _given_up(refused | self._busy_refused)
-        if changed:
+        resolved = await in_thread(lambda _: self._resolve(request, wish.origin))
+        if wish.origin == "file" and _content(resolved) == self._settings_read:
+            return st.Unchanged(wish.number)
+        self._settings_read, self._had_file = _content(resolved), resolved.config.exists()
+        self._gateway.check(resolved.settings)
+        if self._supervisor.state.want is None:  # nobody serves yet: who comes may wait while it is planned
+            await self._gateway.prepare(resolved.settings, None)
+        draft = await in_thread(lambda _: pipeline.draft(resolved, request.refused))
+        await in_thread(lambda _: self._check(wish, draft))
+        self.degraded = await in_thread(lambda _: self._given_up(draft))
+        return st.Planned(wish.number, draft)
+
+    def _resolve(self, request: PlanRequest, origin: st.Origin) -> ResolvedSettings:
+        config = pipeline.config_path(request)
+        if origin in st.FROM_FILE and self._had_file and not config.exists():
+            raise SettingsError(
+                f"cannot read settings {config}: it is gone",
+                hint="qwenctl keeps using the last settings it read; put the file back, or run qwenctl down",
+            )
+        return pipeline.resolve(request)
+
+    def _check(self, wish: st.Wish, draft: Draft) -> None:
+        """Check the command line before anything is fetched, and remember whether it is another one."""
+        path = model_file.model_path(draft.resolved, draft.plan)
+        expected = pipeline.configuration(draft, path)
+        state = self._supervisor.state
+        self._expected[wish.number] = not expected.starts_like(state.want) or state.rejected is not None
+
+    async def _fetch(self, wish: st.Wish, draft: Draft) -> None:
+        async def fetching() -> st.Event:
+            try:
+                model = await model_file.obtain(draft, self._on_progress)
+                configuration = await in_thread(lambda _: pipeline.configuration(draft, model))
+            except (QwenctlError, OSError) as error:
+                return st.FetchFailed(wish.number, refusal_of(error))
+            return st.Fetched(wish.number, configuration)
+
+        try:
+            event = await contained(fetching(), lambda error: st.FetchFailed(wish.number, _bug(error)))
+            self.download = None
+            self.post(event)
+        finally:
+            self.download = None
+            self.post(st.TransferEnded(wish.number))
+
+    async def _open(self, number: int, configuration: Configuration) -> None:
+        async def opening() -> st.Event:
+            try:
+                await self._gateway.prepare(configuration.settings, configuration)
+            except (QwenctlError, OSError) as error:
+                return st.OpenFailed(number, refusal_of(error))
+            return st.Opened(number)
+
+        self.post(await contained(opening(), lambda error: st.OpenFailed(number, _bug(error))))
+
+    def _hand_over(self, configuration: Configuration, event: supervised.Event) -> None:
+        state, plan = self._supervisor.state, configuration.plan
+        if not configuration.starts_like(state.want) or state.rejected is not None:
             self.start_anyway = None
-            self._journal.note(
+            self._events.note(
                 "planned", profile=plan.profile, quant=plan.quant, context_tokens=plan.context_tokens
             )
             for warning in plan.warnings:
                 log.warning("%s", warning)
+        self._supervisor.post(event)
 
-    def _remember(self, choice: Choice, refused: Refused) -> None:
-        prepared, folder = choice.prepared, self._request.folder
-        key = oom_record.key(prepared.hardware, prepared.resolved.profile.name, prepared.server)
-        self._known.troubles["refused"] = attempt(
-            lambda: oom_record.remember(folder, key, refused), oom_record.REFUSED
+    def _keep(self, wish: st.Wish) -> None:
+        overrides = wish.overrides
+        if overrides is not None:
+            path = self._folder / state_dir.OVERRIDES
+            trouble = attempt(lambda: write_json(path, dict(overrides)), state_dir.OVERRIDES)
+            self._troubles.set("overrides", trouble)
+
+    def _remember(self, configuration: Configuration, refusal: MemoryRefusal) -> None:
+        self._refused |= {refusal}
+        self.degraded = _listed(self._refused)
+        if refusal.place == "start":
+            return  # other programs held the memory: another day it may be free
+        key = oom_record.key(configuration.hardware, configuration.profile.name, configuration.engine)
+        trouble = attempt(lambda: oom_record.remember(self._folder, key, refusal), state_dir.REFUSED)
+        self._troubles.set("refused", trouble)
+        log.warning("out of memory: %s is given up", refusal.plan)
+        plan = configuration.plan
+        self._events.note(
+            "degraded",
+            quant=plan.quant,
+            context_tokens=plan.context_tokens,
+            kv_type=plan.kv_type,
+            cache_ram_mib=plan.cache_ram_mib,
+            where=refusal.place,
+            bytes=refusal.bytes,
         )
-        self._busy_refused |= {refused}  # for this daemon's life, whatever the disk says
-        log.warning("out of memory: %s at %d tokens is given up", refused.quant, refused.context_tokens)
-        self._journal.note("degraded", **dataclasses.asdict(refused))
 
-    def _check_file(self) -> None:
-        if self._had_file and not self._known.config.exists():
-            raise SettingsError(
-                f"cannot read settings {self._known.config}: it is gone",
-                hint="what it said last stays in force until it is back or the daemon ends",
-            )
+    def _given_up(self, draft: Draft) -> str | None:
+        key = oom_record.key(draft.hardware, draft.resolved.profile.name, draft.server)
+        return _listed(oom_record.remembered(self._folder, key) | self._refused)
 
     def _on_progress(self, progress: Progress) -> None:
-        self._known.download = Download(
-            progress.file, progress.bytes, progress.total_bytes, progress.bytes_per_s
-        )
-        self._publish()
+        self.download = Download(progress.file, progress.bytes, progress.total_bytes, progress.bytes_per_s)
+        self.on_change()
 
-    def _enter(self, busy: PhaseName | None) -> None:
-        self._known.busy = busy
-        self._publish()
-
-
-def policy(settings: Settings, before: st.Policy) -> st.Policy:
-    """Return how eagerly a server is brought back under these settings."""
-    return dataclasses.replace(
-        before, on_oom=settings.supervise.on_oom, drain_timeout_s=drain_timeout_s(settings)
-    )
+    def _is_unplanned(self, number: int) -> bool:
+        state = self.state
+        wishes = (*state.waiting, *((state.planning,) if state.planning is not None else ()))
+        return any(wish.number == number for wish in wishes)
 
 
-def limits(settings: Settings) -> WedgeLimits:
-    """Return how long no progress is believed under these settings."""
-    after_s, usual = settings.supervise.wedge_after_s, WedgeLimits()
-    short = min(usual.sample_s, after_s / SAMPLES_PER_LIMIT)
-    return WedgeLimits(
-        wedge_after_s=after_s, sample_s=short, probe_timeout_s=min(usual.probe_timeout_s, max(after_s, 1.0))
-    )
+def error_of(why: st.Refusal) -> QwenctlError:
+    """Return a refusal as the error it was."""
+    return QwenctlError.from_code(why.code, why.message, why.hint, why.data)
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn a fault of the system into a refusal: it must not end the daemon, whose server is well.
-
-    Raises:
-        LaunchError: a file vanished, descriptors or memory ran out, a tool did not answer.
-    """
-    try:
-        yield
-    except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        raise LaunchError(f"cannot prepare: {what}{files.reason(error)}") from error
+def _bug(error: Exception) -> st.Refusal:
+    return st.Refusal("bug", f"cannot go on: {describe(error)}", hint="this is a bug in qwenctl")
 
 
-def _says(resolved: ResolvedSettings | None) -> object:
-    return None if resolved is None else (resolved.settings, resolved.profile)
+def _content(resolved: ResolvedSettings) -> tuple[object, ...]:
+    return resolved.settings, resolved.profile
 
 
-def _given_up(refused: frozenset[Refused]) -> str | None:
+def _listed(refused: frozenset[MemoryRefusal]) -> str | None:
     if not refused:
         return None
-    named = sorted(f"{one.quant} at {one.context_tokens:,} tokens, {one.kv_type}" for one in refused)
-    return f"memory ran out before with {'; '.join(named)} (qwenctl up --forget tries again)"
+    plans = "; ".join(sorted({one.plan for one in refused}))
+    return f"memory ran out before with {plans} (qwenctl up --forget tries again)"

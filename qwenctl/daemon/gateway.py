@@ -1,11 +1,11 @@
-"""The daemon's side of the gate: opens it where the settings say, tells it how things are, drains it.
+"""The daemon's side of the gate: bring it in line with the configuration in force, tell it how the child is.
 
 With ``[gate] enabled = false`` there is no gate: the server listens on the public port itself.
 """
 
 import asyncio
-import dataclasses
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from aiohttp import web
 
 from qwenctl import paths
 from qwenctl.daemon.socket_activation import PassedSockets
+from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import pipeline
-from qwenctl.deploy.address import address, cannot_listen
-from qwenctl.deploy.types import Draft
+from qwenctl.deploy.address import address, cannot_listen, check_address
 from qwenctl.engine.address import Address
 from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard
@@ -24,22 +24,18 @@ from qwenctl.gate.gate import ChildDemand, Gate
 from qwenctl.gate.options import GateOptions, gate_options
 from qwenctl.gate.slots import rules
 from qwenctl.gate.upstream import UpstreamState
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.plan.outcome import Plan
 from qwenctl.settings.load import API_KEY
 from qwenctl.settings.types import Settings
-from qwenctl.supervise import lifecycle as lc
-from qwenctl.supervise import states as st
 from qwenctl.supervise.wedge import Traffic
 
-OURS_OR_OUTSIDE = ("killed", "wedged", "not_ready")
-"""Endings that say nothing against the request that was in flight: killed from outside, or by us."""
-SAVING_S = 60.0
-"""What saving the slots may take after the drain."""
+RETRY_S = 0.25
+"""How long after a failure the gate is brought in line again: the old server may still hold the address."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class GateCounts:
     """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet)."""
 
     held: int = 0
@@ -47,155 +43,122 @@ class Counts:
     asks_key: bool | None = None
 
 
-class Door:
-    """The one gate of a daemon, and where the settings want it to listen.
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the gate is to listen and how, the address in force last. ``asks_key``: clients need a key."""
 
-    ``keys`` are those of the environment; they stay the same for the daemon's life.
-    """
+    at: tuple[tuple[Address, GateOptions], ...] = ()
+    in_force: Address | None = None
+    asks_key: bool | None = None
+
+
+class Gateway:
+    """The one gate of a daemon. ``keys`` are those of the environment, for the daemon's whole life."""
 
     def __init__(
-        self, daemon: ChildDemand, passed: tuple[socket.socket, ...] = (), keys: tuple[str, ...] = ()
+        self,
+        child: ChildDemand,
+        troubles: Troubles,
+        passed: tuple[socket.socket, ...] = (),
+        keys: tuple[str, ...] = (),
     ) -> None:
-        self._daemon, self._passed, self._keys = daemon, PassedSockets(passed), keys
-        self._asks_key: bool | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self._child, self._troubles, self._keys = child, troubles, keys
+        self._passed = PassedSockets(passed)
         self._gate: Gate | None = None
-        self._settings: Settings | None = None  # those in force
-        self._plan: Plan | None = None
-        self._opening = asyncio.Lock()
-        self._crashed: int | None = None
+        self._target = Listening()
+        self._child_address: Address | None = None  # where a server without a gate listens itself
         self._slots = (0, "")  # a child's number and what its saved slots must match
-        self._restoring: tuple[int, asyncio.Task[None]] | None = None  # part of the bridge in ``tell``
-        self.told = UpstreamState("planning")
+        self._state = UpstreamState("planning")
+        self._changing = asyncio.Lock()
+        self._wake = asyncio.Event()
 
-    async def open(self, settings: Settings) -> None:
-        """Listen where the settings say, in the way they say. A new address opens before the old one closes.
+    def check(self, settings: Settings) -> None:
+        """Check what can be known of the endpoint without opening it.
 
         Raises:
-            LaunchError: the address is taken, or not this machine's, or the server itself is to have one
-                that the service manager holds; everything stays as it was.
             SettingsError: it would be open to the network without a key, or the keys cannot be used.
         """
-        async with self._opening:
-            check(settings, self._keys)
-            where = address(settings)
-            if settings.gate.enabled:
-                await self._open(where, gate_options(settings, self._plan))
-            elif self._open_gate is not None and self._passed.on_port(where.port):
+        check(settings, self._keys)
+
+    async def prepare(self, settings: Settings, trial: Configuration | None) -> None:
+        """Open the address of a configuration that is about to be tried, beside the address in force.
+
+        Raises:
+            LaunchError: the address is taken, or not this machine's, or it is to be the server's own and the
+                service manager holds it. Everything stays as it was.
+            SettingsError: as ``check``.
+        """
+        check(settings, self._keys)
+        where = address(settings)
+        if where == self._child_address:
+            return  # our own server listens there; it is opened once that has left
+        if not settings.gate.enabled:
+            if self._passed.on_port(where.port):
                 raise LaunchError(
                     f"cannot give {where.host}:{where.port} to the server: the socket unit holds it",
                     hint="qwenctl service install removes the socket unit",
                 )
-            if self._gate is not None:
-                for other in self._gate.addresses:
-                    if other != where or not settings.gate.enabled:
-                        await self._gate.close(other)
-            self._passed.use(where if settings.gate.enabled else None)
-            self._settings = settings
-            self._asks_key = bool(self._keys) or settings.server.api_key_file is not None
+            if self._gate is None or where not in self._gate.addresses:
+                check_address(where)
+            return
+        options = gate_options(settings, trial.plan if trial is not None else None)
+        async with self._changing:
+            await self._open(where, options)
+            await self._use_options_in_force()
+        if not self._target.at:
+            self._target = Listening(((where, options),), where, self._asks_key(settings))
+            self._passed.use(where)
+            self.on_change()
 
-    async def _open(self, where: Address, options: GateOptions) -> None:
-        if self._gate is None:
-            folder = paths.private_dir(pipeline.slots_dir())
-            self._gate = Gate(self._daemon, self._keys, folder, options)
-            self._gate.tell(self.told)
-        passed = self._passed.for_address(where) if where not in self._gate.addresses else None
-        try:
-            await self._gate.open(where, options, passed.dup() if passed is not None else None)
-        except OSError as error:
-            refused = cannot_listen(where, error)
-            if self._passed.on_port(where.port):  # another address of the same port
-                refused.hint = "the socket unit has the port; qwenctl service install brings it in line"
-            raise refused from error
+    def reconcile(
+        self, kept: Configuration | None, trial: Configuration | None, child_address: Address | None
+    ) -> None:
+        """Bring the gate in line with the configuration in force, and with the one on trial beside it.
 
-    @property
-    def _open_gate(self) -> Gate | None:
-        """The gate, if it listens anywhere."""
-        return self._gate if self._gate is not None and self._gate.addresses else None
+        ``child_address`` is where a living server listens itself. What fails is tried again until it is done.
+        """
+        freed, self._child_address = self._child_address != child_address, child_address
+        target = self._aim(kept, trial)
+        if target is not None and (target != self._target or freed):
+            self._target = target
+            self._wake.set()
 
-    @property
-    def trouble(self) -> str | None:
-        """Where the passed sockets and the settings differ."""
-        return self._passed.trouble
+    async def run(self) -> None:
+        """Carry out what ``reconcile`` asks for, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            async with self._changing:
+                trouble = await self._bring_in_line()
+            if self._troubles.get("gate") != trouble or self._troubles.get("sockets") != self._passed.trouble:
+                self._troubles.set("gate", trouble)
+                self._troubles.set("sockets", self._passed.trouble)
+                self.on_change()
+            if trouble is not None:
+                await asyncio.sleep(RETRY_S)
+                self._wake.set()
 
     def leave(self) -> None:
         """Take no more connections where they can wait for the next daemon: in a passed socket's queue."""
         if self._gate is not None:
             self._gate.leave()
 
-    def expect(self, plan: Plan) -> None:
-        """Say which plan is served, and so what a slot takes on disk."""
-        if plan != self._plan:
-            self._plan = plan
-            if self._open_gate is not None and self._settings is not None:
-                self._open_gate.configure(gate_options(self._settings, plan))
-
     async def close(self) -> None:
         """Stop the gate."""
-        if self._restoring is not None:
-            self._restoring[1].cancel()
         if self._gate is not None:
             await self._gate.stop()
 
-    def tell(
-        self,
-        phase: str,
-        state: st.State,
-        prepared: Draft | None,
-        progress: str | None,
-        refused: QwenctlError | None,
-    ) -> None:
-        """Pass on how things are."""
-        child = lc.live(state)
-        last = state.last
-        why = (last.summary, last.hint) if last and phase == "failed" else (None, None)
-        if refused is not None:
-            why = (refused.message, refused.hint)
-        self.told = UpstreamState(
-            phase=phase,
-            child=child.number if child else 0,
-            address=child.spec.address if child and phase == "ready" else None,
-            progress=progress,
-            cause=why[0],
-            hint=why[1],
-            crashed=self._crashed,
-            alias=prepared.resolved.profile.name if prepared else "model",
-            slots_fingerprint=self._slots_fingerprint(child) if child else "",
-        )
+    def tell(self, state: UpstreamState) -> None:
+        """Tell the gate the state of the child."""
+        self._state = state
         if self._gate is not None:
-            self._tell(self._gate, child.number if child else 0)
+            self._gate.tell(state)
 
-    def _tell(self, gate: Gate, child: int) -> None:
-        """Tell the gate the state.
-
-        BRIDGE, to be removed when the supervisor knows the phase ``restoring`` and awaits ``Gate.restore``
-        itself: until then a child that the supervisor calls ready is told as restoring first, and as ready
-        once its slots are restored.
-        """
-        if self.told.phase != "ready" or not gate.addresses:
-            gate.tell(self.told)
-            return
-        if self._restoring is None or self._restoring[0] != child:
-            if self._restoring is not None:
-                self._restoring[1].cancel()
-            gate.tell(dataclasses.replace(self.told, phase="restoring"))
-            task = asyncio.get_running_loop().create_task(self._restore(gate))
-            self._restoring = (child, task)
-        elif self._restoring[1].done():
-            gate.tell(self.told)
-        else:
-            gate.tell(dataclasses.replace(self.told, phase="restoring"))
-
-    async def _restore(self, gate: Gate) -> None:
-        await gate.restore()
-        gate.tell(self.told)
-
-    def note_ending(self, before: st.State, after: st.State) -> None:
-        """Remember which child crashed by a fault of its own."""
-        gone = lc.live(before)
-        if gone is None or after.last is before.last or after.last is None:
-            return
-        if after.last.cause not in OURS_OR_OUTSIDE:
-            self._crashed = gone.number
+    async def restore(self) -> None:
+        """Bring saved slots into the child that is being restored."""
+        if self._gate is not None:
+            await self._gate.restore()
 
     async def drain(self, timeout_s: float) -> None:
         """Let what is in flight finish, and hold what comes."""
@@ -204,36 +167,101 @@ class Door:
 
     def traffic(self) -> Traffic | None:
         """Return what moves through the gate; None without one."""
-        gate = self._open_gate
-        if gate is None:
+        if self._gate is None or not self._gate.addresses:
             return None
-        stats = gate.stats()
+        stats = self._gate.stats()
         return Traffic(stats.in_flight, stats.bytes_through, stats.reader_blocked)
 
-    def counts(self) -> Counts:
+    def counts(self) -> GateCounts:
         """Return what the status shows."""
-        gate = self._open_gate
-        if gate is None:
-            return Counts(asks_key=self._asks_key)
-        stats = gate.stats()
-        return Counts(stats.held, stats.in_flight, self._asks_key)
+        if self._gate is None or not self._gate.addresses:
+            return GateCounts(asks_key=self._target.asks_key)
+        stats = self._gate.stats()
+        return GateCounts(stats.held, stats.in_flight, self._target.asks_key)
+
+    def endpoint(self) -> Address | None:
+        """Return where clients are answered now."""
+        return self._target.in_force
 
     async def owner(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request of the control socket that is meant for the server."""
-        gate = self._open_gate
-        if gate is None:
+        if self._gate is None or not self._gate.addresses:
             raise LaunchError("cannot reach the server's own routes: there is no gate", hint="[gate] enabled")
-        return await gate.owner(request)
+        return await self._gate.owner(request)
 
-    def _slots_fingerprint(self, child: st.Child) -> str:
+    def slots_fingerprint(self, number: int, spec: LaunchSpec) -> str:
         """Return what a slot of this child matches, asked once: its model was opened at its start."""
-        if self._slots[0] != child.number:
-            self._slots = (child.number, _slots_fingerprint(child.spec))
+        if self._slots[0] != number:
+            self._slots = (number, _slots_fingerprint(spec))
         return self._slots[1]
+
+    def _aim(self, kept: Configuration | None, trial: Configuration | None) -> Listening | None:
+        """Return where the gate is to listen: on trial first, in force last. None: nobody knows yet."""
+        force = kept or trial
+        if force is None:
+            return None
+        at: dict[Address, GateOptions] = {}
+        for one in (trial, force):
+            if one is not None and one.settings.gate.enabled:
+                where = address(one.settings)
+                at.pop(where, None)
+                at[where] = gate_options(one.settings, one.plan)
+        own = address(trial.settings) if trial is not None and not trial.settings.gate.enabled else None
+        if own is not None:
+            at.pop(own, None)  # the server on trial listens there itself
+        where = address(force.settings)
+        return Listening(tuple(at.items()), where, self._asks_key(force.settings))
+
+    async def _bring_in_line(self) -> str | None:
+        """Open what is missing, swap options, close what is not wanted. Return what went wrong."""
+        target, trouble = self._target, None
+        for where, options in target.at:
+            if where == self._child_address:
+                trouble = f"cannot listen on {where.host}:{where.port} yet: the old server still has it"
+                continue
+            try:
+                await self._open(where, options)
+            except QwenctlError as error:
+                trouble = error.message
+        wanted = [where for where, _ in target.at]
+        for other in self._gate.addresses if self._gate is not None else ():
+            if other not in wanted and target == self._target:
+                await self._gate_at(other).close(other)
+        self._passed.use(target.in_force if target.in_force in wanted else None)
+        return trouble
+
+    async def _use_options_in_force(self) -> None:
+        """Undo what opening an address changed for the whole gate: the options in force hold until a proof."""
+        for where, options in self._target.at[-1:]:
+            if self._gate is not None and where in self._gate.addresses:
+                await self._open(where, options)
+
+    async def _open(self, where: Address, options: GateOptions) -> None:
+        gate = self._gate_at(where, options)
+        passed = self._passed.for_address(where) if where not in gate.addresses else None
+        try:
+            await gate.open(where, options, passed.dup() if passed is not None else None)
+        except OSError as error:
+            refused = cannot_listen(where, error)
+            if self._passed.on_port(where.port):  # another address of the same port
+                refused.hint = "the socket unit has the port; qwenctl service install brings it in line"
+            raise refused from error
+
+    def _gate_at(self, where: Address, options: GateOptions | None = None) -> Gate:
+        """Return the gate, made when its first address is opened."""
+        del where
+        if self._gate is None:
+            folder = paths.private_dir(pipeline.slots_dir())
+            self._gate = Gate(self._child, self._keys, folder, options or GateOptions())
+            self._gate.tell(self._state)
+        return self._gate
+
+    def _asks_key(self, settings: Settings) -> bool:
+        return bool(self._keys) or settings.server.api_key_file is not None
 
 
 def check(settings: Settings, keys: tuple[str, ...]) -> None:
-    """Check what can be known of ``open`` before a daemon is started. ``keys``: those of the environment.
+    """Check what can be known of an endpoint without opening it. ``keys``: those of the environment.
 
     Without the gate the server asks for keys, and its file must hold those of the environment, too.
 
@@ -249,14 +277,6 @@ def check(settings: Settings, keys: tuple[str, ...]) -> None:
             f"cannot use {API_KEY} without the gate: llama-server then asks for the keys, from a file",
             hint="name a file that holds them in [server] api_key_file, or set [gate] enabled = true",
         )
-
-
-def drain_timeout_s(settings: Settings) -> float:
-    """Return how long a wanted stop may wait for the gate: the answers in flight, then the saving."""
-    gate = settings.gate
-    if not gate.enabled:
-        return 0.0
-    return gate.drain_timeout_s + (SAVING_S if gate.warm else 5.0)
 
 
 def _slots_fingerprint(spec: LaunchSpec) -> str:

@@ -1,131 +1,115 @@
-"""Put the status together from what the parts of the daemon know."""
+"""Put the status together from the states of the daemon's parts. Pure: no I/O, no clock."""
 
-import os
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
-from qwenctl import __version__
 from qwenctl.control.status_schema import (
+    ChangeStatus,
     ConfigStatus,
     Download,
     LastEnding,
     MemoryStatus,
     PhaseName,
     PlanStatus,
+    RefusedChange,
     Restarts,
     RolledBack,
     Status,
 )
-from qwenctl.daemon import event_log
-from qwenctl.daemon.gateway import Counts
+from qwenctl.daemon.gateway import GateCounts
+from qwenctl.deploy import states as change
 from qwenctl.deploy.address import address
-from qwenctl.deploy.types import Draft
-from qwenctl.errors import QwenctlError
+from qwenctl.gate.upstream import UpstreamState
+from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_log import MeasuredLoad
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
-from qwenctl.supervise.exits import Ending
+
+CLOSING_S = 15.0
+"""What closing the daemon takes beside the stop of the server."""
 
 
-@dataclass(slots=True)
-class Known:
-    """What the daemon knows beside the lifecycle's state."""
+@dataclass(frozen=True, slots=True)
+class DaemonState:
+    """The states of all parts, and what is known beside them. Times are RFC 3339 UTC."""
 
-    config: Path
-    busy: PhaseName | None = "planning"
-    config_error: str | None = None
-    refused: QwenctlError | None = None  # why nothing was ever wanted
+    deploy: change.State
+    server: st.State
+    gate: GateCounts
+    config_path: str
+    daemon_pid: int
+    version: str
+    since: str
+    child_pid: int | None = None
+    next_try_at: str | None = None
+    rolled_back_at: str | None = None
     download: Download | None = None
-    pid: int | None = None
-    loaded: MeasuredLoad | None = None  # the prediction beside what the last load took
+    loaded: MeasuredLoad | None = None
     newer_commit: str | None = None
     degraded: str | None = None
-    troubles: dict[str, str | None] = field(default_factory=dict)
-
-    def wrong(self) -> list[str]:
-        """Return what is wrong around the server."""
-        return [trouble for trouble in self.troubles.values() if trouble]
+    crashed: int | None = None  # the last child that ended through a fault of its own
+    troubles: tuple[str, ...] = ()
 
 
-def status(state: st.State, known: Known, prepared: Draft | None, since: str, counts: Counts) -> Status:
-    """Return the status of now."""
-    phase = phase_now(state, known)
-    spec = lc.aim(state) or state.want
-    last, rejected = state.last, state.rejected
+def shown_configuration(daemon: DaemonState) -> Configuration | None:
+    """Return the configuration that serves or is about to; while nothing does, the one on its way."""
+    server = daemon.server
+    if (configuration := lc.in_force(server)) is not None:
+        return configuration
+    stage = daemon.deploy.stage
+    return stage.configuration if isinstance(stage, change.Opening) else None
+
+
+def status(daemon: DaemonState) -> Status:
+    """Return the status."""
+    phase = phase_of(daemon)
+    configuration, server, deploy = shown_configuration(daemon), daemon.server, daemon.deploy
+    rejected = server.rejected
+    error = deploy.config_error
     return Status(
         phase=phase,
         ready=phase == "ready",
-        endpoint=f"{address(prepared.resolved.settings).url}/v1" if spec and prepared else None,
-        pid=known.pid if lc.live(state) else None,
-        daemon_pid=os.getpid(),
-        since=since,
-        next_try_at=event_log.wall(state.phase.until) if isinstance(state.phase, st.Backoff) else None,
-        plan=PlanStatus(prepared.resolved.settings.profile, prepared.plan.quant, prepared.plan.context_tokens)
-        if prepared
-        else None,
-        restarts=Restarts(sum(count for _, count in state.endings), dict(state.endings)),
-        last_ending=_last_ending(last, known),
-        config=ConfigStatus(str(known.config), known.config_error is None, known.config_error),
-        memory=_memory(known.loaded if isinstance(state.phase, st.Ready) else None, prepared),
-        rolled_back=RolledBack(rejected.why.summary, event_log.wall(rejected.at)) if rejected else None,
-        newer_commit=known.newer_commit,
-        degraded=known.degraded,
-        troubles=known.wrong(),
-        download=known.download,
-        held=counts.held,
-        in_flight=counts.in_flight,
-        asks_key=counts.asks_key,
-        version=__version__,
+        endpoint=f"{address(configuration.settings).url}/v1" if configuration else None,
+        pid=daemon.child_pid if lc.live(server) else None,
+        daemon_pid=daemon.daemon_pid,
+        since=daemon.since,
+        next_try_at=daemon.next_try_at,
+        plan=_plan(daemon, configuration),
+        restarts=Restarts(sum(count for _, count in server.endings), dict(server.endings)),
+        last_ending=_last_ending(daemon),
+        config=ConfigStatus(daemon.config_path, error is None, error),
+        version=daemon.version,
+        download=daemon.download,
+        memory=_memory(daemon, configuration),
+        rolled_back=RolledBack(rejected.why.summary, daemon.rolled_back_at or "") if rejected else None,
+        change=change_of(deploy),
+        newer_commit=daemon.newer_commit,
+        degraded=daemon.degraded,
+        troubles=list(daemon.troubles),
+        held=daemon.gate.held,
+        in_flight=daemon.gate.in_flight,
+        asks_key=daemon.gate.asks_key,
+        stop_timeout_s=stop_timeout_s(server),
     )
 
 
-def _memory(loaded: MeasuredLoad | None, prepared: Draft | None) -> MemoryStatus:
-    """Return the prediction alone until a load can be set beside it: then of the same buffers."""
-    if loaded is not None:
-        return MemoryStatus(loaded.predicted_bytes, loaded.actual_bytes, round(loaded.error_percent, 3))
-    memory = prepared.plan.memory if prepared else None
-    return MemoryStatus(memory.device_bytes + memory.host_bytes if memory else None)
+def stop_timeout_s(server: st.State) -> float:
+    """Return how long a stop of the daemon may take: drain and save, stop the server, close."""
+    child = lc.live(server)
+    return CLOSING_S if child is None else child.spec.drain_timeout_s + child.spec.stop_timeout_s + CLOSING_S
 
 
-def line(status: dict[str, object]) -> str:
-    """Return the status in one line, as a service manager shows it."""
-    plan, ending, download = status["plan"], status["last_ending"], status["download"]
-    words = [str(status["phase"])]
-    if isinstance(plan, dict):
-        words.append(f"{plan['profile']} {plan['quant']}")
-    if status["endpoint"]:
-        words.append(str(status["endpoint"]))
-    if isinstance(download, dict) and download["total_bytes"]:
-        words.append(f"{100 * download['bytes'] // download['total_bytes']} % of {download['file']}")
-    if isinstance(ending, dict) and status["phase"] in ("failed", "backoff"):
-        words.append(str(ending["summary"]))
-    return ", ".join(words)
-
-
-def phase_now(state: st.State, known: Known) -> PhaseName:
-    """Return the phase; a refusal that nothing replaced yet is a failure."""
-    phase = phase_of(state, known.busy)
-    return "failed" if phase == "down" and known.refused is not None else phase
-
-
-def _last_ending(last: Ending | None, known: Known) -> LastEnding | None:
-    if known.refused is not None:
-        error = known.refused
-        return LastEnding(error.code, error.message, permanent=True, hint=error.hint, log_tail=[])
-    if last is None:
-        return None
-    return LastEnding(last.cause, last.summary, last.permanent, last.hint, list(last.log_tail))
-
-
-def phase_of(state: st.State, busy: PhaseName | None) -> PhaseName:
+def phase_of(daemon: DaemonState) -> PhaseName:
     """Return the phase in a reader's words. Planning and fetching show only while nothing runs."""
-    match state.phase:
+    match daemon.server.phase:
         case st.Down():
-            return busy or "down"
+            return _phase_without_server(daemon.deploy)
         case st.Idle():
             return "idle"
         case st.Starting():
             return "starting"
+        case st.Restoring():
+            return "restoring"
         case st.Ready():
             return "ready"
         case st.Draining():
@@ -136,3 +120,101 @@ def phase_of(state: st.State, busy: PhaseName | None) -> PhaseName:
             return "backoff"
         case st.Failed():
             return "failed"
+
+
+def change_of(deploy: change.State) -> ChangeStatus:
+    """Return the newest wish and where it is."""
+    refused = None
+    if deploy.refused is not None:
+        wish, why = deploy.refused.wish, deploy.refused.why
+        refused = RefusedChange(wish.number, why.code, why.message, why.hint, deploy.refused.rolled_back)
+    return ChangeStatus(deploy.number, deploy.origin, _stage_of(deploy), refused)
+
+
+def upstream_state(daemon: DaemonState, fingerprint: str) -> UpstreamState:
+    """Return what the gate is told of the child. ``fingerprint``: what its saved slots must match."""
+    phase, child, download = phase_of(daemon), lc.live(daemon.server), daemon.download
+    configuration, ending = shown_configuration(daemon), _last_ending(daemon)
+    share = 100 * download.bytes // download.total_bytes if download and download.total_bytes else 0
+    failed = phase == "failed" and ending is not None
+    return UpstreamState(
+        phase=phase,
+        child=child.number if child else 0,
+        address=child.spec.address if child and phase in ("restoring", "ready") else None,
+        progress=f"{share} % of {download.file}" if download else None,
+        cause=ending.summary if failed and ending else None,
+        hint=ending.hint if failed and ending else None,
+        crashed=daemon.crashed,
+        alias=configuration.profile.name if configuration else "model",
+        slots_fingerprint=fingerprint,
+    )
+
+
+def one_line(now: Status) -> str:
+    """Return the status in one line, as a service manager shows it."""
+    words: list[str] = [now.phase]
+    if now.plan is not None:
+        words.append(f"{now.plan.profile} {now.plan.quant}")
+    if now.endpoint:
+        words.append(now.endpoint)
+    if now.download is not None and now.download.total_bytes:
+        words.append(f"{100 * now.download.bytes // now.download.total_bytes} % of {now.download.file}")
+    if now.last_ending is not None and now.phase in ("failed", "backoff"):
+        words.append(now.last_ending.summary)
+    return ", ".join(words)
+
+
+def _stage_of(deploy: change.State) -> Literal["planning", "fetching", "trial", "settled", "refused"]:
+    if deploy.planning is not None or deploy.number == 0:
+        return "planning"
+    match deploy.stage:
+        case change.Fetching():
+            return "fetching"
+        case change.Opening():
+            return "trial"
+        case change.Rest():
+            pass
+    if deploy.trial is not None:
+        return "trial"
+    return "settled" if deploy.refused is None else "refused"
+
+
+def _phase_without_server(deploy: change.State) -> PhaseName:
+    if deploy.planning is not None or isinstance(deploy.stage, change.Opening):
+        return "planning"
+    if isinstance(deploy.stage, change.Fetching):
+        return "fetching"
+    if deploy.refused is not None:
+        return "failed"
+    return "planning" if deploy.number == 0 else "down"
+
+
+def _plan(daemon: DaemonState, configuration: Configuration | None) -> PlanStatus | None:
+    stage = daemon.deploy.stage
+    if configuration is not None:
+        profile, plan, hardware = configuration.profile, configuration.plan, configuration.hardware
+    elif isinstance(stage, change.Fetching):
+        profile, plan, hardware = stage.draft.resolved.profile, stage.draft.plan, stage.draft.hardware
+    else:
+        return None
+    warnings = (*hardware.warnings, *plan.warnings)
+    return PlanStatus(profile.name, plan.quant, plan.context_tokens, profile.title, warnings)
+
+
+def _memory(daemon: DaemonState, configuration: Configuration | None) -> MemoryStatus:
+    """Return the prediction alone until a load can be set beside it: then of the same buffers."""
+    loaded = daemon.loaded if isinstance(daemon.server.phase, st.Ready | st.Restoring) else None
+    if loaded is not None:
+        return MemoryStatus(loaded.predicted_bytes, loaded.actual_bytes, round(loaded.error_percent, 3))
+    memory = configuration.plan.memory if configuration else None
+    return MemoryStatus(memory.device_bytes + memory.host_bytes if memory else None)
+
+
+def _last_ending(daemon: DaemonState) -> LastEnding | None:
+    refused, last = daemon.deploy.refused, daemon.server.last
+    if refused is not None and daemon.server.want is None:
+        why = refused.why
+        return LastEnding(why.code, why.message, permanent=not why.passing, hint=why.hint, log_tail=[])
+    if last is None:
+        return None
+    return LastEnding(last.cause, last.summary, last.permanent, last.hint, list(last.log_tail))

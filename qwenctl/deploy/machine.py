@@ -87,7 +87,8 @@ def _plan(state: st.State, wish: st.Wish) -> Outcome:
     if before is not None and before.instead_of is None:
         others = (one for one in waiting if before.origin == "up" or one.origin != before.origin)
         waiting = (before, *others)[:WAITING_KEPT]  # a file is read again anyway: once is enough
-    return replace(state, number=wish.number, planning=wish, waiting=waiting), (st.Plan(wish),)
+    asked = replace(state, number=wish.number, origin=wish.origin, planning=wish, waiting=waiting)
+    return asked, (st.Plan(wish),)
 
 
 def _planned(state: st.State, number: int, draft: Draft) -> Outcome:

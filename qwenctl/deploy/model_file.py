@@ -1,6 +1,5 @@
 """The model file of a plan: where it is, how to get it, whether the hub has a newer one."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +9,11 @@ from qwenctl.deploy.types import Draft, ResolvedSettings
 from qwenctl.errors import FetchError
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.artifact_record import expected_path, read_records
+from qwenctl.fetch.clock import in_thread
 from qwenctl.fetch.gguf_check import local_artifact
 from qwenctl.fetch.preview import newer_commit
 from qwenctl.fetch.request import Progress, request_for
+from qwenctl.launch.configuration import Configuration
 from qwenctl.model.profile import Quant
 from qwenctl.plan.planner import Plan, find_quant
 
@@ -64,15 +65,17 @@ async def obtain(prepared: Draft, on_progress: Callable[[Progress], None]) -> Pa
     quant = _quant(resolved, prepared.plan)
     wanted = None if is_local(resolved) else request_for(resolved.profile, quant, resolved.settings)
     if wanted is None:
-        return await asyncio.to_thread(obtain_local, prepared)
+        return await in_thread(lambda _: obtain_local(prepared))
     return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
 
 
-async def newer(prepared: Draft) -> str | None:
+async def newer_than(configuration: Configuration) -> str | None:
     """Return the commit that ``fetch --update`` would move to; None if there is none, or nobody to ask."""
-    resolved = prepared.resolved
-    wanted = request_for(resolved.profile, _quant(resolved, prepared.plan), resolved.settings)
-    if wanted is None or is_local(resolved):
+    settings, profile = configuration.settings, configuration.profile
+    if profile.generated or settings.model.path is not None:
+        return None
+    wanted = request_for(profile, find_quant(profile, configuration.plan.quant), settings)
+    if wanted is None:
         return None
     used = read_records(paths.state_dir()).find(wanted)
     try:

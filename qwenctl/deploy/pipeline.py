@@ -44,7 +44,7 @@ def resolve(request: PlanRequest) -> ResolvedSettings:
     Raises:
         SettingsError, ProfileError: one of them is wrong, or the quant unknown; the message says where.
     """
-    config = request.config or paths.config_dir() / "config.toml"
+    config = config_path(request)
     file = read_file(config, required=request.config is not None)
     up = read_overrides(request.folder) if request.overrides is None else request.overrides
 
@@ -59,6 +59,11 @@ def resolve(request: PlanRequest) -> ResolvedSettings:
     if loaded.settings.model.quant != "auto":
         find_quant(profile, loaded.settings.model.quant)
     return ResolvedSettings(loaded.settings, loaded.origins, profile, config, request.folder)
+
+
+def config_path(request: PlanRequest) -> Path:
+    """Return the file of the settings."""
+    return request.config or paths.config_dir() / "config.toml"
 
 
 def survey(resolved: ResolvedSettings, machine: Path | None = None) -> Surveyed:
@@ -89,10 +94,18 @@ def prepare(request: PlanRequest) -> Draft:
         NoServerError: there is no usable binary.
         SettingsError, ProfileError, DetectionError: what was given is wrong.
     """
-    resolved = resolve(request)
+    return draft(resolve(request), request.refused)
+
+
+def draft(resolved: ResolvedSettings, refused: frozenset[MemoryRefusal] = frozenset()) -> Draft:
+    """Return the plan of these settings for this machine. ``refused``: beside what is kept in the folder.
+
+    Raises:
+        NoFitError, NoServerError, SettingsError, DetectionError: as ``prepare``.
+    """
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
     hardware = _this_machine(resolved.settings, server)
-    surveyed = _surveyed(resolved, hardware, server, request.refused)
+    surveyed = _surveyed(resolved, hardware, server, refused)
     return Draft(resolved, hardware, server, choose(resolved, surveyed))
 
 
@@ -156,20 +169,20 @@ def spec(prepared: Draft, model: Path) -> LaunchSpec:
     )
 
 
-def configuration(draft: Draft, model: Path) -> Configuration:
+def configuration(prepared: Draft, model: Path) -> Configuration:
     """Return the configuration that serves ``model`` as it was planned.
 
     Raises:
         LaunchError, SettingsError: as ``spec``.
     """
     return Configuration(
-        settings=draft.resolved.settings,
-        profile=draft.resolved.profile,
-        plan=draft.plan,
-        hardware=draft.hardware,
-        engine=draft.server.identity,
+        settings=prepared.resolved.settings,
+        profile=prepared.resolved.profile,
+        plan=prepared.plan,
+        hardware=prepared.hardware,
+        engine=prepared.server.identity,
         model_file=model,
-        spec=spec(draft, model),
+        spec=spec(prepared, model),
     )
 
 

@@ -274,6 +274,7 @@ class State:
     """Everything the decisions depend on."""
 
     number: int = 0  # of the newest wish
+    origin: Origin = "start"  # of the newest wish
     planning: Wish | None = None  # the newest wish, while it is planned; the stage goes on meanwhile
     waiting: tuple[Wish, ...] = ()  # older ones not planned yet, newest first: their turn if it is refused
     stage: Stage = Rest()

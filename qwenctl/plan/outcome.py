@@ -9,7 +9,6 @@ from qwenctl.plan.memory import Memory
 from qwenctl.plan.order import Candidate
 from qwenctl.plan.speed import Speed
 
-
 MemoryPlace = Literal["device", "host", "start"]
 """Where memory can run out; see ``MemoryRefusal``."""
 
@@ -32,8 +31,8 @@ class MemoryRefusal:
     """Memory that ran out here: a plan that needs ``bytes`` or more in ``place`` is not tried again.
 
     The bytes are remembered, not the settings that led to them: settings change, the memory does not.
-    ``device`` is the memory of all accelerators together, ``host`` is everything the server holds, ``start`` is
-    what it holds before it is used (its caches grow with use). ``plan`` names the plan for people.
+    ``device`` is the memory of all accelerators together, ``host`` is everything the server holds, ``start``
+    is what it holds before it is used (its caches grow with use). ``plan`` names the plan for people.
     """
 
     place: MemoryPlace

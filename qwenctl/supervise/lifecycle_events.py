@@ -28,7 +28,8 @@ def _told(before: st.State, after: st.State, pid: int | None, now: float) -> Ite
     if after.rejected is not None and after.rejected != before.rejected:
         why = after.rejected.why
         yield "rolled_back", {"why": why.summary, "cause": why.cause}
-    if here is not None and here != gone and pid is not None:
+    started = here is not None and (gone is None or here.number != gone.number)
+    if here is not None and started and pid is not None:
         yield "child_started", {"child": here.number, "pid": pid}
     if type(after.phase) is not type(before.phase):
         yield from _entered(after, pid, now)

@@ -1,0 +1,48 @@
+"""Keep one part's unexpected error from ending the others: it is logged and told, and the daemon goes on.
+
+The supervisor, the gate and the control socket are vital: they run from the daemon's first moment to its last.
+Loops beside them restart themselves. This is the only place of the daemon that catches every error.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from qwenctl.daemon.troubles import Troubles
+
+log = logging.getLogger(__name__)
+
+RESTART_AFTER_S = 1.0
+"""A loop that failed begins again after this time, so that a lasting fault does not fill the log."""
+T = TypeVar("T")
+
+
+async def contained(work: Awaitable[T], on_bug: Callable[[Exception], T]) -> T:
+    """Return what ``work`` returns. If it fails unexpectedly, log the traceback and return that of ``on_bug``."""
+    try:
+        return await work
+    except Exception as error:
+        log.exception("unexpected error, please report it")
+        return on_bug(error)
+
+
+async def keep_running(name: str, loop: Callable[[], Awaitable[None]], troubles: Troubles) -> None:
+    """Run a loop that never ends by itself, again and again if it fails."""
+
+    async def once() -> str | None:
+        await loop()
+        return None
+
+    while True:
+        trouble = await contained(
+            once(), lambda error: f"{name} failed and was started again: {describe(error)}"
+        )
+        troubles.set("loops", trouble)
+        await asyncio.sleep(RESTART_AFTER_S)
+
+
+def describe(error: Exception) -> str:
+    """Return an unexpected error in one line, for the status; its traceback is in the daemon's log."""
+    text = str(error).splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no text'} (qwenctl logs --daemon shows more)"

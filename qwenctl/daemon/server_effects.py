@@ -1,0 +1,165 @@
+"""What the supervisor does to the world: start a server, ask it for a token, restore its slots, drain it."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from qwenctl import paths
+from qwenctl.daemon.child_record import attempt, record_child
+from qwenctl.daemon.deployment import Deployment
+from qwenctl.daemon.event_log import EventLog
+from qwenctl.daemon.gateway import Gateway
+from qwenctl.daemon.isolation import contained, describe
+from qwenctl.daemon.troubles import Troubles
+from qwenctl.deploy import pipeline
+from qwenctl.deploy.free_memory import shortage
+from qwenctl.launch.configuration import Configuration
+from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
+from qwenctl.launch.spec import LaunchSpec
+from qwenctl.supervise import lifecycle as lc
+from qwenctl.supervise import states as st
+from qwenctl.supervise.child import ChildProcess, spawn
+from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.health import generates, measure
+from qwenctl.supervise.logfile import LogFile, Throttle
+from qwenctl.supervise.supervisor import Effects, NotStartedError, Supervisor
+from qwenctl.supervise.wedge import ServerSample
+
+
+class ServerEffects:
+    """The effects of one daemon's supervisor. An unexpected error parks the server and ends nothing else."""
+
+    def __init__(self, folder: Path, log: LogFile, events: EventLog, troubles: Troubles) -> None:
+        self.process: ChildProcess | None = None
+        self.loaded: MeasuredLoad | None = None  # the prediction beside what the last load took
+        self._folder, self._events, self._troubles = folder, events, troubles
+        self._throttle = Throttle(log.write)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connect(
+        self,
+        gateway: Gateway,
+        publish: Callable[[st.State, st.State, int | None], None],
+        degrade: Callable[[Configuration, Ending], None],
+    ) -> Effects:
+        """Return the effects for a supervisor whose changes are published and whose memory runs out there."""
+        self._gateway = gateway
+        return Effects(
+            spawn=self._spawn,
+            probe=self._probe,
+            restore=self._restore,
+            measure=self._measure,
+            publish=publish,
+            degrade=degrade,
+            drain=self._drain,
+        )
+
+    def use(self, supervisor: Supervisor, deployment: Deployment) -> None:
+        """Learn whom to tell and whom to ask."""
+        self._supervisor, self._deployment = supervisor, deployment
+
+    async def _spawn(self, child: st.Child) -> ChildProcess:
+        outcome = await contained(self._try_start(child), self._not_started)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def _try_start(self, child: st.Child) -> ChildProcess | OSError | NotStartedError:
+        try:
+            return self._start(child)
+        except (OSError, NotStartedError) as error:
+            return error
+
+    def _not_started(self, error: Exception) -> NotStartedError:
+        summary = f"cannot start the server: {describe(error)}"
+        self._troubles.set("effects", summary)
+        return NotStartedError(Ending("spawn_failed", summary, permanent=True))
+
+    def _start(self, child: st.Child) -> ChildProcess:
+        one = child.configuration
+        if child.spec != self._deployment.start_anyway:
+            short = shortage(one.plan, one.hardware)
+            if short is not None:
+                raise NotStartedError(short)
+        if child.spec.address.socket is not None:
+            self._troubles.set("folder", attempt(_make_folders, "the state folder"))
+        listening = st.Listening(child.number)
+        self.process = spawn(child.spec, self._throttle, lambda: self._supervisor.post(listening))
+        self._troubles.set("child", record_child(self._folder, self.process.pid))
+        self._troubles.set("effects", None)
+        return self.process
+
+    async def _probe(self, child: st.Child, timeout_s: float) -> bool:
+        return await contained(self._generates(child, timeout_s), self._unanswered)
+
+    async def _generates(self, child: st.Child, timeout_s: float) -> bool:
+        """Ask for a token; of a server that starts, look at where its layers went, too."""
+        empty = isinstance(self._supervisor.state.phase, st.Starting)
+        if not await generates(child.spec, timeout_s, empty=empty):
+            return False
+        process, phase = self.process, self._supervisor.state.phase
+        if not isinstance(phase, st.Starting) or process is None:
+            return True
+        buffers, plan = parse_log(process.said()), child.configuration.plan
+        self.loaded = compare(plan.memory, buffers) if buffers.device_mib or buffers.host_mib else None
+        if self.loaded is not None:
+            self._events.note("loaded", **dataclasses.asdict(self.loaded))
+        if plan.devices and buffers.partly_on_cpu:
+            self._supervisor.post(st.Faulty(phase.child.number, _spilled(buffers)))
+            return False
+        return True
+
+    async def _measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
+        return await measure(spec, pid, timeout_s, self._gateway.traffic)
+
+    async def _restore(self, child: st.Child) -> None:
+        del child
+        await contained(self._gateway.restore(), self._unfinished)
+
+    def _drain(self, child: st.Child) -> None:
+        """Let the answers in flight finish; what comes meanwhile is held."""
+        timeout_s = child.configuration.settings.gate.drain_timeout_s
+
+        async def drain() -> None:
+            await contained(self._gateway.drain(timeout_s), self._unfinished)
+            self._supervisor.post(st.Drained(child.number))
+
+        task = asyncio.get_running_loop().create_task(drain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def mend(self) -> None:
+        """Write now what could not be written before."""
+        if self._troubles.get("child") and self.process is not None:
+            self._troubles.set("child", record_child(self._folder, self.process.pid))
+
+    def _unanswered(self, error: Exception) -> bool:
+        self._troubles.set("effects", f"cannot ask the server for a token: {describe(error)}")
+        return False
+
+    def _unfinished(self, error: Exception) -> None:
+        self._troubles.set("effects", f"cannot restore or drain: {describe(error)}")
+
+
+def crashed_by_itself(before: st.State, after: st.State) -> int | None:
+    """Return the number of a child that has just ended through a fault of its own. Pure.
+
+    A child that was killed from outside, or ended by us, says nothing against the request it was working on.
+    """
+    gone = lc.live(before)
+    if gone is None or after.last is before.last or after.last is None:
+        return None
+    return None if after.last.cause in ("killed", "wedged", "not_ready") else gone.number
+
+
+def _make_folders() -> None:
+    """Make what the child needs and somebody may have removed: the folders of its socket and of its slots."""
+    for folder in (paths.state_dir(), pipeline.slots_dir()):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _spilled(loaded: Buffers) -> Ending:
+    done, layers = loaded.offloaded or (0, 0)
+    summary = f"only {done} of {layers} layers fit on the device"
+    return Ending("device_out_of_memory", summary, hint="choose a smaller quant or context")

@@ -1,0 +1,42 @@
+"""What is wrong around a server that goes on serving, one line a place. The status shows them."""
+
+from typing import Literal
+
+Place = Literal[
+    "status",
+    "events",
+    "log",
+    "child",
+    "folder",
+    "overrides",
+    "good",
+    "refused",
+    "gate",
+    "sockets",
+    "control socket",
+    "descriptors",
+    "effects",
+    "loops",
+]
+
+
+class Troubles:
+    """The troubles of now. A place whose trouble has passed is set to None."""
+
+    def __init__(self) -> None:
+        self._places: dict[Place, str] = {}
+
+    def set(self, place: Place, trouble: str | None) -> None:
+        """Say what is wrong in this place now, if anything."""
+        if trouble is None:
+            self._places.pop(place, None)
+        else:
+            self._places[place] = trouble
+
+    def get(self, place: Place) -> str | None:
+        """Return what is wrong in this place."""
+        return self._places.get(place)
+
+    def all(self) -> tuple[str, ...]:
+        """Return every trouble, each once."""
+        return tuple(dict.fromkeys(self._places.values()))
