@@ -58,9 +58,8 @@ def until_ready(
         if change is not None:
             _check_refused(status, change)
         newest, phase = _change(status), status.get("phase")
-        arrived = change is None or (
-            _number(newest) >= change and newest.get("state") in ("settled", "refused")
-        )
+        arrived = change is None or _number(newest) >= change
+        arrived = arrived and newest.get("state") in ("settled", "refused")
         if arrived and phase == "ready" and (not_pid is None or status.get("pid") != not_pid):
             return status
         if arrived and phase == "idle" and not_pid is None:

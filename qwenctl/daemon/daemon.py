@@ -157,7 +157,7 @@ class Daemon:
         return number, await self._deployment.planned(number)
 
     async def restart(self) -> None:
-        """Start the server again, also a parked one; try again what was refused. Return when that is heard."""
+        """Start the server again, also a parked one; try again what was refused. Return once heard."""
         if self._supervisor.state.want is None:
             self._deployment.retry()
         self._supervisor.post(st.Restart())

@@ -231,7 +231,7 @@ class Gateway:
         return trouble
 
     async def _use_options_in_force(self) -> None:
-        """Undo what opening an address changed for the whole gate: the options in force hold until a proof."""
+        """Undo what opening an address changed for the whole gate: options hold once they are proved."""
         for where, options in self._target.at[-1:]:
             if self._gate is not None and where in self._gate.addresses:
                 await self._open(where, options)

@@ -1,7 +1,7 @@
 """Keep one part's unexpected error from ending the others: it is logged and told, and the daemon goes on.
 
-The supervisor, the gate and the control socket are vital: they run from the daemon's first moment to its last.
-Loops beside them restart themselves. This is the only place of the daemon that catches every error.
+The supervisor, the gate and the control socket are vital: they run from the daemon's first moment to its
+last. Loops beside them restart themselves. This is the only place of the daemon that catches every error.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 async def contained(work: Awaitable[T], on_bug: Callable[[Exception], T]) -> T:
-    """Return what ``work`` returns. If it fails unexpectedly, log the traceback and return that of ``on_bug``."""
+    """Return what ``work`` returns, or what ``on_bug`` makes of an unexpected error; its traceback is logged."""
     try:
         return await work
     except Exception as error:
