@@ -11,10 +11,10 @@ from qwenctl.gate.upstream import is_use
 class Exchange:
     """One request, its answer, and how often it was sent.
 
-    ``hold_until``: the time until which it may wait for a child; None until it waits for the first time.
-    ``crashes_alone``: children that crashed while it was their only request. ``tries_on_child``: how often
-    the present child closed its connection and went on running. ``outcome`` is for the access log; ``gone``:
-    the client left before anything better was known.
+    ``held_s``: how long it has waited for children, all times together. ``crashes_alone``: children that
+    crashed while it was their only request. ``tries_on_child``: how often the present child closed its
+    connection and went on running. ``outcome`` is for the access log; ``gone``: the client left before
+    anything better was known.
     """
 
     def __init__(self, request: BaseRequest, path: str, answer: ResponseWriter, now: float) -> None:
@@ -22,7 +22,6 @@ class Exchange:
         self.use = is_use(request.method, path)
         self.body = bytearray()
         self.budget_bytes = 0  # what its body takes of the budget
-        self.hold_until: float | None = None
         self.held_s = 0.0
         self.sent = 0
         self.upstream_request: UpstreamRequest | None = None

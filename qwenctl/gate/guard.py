@@ -1,7 +1,7 @@
-"""Decide who may come in: path, host, origin, key. Pure: no I/O; the key was compared beforehand.
+"""Decide who may come in: path, host, origin, key. Pure: no I/O; the key was compared before.
 
-A web page that a person happens to visit must not be able to use the model: it can send requests to
-loopback, and with a name that changes its address (DNS rebinding) even read the answers.
+A web page that a person visits must not be able to use the model. Such a page can send requests to loopback.
+With a name that changes its address (DNS rebinding) it can even read the answers.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ CANONICAL = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%(?![0-9A-Fa-f]{2})|%
 HIDDEN = re.compile(
     r"%(?:[01][0-9A-F]|7F|2[DEF]|3[0-9]|4[1-9A-F]|5[0-9ACF]|6[1-9A-F]|7[0-9AE])", re.IGNORECASE
 )
-"""Encoded control characters, slashes, backslashes and characters that need no encoding: tricks only."""
+"""Encoded characters that no honest client encodes: control characters, slashes, letters and digits."""
 STATIC = re.compile(r"/[^?]*\.(?:html|js|css|svg|png|ico|woff2?|webmanifest|map)")
 PUBLIC = frozenset({"/", "/health", "/v1/health"})
 METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
@@ -23,7 +23,7 @@ LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
 class KeyCheck(Enum):
-    """What came of comparing the key. OPEN: none is asked for."""
+    """The result of comparing the key. OPEN: no key is required."""
 
     OPEN = auto()
     VALID = auto()
@@ -33,7 +33,7 @@ class KeyCheck(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Who may come in. ``any_address``: hosts given as an IP address are ours, as no name was rebound."""
+    """Who may come in. ``any_address``: a Host that is an IP address may, because no name was rebound."""
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class GuardQuestion:
-    """What the guard looks at. ``target`` as it came over the wire; ``owner``: over the control socket."""
+    """What the guard needs to know of a request. ``target`` is the path and query as they were sent."""
 
     method: str
     target: str
@@ -57,7 +57,7 @@ class GuardQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Enter:
-    """Come in; ``origin`` is allowed to read the answer."""
+    """The request may come in. ``origin`` may read the answer."""
 
     path: str
     origin: str | None
@@ -65,14 +65,14 @@ class Enter:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """A browser asks whether ``origin`` may ask."""
+    """A browser wants to know whether a page of ``origin`` may send a request."""
 
     origin: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Stay out."""
+    """The request is refused."""
 
     status: int
     code: str
@@ -80,29 +80,29 @@ class Deny:
     hint: str | None = None
 
 
-def judge(ask: GuardQuestion, rules: Rules) -> Enter | Preflight | Deny:
-    """Return who may come in, asked in this order: form, path, host, origin, key."""
-    path, _, _ = ask.target.partition("?")
-    if denied := _form(ask, path) or _path(ask.method, path):
+def judge(question: GuardQuestion, rules: Rules) -> Enter | Preflight | Deny:
+    """Return whether a request may come in. Checked in this order: form, path, host, origin, key."""
+    path, _, _ = question.target.partition("?")
+    if denied := _form(question, path) or _path(question.method, path):
         return denied
-    host = ask.hosts[0] if ask.hosts else ""
-    if ask.key is not KeyCheck.VALID and not _host_allowed(host, rules):
+    host = question.hosts[0] if question.hosts else ""
+    if question.key is not KeyCheck.VALID and not _host_allowed(host, rules):
         return Deny(403, "host", f"cannot answer for host {host[:100]!r}", "add it to [gate] allowed_hosts")
-    if ask.origin is not None and not _origin_allowed(ask.origin, host, rules):
+    if question.origin is not None and not _origin_allowed(question.origin, host, rules):
         return Deny(
             403,
             "origin",
-            f"cannot answer a page of {ask.origin[:100]!r}",
+            f"cannot answer a page of {question.origin[:100]!r}",
             "add it to [gate] allowed_origins",
         )
-    if ask.origin is None and ask.site == "cross-site" and ask.mode != "navigate":
+    if question.origin is None and question.site == "cross-site" and question.mode != "navigate":
         return Deny(403, "origin", "cannot answer a page of another site", "it must send its Origin")
-    if ask.method == "OPTIONS" and ask.origin is not None and ask.asked_method is not None:
-        return Preflight(ask.origin)
-    if ask.key in (KeyCheck.WRONG, KeyCheck.MISSING) and not _is_public(ask.method, path):
-        said = "the API key is wrong" if ask.key is KeyCheck.WRONG else "no API key was sent"
+    if question.method == "OPTIONS" and question.origin is not None and question.asked_method is not None:
+        return Preflight(question.origin)
+    if question.key in (KeyCheck.WRONG, KeyCheck.MISSING) and not _is_public(question.method, path):
+        said = "the API key is wrong" if question.key is KeyCheck.WRONG else "no API key was sent"
         return Deny(401, "invalid_api_key", f"cannot answer: {said}", "send Authorization: Bearer KEY")
-    return Enter(path, ask.origin)
+    return Enter(path, question.origin)
 
 
 def check_exposure(host: str, *, has_keys: bool, allow_open: bool) -> None:
@@ -155,12 +155,12 @@ def preflight(origin: str, asked_headers: str | None, *, private: bool) -> tuple
     return tuple(pairs)
 
 
-def _form(ask: GuardQuestion, path: str) -> Deny | None:
-    if len(ask.hosts) > 1:
+def _form(question: GuardQuestion, path: str) -> Deny | None:
+    if len(question.hosts) > 1:
         return Deny(400, "bad_request", "cannot answer: several Host headers")
-    if ask.method in ("CONNECT", "TRACE", "TRACK"):
-        return Deny(405, "method", f"cannot {ask.method}: not a method of this endpoint")
-    if ask.upgrade is not None and ask.upgrade.lower().strip() == "websocket":
+    if question.method in ("CONNECT", "TRACE", "TRACK"):
+        return Deny(405, "method", f"cannot {question.method}: not a method of this endpoint")
+    if question.upgrade is not None and question.upgrade.lower().strip() == "websocket":
         return Deny(501, "upgrade", "cannot upgrade: this endpoint has no WebSockets", "use plain HTTP")
     decoded = path.replace("%20", "")
     segments = path.split("/")[1:]

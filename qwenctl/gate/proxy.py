@@ -129,9 +129,8 @@ class Proxy:
             if exchange.sent == 0 and queue.held >= self._limits.max_held:
                 return await gate_answers.refuse_full(exchange, queue.state)
             since = loop.time()
-            exchange.hold_until = exchange.hold_until or since + self._limits.hold_timeout_s
             try:
-                now = await queue.enter(exchange.hold_until)
+                now = await queue.enter(since + self._limits.hold_timeout_s - exchange.held_s)
             except TimeoutError:
                 return await gate_answers.refuse(exchange, queue.state, "held_too_long")
             finally:
@@ -161,16 +160,15 @@ class Proxy:
         self, exchange: Exchange, child: int, load: ChildLoad, lost: forward.ChildLost
     ) -> web.StreamResponse | None:
         """Return the answer of a request that can't be sent again; None if it can."""
-        loop, queue = asyncio.get_running_loop(), self._queue
+        queue, limits = self._queue, self._limits
         if lost is forward.ChildLost.WAITING:
-            if await queue.child_gone(child, self._limits.child_gone_s):
+            if await queue.child_gone(child, limits.child_gone_s):
                 exchange.tries_on_child = 0
                 exchange.crashes_alone += load.at_loss == 1 and queue.crashed(child)
-                exchange.hold_until = exchange.hold_until or loop.time() + self._limits.hold_timeout_s
             else:
                 load.at_loss = None
                 exchange.tries_on_child += 1
         begun = lost is forward.ChildLost.CUT
-        hold_until = exchange.hold_until or loop.time() + 1.0
-        loss = Loss(begun, exchange.crashes_alone, exchange.tries_on_child, loop.time(), hold_until)
+        crashes, tries = exchange.crashes_alone, exchange.tries_on_child
+        loss = Loss(begun, crashes, tries, exchange.held_s, limits.hold_timeout_s)
         return await gate_answers.give_up(exchange, queue.state, after_loss(loss))

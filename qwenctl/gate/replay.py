@@ -23,14 +23,15 @@ class AfterLoss(Enum):
 class Loss:
     """A request whose child was lost. ``begun``: part of the answer was sent to the client.
 
-    ``deadline``: the time until which the request may wait for a child.
+    ``held_s``: how long it has waited for children, of ``hold_timeout_s``. The time for which a child worked
+    on it does not count.
     """
 
     begun: bool
     crashes_alone: int
     tries_on_child: int
-    now: float
-    deadline: float
+    held_s: float
+    hold_timeout_s: float
 
 
 def after_loss(loss: Loss) -> AfterLoss:
@@ -47,6 +48,6 @@ def after_loss(loss: Loss) -> AfterLoss:
         return AfterLoss.GIVE_UP_POISON
     if loss.tries_on_child >= TRIES_ON_ONE_CHILD:
         return AfterLoss.GIVE_UP_BROKEN
-    if loss.now >= loss.deadline:
+    if loss.held_s >= loss.hold_timeout_s:
         return AfterLoss.GIVE_UP_LATE
     return AfterLoss.REPLAY

@@ -47,6 +47,31 @@ def test_a_port_changes_without_a_restart_of_the_server(home: Home) -> None:
     assert httpx.get(f"http://127.0.0.1:{other}/health").status_code == 200
 
 
+def test_an_edit_of_the_gate_and_of_its_address_cuts_no_answer(home: Home) -> None:
+    """The stream is longer than all buffers, so it goes on for as long as its client does not read."""
+    home.up()
+    before, other = home.status()["pid"], Home(home.path, "qwenctl_test_root", home.path).port
+    url = f"http://127.0.0.1:{home.port}"
+    endless = {"prompt": "hi", "n_predict": 2500, "stream": True, "ignore_eos": True, "n_probs": 50}
+    with httpx.stream("POST", f"{url}/completion", json=endless, timeout=60) as answer:
+        pieces = answer.iter_bytes()
+        body = next(pieces)
+        config = home.path / ".config/qwenctl/config.toml"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text('[gate]\nallowed_hosts = ["llm.home"]\nmax_held = 7\nidle_unload_s = 3600\n')
+        named = {"Host": "llm.home"}
+        until(lambda: httpx.get(f"{url}/health", headers=named).status_code == 200, within=20)
+        assert home.run("up", "--port", str(other)).code == 0
+        assert httpx.get(f"http://127.0.0.1:{other}/health", headers=named).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+        assert home.status()["in_flight"] == 1
+        body += b"".join(pieces)
+    assert b'"stop":true' in body[-20_000:]
+    assert b'"error"' not in body
+    assert home.status()["pid"] == before
+
+
 def test_without_the_gate_the_server_has_the_port_itself(home: Home) -> None:
     home.environment["QWENCTL_GATE__ENABLED"] = "false"
     endpoint = home.up()

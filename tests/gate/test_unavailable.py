@@ -130,6 +130,42 @@ def test_a_plain_request_survives_a_kill_under_it(playing: Play) -> None:
     playing(scenario)
 
 
+def test_the_time_for_which_a_child_works_on_a_request_is_no_time_of_waiting(playing: Play) -> None:
+    """A stand-in for the child hangs up after longer than ``hold_timeout_s``; the next one answers."""
+    timeout_s = 0.5
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        loop, ending = asyncio.get_running_loop(), asyncio.Event()
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            del reader
+            await ending.wait()
+            writer.close()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            writer.close()
+
+        asking = asyncio.create_task(ask(driver, session))
+        await until(lambda: driver.gate.stats().held == 1)
+        async with await asyncio.start_unix_server(hang_up, driver.socket):
+            driver.tell("ready")
+            await until(lambda: driver.gate.stats().in_flight == 1)
+            sent_at = loop.time()
+            await until(lambda: loop.time() > sent_at + timeout_s)
+            ending.set()
+            driver.tell("backoff")
+            await until(lambda: driver.gate.stats().held == 1)
+        driver.socket.unlink(missing_ok=True)
+        async with await asyncio.start_unix_server(answer, driver.socket):
+            driver.number += 1
+            driver.tell("ready")
+            assert await asking == (200, b"ok")
+
+    playing(scenario, lambda: Setup(limits=GateLimits(hold_timeout_s=timeout_s)), up=False)
+
+
 def test_a_stream_that_has_not_begun_survives_too(playing: Play) -> None:
     """Its head has come from the child, perhaps with pings, but that is no answer."""
 
