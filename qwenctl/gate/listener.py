@@ -29,7 +29,8 @@ class HttpListener:
     """Accepts connections at one address and asks the guard about each request.
 
     ``rules`` and ``keys`` may be replaced at any time; the next request is judged by the new ones. While
-    ``last_answers`` is true each connection gets one more answer, and is then closed.
+    ``last_answers`` is true each connection gets one more answer and is then closed. One that sends no
+    request is closed after ``keepalive_s``. A listener that was closed keeps the rules and keys it had.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ async def bind(address: Address, beside: Iterable[socket.socket] = ()) -> tuple[
     if missing is not None and not sockets:
         raise missing
     if overlapped:
-        _forget_overlapping(sockets)
+        _forget_overlapping(sockets[0].getsockname()[1])
     return tuple(sockets)
 
 
@@ -130,19 +130,17 @@ def _overlapping(sockets: tuple[socket.socket, ...]) -> Iterator[None]:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
 
 
-def _forget_overlapping(sockets: Iterable[socket.socket]) -> None:
+def _forget_overlapping(port: int) -> None:
     """Make the kernel forget that this port was shared.
 
     Linux notes with a port that its sockets may overlap. With that note any program of this user that sets
-    SO_REUSEPORT, as llama-server does, could bind the port, although the option is cleared on every socket of
-    ours. The note is dropped when a socket without the option is bound to the port. The loopback address of
-    the other IP version is free for that. Source: inet_csk_update_fastreuse, Linux 6.18; measured.
+    SO_REUSEPORT could bind the port, too, although the option is cleared on every socket of ours. The note is
+    dropped when a socket without the option is bound to the port. One of these addresses is free for that,
+    unless another program has it. Source: inet_csk_update_fastreuse, Linux 6.18; measured.
     """
-    for each in sockets:
-        other, loopback = (
-            (socket.AF_INET6, "::1") if each.family == socket.AF_INET else (socket.AF_INET, "127.0.0.1")
-        )
-        with contextlib.suppress(OSError), socket.socket(other, socket.SOCK_STREAM) as probe:
-            if other == socket.AF_INET6:
+    for family, loopback in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.80.81.82")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+            if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind((loopback, each.getsockname()[1]))
+            probe.bind((loopback, port))
+            return

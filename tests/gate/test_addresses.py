@@ -197,14 +197,16 @@ def test_no_client_is_refused_while_the_host_changes_on_one_port(playing: Play) 
 
 
 def test_another_program_cannot_bind_the_port_after_its_host_changed(playing: Play) -> None:
-    """Not even one that asks for a shared port, as llama-server does."""
+    """Not even one that asks for a shared port."""
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         del session
         port = free_port()
         narrow, wide = Address("127.0.0.1", port), Address("0.0.0.0", port)
         await driver.gate.open(narrow, driver.options)
-        for new, options, old in ((wide, WIDE, narrow), (narrow, driver.options, wide)):
+        named = Address("localhost", port)
+        changes = ((narrow, wide, WIDE), (wide, narrow, driver.options), (narrow, named, driver.options))
+        for old, new, options in changes:
             await driver.gate.open(new, options)
             for _ in range(2):
                 for shared in (False, True):
