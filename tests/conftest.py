@@ -7,7 +7,7 @@ others, without a compiled llama.cpp.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,8 +24,15 @@ NEED_OPENAI = ("end_to_end/test_connect.py", "end_to_end/test_serving.py")
 collect_ignore = [] if find_spec("openai") is not None else list(NEED_OPENAI)
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark what needs the real server. This runs before pytest selects by marker."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs the real server, and leave out chaos unless ``-m`` names it.
+
+    This runs before pytest selects by marker.
+    """
+    if "chaos" not in config.option.markexpr:
+        chaos = [item for item in items if item.get_closest_marker("chaos") is not None]
+        config.hook.pytest_deselected(items=chaos)
+        items[:] = [item for item in items if item not in chaos]
     for item in items:
         if isinstance(item, pytest.Function) and not NEED_THE_SERVER.isdisjoint(item.fixturenames):
             item.add_marker("server")

@@ -31,7 +31,7 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
     "--thinking",
     type=click.Choice(["show", "hide", "off"]),
     default="show",
-    help="show (on stderr) or hide the model's thinking, or turn it off (show).",
+    help="Show the model's thinking on stderr (default), hide it, or turn it off.",
 )
 @click.option("--system", metavar="TEXT", help="Instructions for the model (the system message).")
 @click.pass_obj

@@ -112,7 +112,7 @@ def uninstall(session: Session, *, user: bool | None) -> Result:
 @SCOPE
 @click.pass_obj
 def status(session: Session, *, user: bool | None) -> Result:
-    """Show the state of the service, as the service manager reports it. Exits 3 when it is not running."""
+    """Show the state of the service. Exits 3 when it is not running."""
     where = places(_scope(user=user))
     if not where.service.exists():
         raise NotRunningError(

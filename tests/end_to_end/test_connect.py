@@ -106,7 +106,7 @@ def test_the_daemon_knows_that_a_key_is_asked_for_where_this_shell_does_not(home
     del home.environment["QWENCTL_API_KEY"]
     data = connected(home, "codex")
     assert data["key"] == {"asked": True, "variable": "QWENCTL_API_KEY", "shell": '"$QWENCTL_API_KEY"'}
-    assert "the daemon asks for a key that this shell lacks" in data["notes"][0]
+    assert "the daemon asks for an API key, and none is set here" in data["notes"][0]
 
 
 def test_the_running_daemons_address_goes_before_the_settings(home: Home) -> None:
