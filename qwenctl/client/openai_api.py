@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from qwenctl.client.answer import Answer, Piece, Table, grow, rows, table, text, whole
-from qwenctl.client.sse import EventSplitter
+from qwenctl.client.sse import SseReader
 from qwenctl.errors import BrokenOffError, ClientError, RefusedError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -154,7 +154,7 @@ class Stream:
         Raises:
             BrokenOffError: the server sent an error, or the stream ended early.
         """
-        events = EventSplitter()
+        events = SseReader()
         try:
             for chunk in self._chunks:
                 for event in events.feed(chunk):

@@ -8,7 +8,7 @@ MAX_EVENT_BYTES = 64 * 2**20
 """An event larger than this is no answer of a language model."""
 
 
-class EventSplitter:
+class SseReader:
     """Takes bytes as they arrive, and returns the ``data`` of each complete event."""
 
     def __init__(self) -> None:

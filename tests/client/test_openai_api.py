@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenctl.client.openai_api import Api
-from qwenctl.client.sse import EventSplitter
+from qwenctl.client.sse import SseReader
 from qwenctl.errors import BrokenOffError, ClientError, RefusedError
 from tests.fakes.home import free_port
 from tests.fakes.openai_server import Break, Refuse, Say, serving
@@ -111,7 +111,7 @@ def test_a_server_that_is_no_llama_server_has_no_props() -> None:
 def test_events_do_not_depend_on_where_the_stream_is_cut(texts: list[str], data: st.DataObject) -> None:
     wire = "".join(f": ping\n\ndata: {text}\n\n" for text in texts).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
-    events = EventSplitter()
+    events = SseReader()
     found = [
         event
         for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)
