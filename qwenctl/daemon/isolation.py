@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 async def contained(work: Awaitable[T], on_bug: Callable[[Exception], T]) -> T:
-    """Return what ``work`` returns, or what ``on_bug`` makes of an unexpected error; its traceback is logged."""
+    """Return what ``work`` returns, or what ``on_bug`` makes of an unexpected error, which is logged."""
     try:
         return await work
     except Exception as error:

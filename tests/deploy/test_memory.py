@@ -69,8 +69,8 @@ def test_refusals_are_kept_by_machine_profile_and_binary(tmp_path: Path) -> None
     here = key(hardware, "qwen3.6-27b", None)
     refused = refusal(chosen, "host_out_of_memory")
     remember(tmp_path, here, refused)
-    remember(tmp_path, here, replace(refused, kv_type="q8_0"))
-    assert remembered(tmp_path, here) == {refused, replace(refused, kv_type="q8_0")}
+    remember(tmp_path, here, replace(refused, bytes=refused.bytes - 1))
+    assert remembered(tmp_path, here) == {refused, replace(refused, bytes=refused.bytes - 1)}
     assert remembered(tmp_path, key(hardware, "other", None)) == frozenset()
     assert remembered(tmp_path, key(replace(hardware, ram_bytes=1), "qwen3.6-27b", None)) == frozenset()
     forget(tmp_path)

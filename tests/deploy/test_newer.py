@@ -36,8 +36,9 @@ def test_a_newer_commit_is_told_and_not_taken(tmp_path: Path, latest: str, told:
 
 @pytest.mark.usefixtures("server_binary")
 def test_a_model_that_comes_from_no_hub_has_nothing_newer(home_request: PlanRequest) -> None:
-    prepared = pipeline.prepare(home_request)
-    assert asyncio.run(model_file.newer(prepared)) is None
+    draft = pipeline.prepare(home_request)
+    path = model_file.model_path(draft.resolved, draft.plan)
+    assert asyncio.run(model_file.newer_than(pipeline.configuration(draft, path))) is None
 
 
 @pytest.fixture
