@@ -4,6 +4,7 @@ A rule that fights a need is changed here, with its reason; never worked around.
 """
 
 import ast
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +25,12 @@ PURE = set(
     hardware.devices
     model.profile model.ggml plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
-    engine.address engine.slot engine.fit_table engine.flags launch.spec launch.load_log launch.argv
+    engine.address engine.slot engine.fit_table engine.flags engine.program launch.spec launch.configuration
+    launch.load_log launch.argv
     gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
-    supervise.states supervise.restart_counts supervise.lifecycle
+    supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
+    supervise.endings deploy.types deploy.states deploy.machine deploy.change_events daemon.status
     supervise.exits supervise.crash_texts supervise.lifecycle_events supervise.wedge
     control.status_schema service.units service.plists service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
@@ -36,7 +39,7 @@ PURE = set(
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit
+    types typing difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {
@@ -63,7 +66,6 @@ ONLY_IN: dict[str, set[str]] = {
         "supervise.supervisor",
         "engine.api",
         "gate",
-        "deploy",
         "daemon",
         "client",
         "cli.verify",  # likewise, for a header
@@ -79,6 +81,7 @@ ENVIRONMENT = {
     "hardware.detect",
     "engine.environment",
     "daemon.sd_notify",
+    "daemon.socket_activation",
     "cli.output",
     "service.install",
 }
@@ -173,7 +176,7 @@ def test_the_product_catches_everything_in_one_place_only() -> None:
             or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
         )
     ]
-    assert broad == ["cli.main"]
+    assert sorted(broad) == ["cli.main", "daemon.isolation"]
 
 
 def test_no_import_cycles() -> None:
@@ -196,13 +199,11 @@ def test_no_import_cycles() -> None:
         visit(module, ())
 
 
-SAME_NAME: dict[str, str] = {
-    "Daemon": "the gate's view of the daemon, a Protocol; it gets a name of its own",
-}
+SAME_NAME: dict[str, str] = {}
 """Class names that stand in two modules, each with its reason."""
 SAME_FILE: dict[str, str] = {
     "types.py": "the data types of a folder",
-    "address.py": "the settings say where to listen (deploy), the server listens there (engine)",
+    "states.py": "the words of a state machine: of a change (deploy) and of the server (supervise)",
     "progress.py": "fetch reports it, cli draws it",
 }
 """File names that stand in two folders, each with its reason."""
@@ -235,6 +236,53 @@ def test_a_file_name_stands_in_one_folder() -> None:
         if path.name != "__init__.py" and not (path.name in commands and path.parent == PACKAGE / "cli")
     )
     assert set(repeated(places)) <= set(SAME_FILE)
+
+
+MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
+SEAMS = {
+    "engine.address": "a data type",
+    "engine.program": "a data type",
+    "engine.environment": "the one place that cleans a child's environment",
+    "engine.fit_table": "the pure parser of a table",
+    "launch.spec": "a data type",
+    "launch.configuration": "a data type",
+    "deploy.change_events": "pure: what is told of a change",
+    "deploy.free_address": "the one place that asks whether a port is free",
+    "deploy.refusals": "errors and refusals, one into the other",
+    "daemon.descriptors": "the one place that knows the limit of file descriptors",
+    "gate.unavailable": "pure: what the gate answers by itself",
+    "gate.sse_split": "pure: where a stream may be cut",
+    "gate.access_log": "pure: what is said of a request",
+    "service.plists": "pure: the form of a plist",
+    "client.sse": "the one reader of server-sent events",
+    "client.markdown": "the one place that knows the library",
+}
+"""Short modules that stay alone, each with its reason. A command of the command line is one by itself."""
+
+
+def test_modules_are_of_a_readable_length() -> None:
+    lines = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert [module for module, count in lines.items() if count > MOST_LINES] == []
+    commands = {f"cli.{command.replace('-', '_')}" for command in COMMANDS}
+    packages = {name_of(path) for path in MODULES if path.name in ("__init__.py", "__main__.py")}
+    short = {module for module, count in lines.items() if count < FEWEST_LINES}
+    assert short - commands - packages == set(SEAMS) & short
+    assert set(SEAMS) <= short, "a module that has grown is no exception any more"
+    assert statistics.median(lines.values()) <= MEDIAN_LINES
+
+
+def test_pure_modules_touch_no_file() -> None:
+    """A path is a value as long as nobody looks at the disk with it."""
+    methods = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "exists", "is_file", "is_dir"}
+    methods |= {"stat", "mkdir", "unlink", "resolve", "expanduser", "iterdir", "glob", "touch", "absolute"}
+    touched = [
+        f"{module}: {node.func.attr}"
+        for module in PURE & set(TREES)
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods
+    ]
+    assert touched == []
+    assert set(TREES) >= PURE, "every pure module is there"
 
 
 def test_the_top_level_is_what_the_design_says() -> None:

@@ -16,7 +16,7 @@ from qwenctl.client.connect.config_file import Changed, update
 from qwenctl.client.connect.config_text import into_json, into_toml, merged
 from qwenctl.control.state_dir import read_status, running
 from qwenctl.deploy import pipeline
-from qwenctl.deploy.address import address
+from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import QwenctlError, SettingsError
 from qwenctl.gate import guard
 from qwenctl.settings.load import API_KEY, api_keys
@@ -101,7 +101,7 @@ def _where(session: Session) -> tuple[Where, tuple[str, ...]]:
     resolved = pipeline.resolve(request(session, {}))
     settings, plan = resolved.settings, status.get("plan")
     plan_status = plan if isinstance(plan, dict) else {}
-    url = str(status.get("endpoint") or f"{address(settings).url}/v1").removesuffix("/v1")
+    url = str(status.get("endpoint") or f"{endpoint_address(settings).url}/v1").removesuffix("/v1")
     tokens = plan_status.get("context_tokens")
     gate, server = settings.gate, settings.server
     key, notes = _key(settings, asks_key=status.get("asks_key"))

@@ -13,8 +13,9 @@ from qwenctl import paths
 from qwenctl.cli import via_service
 from qwenctl.control.state_dir import STATUS, read_status, running
 from qwenctl.deploy import model_file, pipeline
-from qwenctl.deploy.address import address, check_address
+from qwenctl.deploy.free_address import check_address
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
+from qwenctl.engine.address import endpoint_address
 from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.find import find_server
 from qwenctl.engine.program import Engine
@@ -145,7 +146,7 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
 
 
 def _port(settings: Settings, *, ours: bool) -> Check:
-    where = address(settings)
+    where = endpoint_address(settings)
     looked = f"{where.host}:{where.port}"
     if ours or via_service.holds_port(where):
         return Check("port", looked, "held by our daemon or its service")

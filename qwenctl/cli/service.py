@@ -12,8 +12,8 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
 from qwenctl.control.wait import until_ready
 from qwenctl.deploy import pipeline
-from qwenctl.deploy.address import address
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
+from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
 from qwenctl.service import linger
@@ -74,14 +74,14 @@ def install(
     if socket and rendered.socket is None:
         raise _no_socket("install")
     if switches["start"]:
-        via_service.check_free(where, address(resolved.settings))
+        via_service.check_free(where, endpoint_address(resolved.settings))
     changes = service_of(where).install(rendered.service, rendered.socket, start=switches["start"])
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
         session.say(change)
     if keys:
         session.say(f"warning: {NO_KEYS}")
-    endpoint = f"{address(resolved.settings).url}/v1"
+    endpoint = f"{endpoint_address(resolved.settings).url}/v1"
     if switches["wait"] and switches["start"]:
         with ProgressView(session) as watch:
             endpoint = str(

@@ -11,8 +11,8 @@ from qwenctl.cli.arguments import request
 from qwenctl.cli.output import Session
 from qwenctl.control.state_dir import read_status, running
 from qwenctl.deploy import pipeline
-from qwenctl.deploy.address import address
 from qwenctl.deploy.types import ResolvedSettings
+from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import NotRunningError
 from qwenctl.settings.key_file import first_key
 from qwenctl.settings.load import api_keys
@@ -76,5 +76,5 @@ def target(session: Session, url: str | None, api_key_file: Path | None) -> Targ
         key = next(iter(api_keys()), None)
     if key is None and resolved.settings.server.api_key_file is not None:
         key = first_key(Path(resolved.settings.server.api_key_file))
-    usual = address(resolved.settings).url
+    usual = endpoint_address(resolved.settings).url
     return Target(str(status.get("endpoint") or usual), key, resolved, status)

@@ -16,7 +16,7 @@ from qwenctl.control.start import StartedDaemon, start_daemon
 from qwenctl.control.state_dir import CONTROL_SOCKET, read_overrides, read_status, running
 from qwenctl.control.wait import until_planned, until_ready, until_running
 from qwenctl.deploy import oom_record, pipeline
-from qwenctl.deploy.address import address
+from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import ControlError
 from qwenctl.settings.load import API_KEY, api_keys, merge
 
@@ -132,7 +132,7 @@ def _limit(session: Session, timeout: float | None) -> float:
 
 def _usual_endpoint(session: Session) -> str:
     """Return where it will be, while nothing serves yet."""
-    return f"{address(pipeline.resolve(request(session, {})).settings).url}/v1"
+    return f"{endpoint_address(pipeline.resolve(request(session, {})).settings).url}/v1"
 
 
 def _texts(value: object) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from qwenctl.cli.output import Session
 from qwenctl.control.state_dir import running
-from qwenctl.deploy.address import check_address
+from qwenctl.deploy.free_address import check_address
 from qwenctl.engine.address import Address
 from qwenctl.errors import AlreadyRunningError, ControlError, SettingsError
 from qwenctl.service import units

@@ -36,7 +36,7 @@ NEWER_AFTER_S, NEWER_EVERY_S = 60.0, 86400.0
 Loop = Callable[[], Awaitable[None]]
 
 
-class Background:
+class BackgroundLoops:
     """The loops of one daemon. None of them ends by itself."""
 
     def __init__(

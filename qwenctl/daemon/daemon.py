@@ -17,10 +17,10 @@ from aiohttp import web
 
 from qwenctl import __version__, paths
 from qwenctl.control import state_dir
-from qwenctl.daemon.background import Background
+from qwenctl.daemon.background import BackgroundLoops
 from qwenctl.daemon.child_record import reap_leftover
 from qwenctl.daemon.control_server import Listener, serve
-from qwenctl.daemon.deployment import Deployment, error_of
+from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.descriptors import raise_descriptor_limit
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
@@ -33,6 +33,7 @@ from qwenctl.daemon.status import stop_timeout_s
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy.good_record import read_good
 from qwenctl.deploy.pipeline import config_path
+from qwenctl.deploy.refusals import error_of
 from qwenctl.deploy.types import PlanRequest
 from qwenctl.errors import QwenctlError
 from qwenctl.fetch.clock import in_thread
@@ -102,7 +103,7 @@ class Daemon:
             notifier,
         )
         self._deployment.on_change = self._gateway.on_change = self._publisher.publish
-        self._background = Background(
+        self._background = BackgroundLoops(
             folder, config, self._supervisor, self._deployment, self._publisher, troubles, notifier
         )
         self._refused: QwenctlError | None = None  # why the daemon ends by itself

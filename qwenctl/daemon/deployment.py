@@ -14,13 +14,14 @@ from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.daemon.isolation import contained, describe
 from qwenctl.daemon.troubles import Troubles
+from qwenctl.daemon.wish_planner import WishPlanner
 from qwenctl.deploy import machine, model_file, oom_record, pipeline
 from qwenctl.deploy import states as st
 from qwenctl.deploy.change_events import change_events
 from qwenctl.deploy.good_record import write_good
-from qwenctl.deploy.refusals import refusal_of
-from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings
-from qwenctl.errors import QwenctlError, SettingsError
+from qwenctl.deploy.refusals import describe_refused_memory, error_of, refusal_of, refusal_of_bug
+from qwenctl.deploy.types import Draft, PlanRequest
+from qwenctl.errors import QwenctlError
 from qwenctl.fetch.clock import in_thread
 from qwenctl.fetch.request import Progress
 from qwenctl.files import write_json
@@ -46,24 +47,26 @@ class Deployment:
         troubles: Troubles,
         events: EventLog,
     ) -> None:
-        self.state = st.State(kept=supervisor.state.good)
+        self.state = st.ChangeState(kept=supervisor.state.good)
         self.download: Download | None = None
-        self.degraded: str | None = None
         self.start_anyway: LaunchSpec | None = None  # memory is short, and there is nothing smaller
         self.on_change: Callable[[], None] = lambda: None
         self._request, self._folder = request, request.folder
         self._supervisor, self._gateway = supervisor, gateway
         self._troubles, self._events = troubles, events
-        self._settings_read: tuple[object, ...] | None = None  # what the file and the profile said last
-        self._had_file = False
+        self._planner = WishPlanner(request, gateway)
         self._refused: frozenset[MemoryRefusal] = (
             frozenset()
         )  # for this daemon's life, whatever the disk says
         self._good = supervisor.state.good
-        self._expected: dict[int, bool] = {}  # whether a planned wish starts another server
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
+
+    @property
+    def degraded(self) -> str | None:
+        """What is given up because memory ran out, in words."""
+        return self._planner.degraded
 
     # What can be asked.
 
@@ -102,7 +105,7 @@ class Deployment:
         refused = self.state.refused
         if refused is not None and refused.wish.number == number and not refused.rolled_back:
             raise error_of(refused.why)
-        return self._expected.pop(number, False)
+        return self._planner.starts_another(number)
 
     async def given_over(self, number: int) -> st.Refused | None:
         """Wait until the supervisor has this wish, or a newer one. Return the refusal, if it was refused."""
@@ -153,7 +156,7 @@ class Deployment:
 
     def _do(self, action: st.Action) -> None:  # noqa: C901 - one case an action
         match action:
-            case st.Plan(wish):
+            case st.PlanWish(wish):
                 self._spawn(self._plan(wish))
             case st.Fetch(wish, draft):
                 self._transfer = self._spawn(self._fetch(wish, draft))
@@ -180,49 +183,8 @@ class Deployment:
         return task
 
     async def _plan(self, wish: st.Wish) -> None:
-        async def planning() -> st.Event:
-            try:
-                return await self._planned_or_unchanged(wish)
-            except (QwenctlError, OSError) as error:
-                return st.PlanFailed(wish.number, refusal_of(error))
-
-        self.post(await contained(planning(), lambda error: st.PlanFailed(wish.number, _bug(error))))
-
-    async def _planned_or_unchanged(self, wish: st.Wish) -> st.Event:
-        if wish.instead_of is not None:
-            worse, refused = wish.instead_of, self._refused
-            draft = await in_thread(lambda _: pipeline.smaller(worse, self._folder, refused))
-            return st.Planned(wish.number, draft)
-        request = PlanRequest(
-            self._folder, self._request.flags, self._request.config, wish.overrides, self._refused
-        )
-        resolved = await in_thread(lambda _: self._resolve(request, wish.origin))
-        if wish.origin == "file" and _content(resolved) == self._settings_read:
-            return st.Unchanged(wish.number)
-        self._settings_read, self._had_file = _content(resolved), resolved.config.exists()
-        self._gateway.check(resolved.settings)
-        if self._supervisor.state.want is None:  # nobody serves yet: who comes may wait while it is planned
-            await self._gateway.prepare(resolved.settings, None)
-        draft = await in_thread(lambda _: pipeline.draft(resolved, request.refused))
-        await in_thread(lambda _: self._check(wish, draft))
-        self.degraded = await in_thread(lambda _: self._given_up(draft))
-        return st.Planned(wish.number, draft)
-
-    def _resolve(self, request: PlanRequest, origin: st.Origin) -> ResolvedSettings:
-        config = pipeline.config_path(request)
-        if origin in st.FROM_FILE and self._had_file and not config.exists():
-            raise SettingsError(
-                f"cannot read settings {config}: it is gone",
-                hint="qwenctl keeps using the last settings it read; put the file back, or run qwenctl down",
-            )
-        return pipeline.resolve(request)
-
-    def _check(self, wish: st.Wish, draft: Draft) -> None:
-        """Check the command line before anything is fetched, and remember whether it is another one."""
-        path = model_file.model_path(draft.resolved, draft.plan)
-        expected = pipeline.configuration(draft, path)
-        state = self._supervisor.state
-        self._expected[wish.number] = not expected.starts_like(state.want) or state.rejected is not None
+        work = self._planner.plan(wish, self._refused, self._supervisor.state)
+        self.post(await contained(work, lambda error: st.PlanFailed(wish.number, bug_of(error))))
 
     async def _fetch(self, wish: st.Wish, draft: Draft) -> None:
         async def fetching() -> st.Event:
@@ -234,7 +196,7 @@ class Deployment:
             return st.Fetched(wish.number, configuration)
 
         try:
-            event = await contained(fetching(), lambda error: st.FetchFailed(wish.number, _bug(error)))
+            event = await contained(fetching(), lambda error: st.FetchFailed(wish.number, bug_of(error)))
             self.download = None
             self.post(event)
         finally:
@@ -249,7 +211,7 @@ class Deployment:
                 return st.OpenFailed(number, refusal_of(error))
             return st.Opened(number)
 
-        self.post(await contained(opening(), lambda error: st.OpenFailed(number, _bug(error))))
+        self.post(await contained(opening(), lambda error: st.OpenFailed(number, bug_of(error))))
 
     def _hand_over(self, configuration: Configuration, event: supervised.Event) -> None:
         state, plan = self._supervisor.state, configuration.plan
@@ -271,7 +233,7 @@ class Deployment:
 
     def _remember(self, configuration: Configuration, refusal: MemoryRefusal) -> None:
         self._refused |= {refusal}
-        self.degraded = _listed(self._refused)
+        self._planner.degraded = describe_refused_memory(self._refused)
         if refusal.place == "start":
             return  # other programs held the memory: another day it may be free
         key = oom_record.key(configuration.hardware, configuration.profile.name, configuration.engine)
@@ -289,10 +251,6 @@ class Deployment:
             bytes=refusal.bytes,
         )
 
-    def _given_up(self, draft: Draft) -> str | None:
-        key = oom_record.key(draft.hardware, draft.resolved.profile.name, draft.server)
-        return _listed(oom_record.remembered(self._folder, key) | self._refused)
-
     def _on_progress(self, progress: Progress) -> None:
         self.download = Download(progress.file, progress.bytes, progress.total_bytes, progress.bytes_per_s)
         self.on_change()
@@ -303,21 +261,6 @@ class Deployment:
         return any(wish.number == number for wish in wishes)
 
 
-def error_of(why: st.Refusal) -> QwenctlError:
-    """Return a refusal as the error it was."""
-    return QwenctlError.from_code(why.code, why.message, why.hint, why.data)
-
-
-def _bug(error: Exception) -> st.Refusal:
-    return st.Refusal("bug", f"cannot go on: {describe(error)}", hint="this is a bug in qwenctl")
-
-
-def _content(resolved: ResolvedSettings) -> tuple[object, ...]:
-    return resolved.settings, resolved.profile
-
-
-def _listed(refused: frozenset[MemoryRefusal]) -> str | None:
-    if not refused:
-        return None
-    plans = "; ".join(sorted({one.plan for one in refused}))
-    return f"memory ran out before with {plans} (qwenctl up --forget tries again)"
+def bug_of(error: Exception) -> st.Refusal:
+    """Return the refusal of a wish that met an unexpected error."""
+    return refusal_of_bug(describe(error))

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from qwenctl import paths
 from qwenctl.daemon.socket_activation import PassedSockets
+from qwenctl.daemon.status import GateCounts
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import pipeline
-from qwenctl.deploy.address import address, cannot_listen, check_address
-from qwenctl.engine.address import Address
+from qwenctl.deploy.free_address import cannot_listen, check_address
+from qwenctl.engine.address import Address, endpoint_address
 from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard
 from qwenctl.gate.api_keys import KeyRing, key_path
@@ -35,16 +36,7 @@ RETRY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class GateCounts:
-    """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet)."""
-
-    held: int = 0
-    in_flight: int = 0
-    asks_key: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
+class GateTarget:
     """Where the gate is to listen and how, the address in force last. ``asks_key``: clients need a key."""
 
     at: tuple[tuple[Address, GateOptions], ...] = ()
@@ -66,7 +58,7 @@ class Gateway:
         self._child, self._troubles, self._keys = child, troubles, keys
         self._passed = PassedSockets(passed)
         self._gate: Gate | None = None
-        self._target = Listening()
+        self._target = GateTarget()
         self._child_address: Address | None = None  # where a server without a gate listens itself
         self._slots = (0, "")  # a child's number and what its saved slots must match
         self._state = UpstreamState("planning")
@@ -90,7 +82,7 @@ class Gateway:
             SettingsError: as ``check``.
         """
         check(settings, self._keys)
-        where = address(settings)
+        where = endpoint_address(settings)
         if where == self._child_address:
             return  # our own server listens there; it is opened once that has left
         if not settings.gate.enabled:
@@ -107,7 +99,7 @@ class Gateway:
             await self._open(where, options)
             await self._use_options_in_force()
         if not self._target.at:
-            self._target = Listening(((where, options),), where, self._asks_key(settings))
+            self._target = GateTarget(((where, options),), where, self._asks_key(settings))
             self._passed.use(where)
             self.on_change()
 
@@ -195,7 +187,7 @@ class Gateway:
             self._slots = (number, _slots_fingerprint(spec))
         return self._slots[1]
 
-    def _aim(self, kept: Configuration | None, trial: Configuration | None) -> Listening | None:
+    def _aim(self, kept: Configuration | None, trial: Configuration | None) -> GateTarget | None:
         """Return where the gate is to listen: on trial first, in force last. None: nobody knows yet."""
         force = kept or trial
         if force is None:
@@ -203,14 +195,13 @@ class Gateway:
         at: dict[Address, GateOptions] = {}
         for one in (trial, force):
             if one is not None and one.settings.gate.enabled:
-                where = address(one.settings)
+                where = endpoint_address(one.settings)
                 at.pop(where, None)
                 at[where] = gate_options(one.settings, one.plan)
-        own = address(trial.settings) if trial is not None and not trial.settings.gate.enabled else None
-        if own is not None:
-            at.pop(own, None)  # the server on trial listens there itself
-        where = address(force.settings)
-        return Listening(tuple(at.items()), where, self._asks_key(force.settings))
+        if trial is not None and not trial.settings.gate.enabled:
+            at.pop(endpoint_address(trial.settings), None)  # the server on trial listens there itself
+        where = endpoint_address(force.settings)
+        return GateTarget(tuple(at.items()), where, self._asks_key(force.settings))
 
     async def _bring_in_line(self) -> str | None:
         """Open what is missing, swap options, close what is not wanted. Return what went wrong."""

@@ -16,9 +16,8 @@ from qwenctl.control.status_schema import (
     RolledBack,
     Status,
 )
-from qwenctl.daemon.gateway import GateCounts
 from qwenctl.deploy import states as change
-from qwenctl.deploy.address import address
+from qwenctl.engine.address import endpoint_address
 from qwenctl.gate.upstream import UpstreamState
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_log import MeasuredLoad
@@ -30,10 +29,19 @@ CLOSING_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class GateCounts:
+    """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet)."""
+
+    held: int = 0
+    in_flight: int = 0
+    asks_key: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonState:
     """The states of all parts, and what is known beside them. Times are RFC 3339 UTC."""
 
-    deploy: change.State
+    deploy: change.ChangeState
     server: st.State
     gate: GateCounts
     config_path: str
@@ -69,7 +77,7 @@ def status(daemon: DaemonState) -> Status:
     return Status(
         phase=phase,
         ready=phase == "ready",
-        endpoint=f"{address(configuration.settings).url}/v1" if configuration else None,
+        endpoint=f"{endpoint_address(configuration.settings).url}/v1" if configuration else None,
         pid=daemon.child_pid if lc.live(server) else None,
         daemon_pid=daemon.daemon_pid,
         since=daemon.since,
@@ -122,7 +130,7 @@ def phase_of(daemon: DaemonState) -> PhaseName:
             return "failed"
 
 
-def change_of(deploy: change.State) -> ChangeStatus:
+def change_of(deploy: change.ChangeState) -> ChangeStatus:
     """Return the newest wish and where it is."""
     refused = None
     if deploy.refused is not None:
@@ -164,7 +172,7 @@ def one_line(now: Status) -> str:
     return ", ".join(words)
 
 
-def _stage_of(deploy: change.State) -> Literal["planning", "fetching", "trial", "settled", "refused"]:
+def _stage_of(deploy: change.ChangeState) -> Literal["planning", "fetching", "trial", "settled", "refused"]:
     if deploy.planning is not None or deploy.number == 0:
         return "planning"
     match deploy.stage:
@@ -179,7 +187,7 @@ def _stage_of(deploy: change.State) -> Literal["planning", "fetching", "trial", 
     return "settled" if deploy.refused is None else "refused"
 
 
-def _phase_without_server(deploy: change.State) -> PhaseName:
+def _phase_without_server(deploy: change.ChangeState) -> PhaseName:
     if deploy.planning is not None or isinstance(deploy.stage, change.Opening):
         return "planning"
     if isinstance(deploy.stage, change.Fetching):

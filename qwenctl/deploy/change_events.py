@@ -7,7 +7,7 @@ from qwenctl.deploy import states as st
 Told = tuple[str, dict[str, object]]
 
 
-def change_events(before: st.State, after: st.State) -> Iterator[Told]:
+def change_events(before: st.ChangeState, after: st.ChangeState) -> Iterator[Told]:
     """Yield the events in their order.
 
     Names: config_invalid, config_valid, refused. They do not change within a schema; fields may be

@@ -21,14 +21,14 @@ from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 from qwenctl.supervise import states as supervised
 
-Outcome = tuple[st.State, st.Actions]
+Outcome = tuple[st.ChangeState, st.Actions]
 Overrides = Mapping[str, object] | None
 
 WAITING_KEPT = 8
 """How many wishes may wait for the newest one to be planned. Only a program asks faster than that."""
 
 
-def step(state: st.State, event: st.Event) -> Outcome:  # noqa: C901 - one case an event
+def step(state: st.ChangeState, event: st.Event) -> Outcome:  # noqa: C901 - one case an event
     """Return the next state and the actions that take us there. Defined for every pair."""
     match event:
         case st.Closed():
@@ -63,7 +63,7 @@ def step(state: st.State, event: st.Event) -> Outcome:  # noqa: C901 - one case 
             assert_never(event)
 
 
-def pending(state: st.State) -> st.Wish | None:
+def pending(state: st.ChangeState) -> st.Wish | None:
     """Return the newest wish that is on its way, planned or not."""
     if state.planning is not None:
         return state.planning
@@ -74,7 +74,7 @@ def pending(state: st.State) -> st.Wish | None:
             return None if state.trial is None else state.trial.wish
 
 
-def _asked(state: st.State, origin: st.Origin, overrides: Overrides) -> Outcome:
+def _asked(state: st.ChangeState, origin: st.Origin, overrides: Overrides) -> Outcome:
     """Plan the wish. One without overrides of its own takes those of the wish on its way along."""
     before = pending(state)
     if overrides is None and before is not None:
@@ -82,16 +82,16 @@ def _asked(state: st.State, origin: st.Origin, overrides: Overrides) -> Outcome:
     return _plan(state, st.Wish(state.number + 1, origin, overrides))
 
 
-def _plan(state: st.State, wish: st.Wish) -> Outcome:
+def _plan(state: st.ChangeState, wish: st.Wish) -> Outcome:
     before, waiting = state.planning, state.waiting
     if before is not None and before.instead_of is None:
         others = (one for one in waiting if before.origin == "up" or one.origin != before.origin)
         waiting = (before, *others)[:WAITING_KEPT]  # a file is read again anyway: once is enough
     asked = replace(state, number=wish.number, origin=wish.origin, planning=wish, waiting=waiting)
-    return asked, (st.Plan(wish),)
+    return asked, (st.PlanWish(wish),)
 
 
-def _planned(state: st.State, number: int, draft: Draft) -> Outcome:
+def _planned(state: st.ChangeState, number: int, draft: Draft) -> Outcome:
     wish = state.planning
     if wish is None or wish.number != number:
         return state, ()
@@ -104,7 +104,7 @@ def _planned(state: st.State, number: int, draft: Draft) -> Outcome:
     return _begin_transfer(state, fetching)
 
 
-def _unchanged(state: st.State, number: int) -> Outcome:
+def _unchanged(state: st.ChangeState, number: int) -> Outcome:
     """The file says what it said before: an older wish that was put aside for it is planned after all."""
     if state.planning is None or state.planning.number != number:
         return state, ()
@@ -114,7 +114,7 @@ def _unchanged(state: st.State, number: int) -> Outcome:
     return _next_waiting(replace(state, planning=None, refused=refused, config_error=None))
 
 
-def _plan_failed(state: st.State, number: int, why: st.Refusal) -> Outcome:
+def _plan_failed(state: st.ChangeState, number: int, why: st.Refusal) -> Outcome:
     wish = state.planning
     if wish is None or wish.number != number:
         return state, ()
@@ -126,18 +126,18 @@ def _plan_failed(state: st.State, number: int, why: st.Refusal) -> Outcome:
     return _next_waiting(replace(state, refused=st.Refused(wish, why), config_error=error))
 
 
-def _next_waiting(state: st.State) -> Outcome:
+def _next_waiting(state: st.ChangeState) -> Outcome:
     if not state.waiting:
         return state, ()
     wish, *others = state.waiting
-    return replace(state, planning=wish, waiting=tuple(others)), (st.Plan(wish),)
+    return replace(state, planning=wish, waiting=tuple(others)), (st.PlanWish(wish),)
 
 
-def _begin_transfer(state: st.State, fetching: st.Fetching) -> Outcome:
+def _begin_transfer(state: st.ChangeState, fetching: st.Fetching) -> Outcome:
     return replace(state, transfer=fetching.wish.number), (st.Fetch(fetching.wish, fetching.draft),)
 
 
-def _transfer_ended(state: st.State, number: int) -> Outcome:
+def _transfer_ended(state: st.ChangeState, number: int) -> Outcome:
     if state.transfer != number:
         return state, ()
     state = replace(state, transfer=None)
@@ -148,7 +148,7 @@ def _transfer_ended(state: st.State, number: int) -> Outcome:
             return state, ()
 
 
-def _fetched(state: st.State, number: int, configuration: Configuration) -> Outcome:
+def _fetched(state: st.ChangeState, number: int, configuration: Configuration) -> Outcome:
     match state.stage:
         case st.Fetching(wish) if wish.number == number:
             return replace(state, stage=st.Opening(wish, configuration)), (st.Open(number, configuration),)
@@ -156,7 +156,7 @@ def _fetched(state: st.State, number: int, configuration: Configuration) -> Outc
             return state, ()
 
 
-def _stage_failed(state: st.State, number: int, why: st.Refusal) -> Outcome:
+def _stage_failed(state: st.ChangeState, number: int, why: st.Refusal) -> Outcome:
     match state.stage:
         case st.Fetching(wish) | st.Opening(wish) if wish.number == number:
             state = replace(state, stage=st.Rest())
@@ -167,7 +167,7 @@ def _stage_failed(state: st.State, number: int, why: st.Refusal) -> Outcome:
             return state, ()
 
 
-def _opened(state: st.State, number: int) -> Outcome:
+def _opened(state: st.ChangeState, number: int) -> Outcome:
     match state.stage:
         case st.Opening(wish, configuration) if wish.number == number:
             state = replace(state, stage=st.Rest(), trial=st.OnTrial(wish, configuration))
@@ -178,7 +178,7 @@ def _opened(state: st.State, number: int) -> Outcome:
             return state, ()
 
 
-def _proved(state: st.State, configuration: Configuration) -> Outcome:
+def _proved(state: st.ChangeState, configuration: Configuration) -> Outcome:
     trial = state.trial
     if trial is None or not trial.configuration.starts_like(configuration):
         return state, ()
@@ -186,14 +186,14 @@ def _proved(state: st.State, configuration: Configuration) -> Outcome:
     return kept, (st.Keep(trial.wish, trial.configuration),)
 
 
-def _rejected(state: st.State, configuration: Configuration, why: st.Refusal) -> Outcome:
+def _rejected(state: st.ChangeState, configuration: Configuration, why: st.Refusal) -> Outcome:
     trial = state.trial
     if trial is None or not trial.configuration.starts_like(configuration):
         return state, ()
     return replace(state, trial=None, refused=st.Refused(trial.wish, why, rolled_back=True)), ()
 
 
-def _out_of_memory(state: st.State, configuration: Configuration, refusal: MemoryRefusal) -> Outcome:
+def _out_of_memory(state: st.ChangeState, configuration: Configuration, refusal: MemoryRefusal) -> Outcome:
     """Plan something smaller than the configuration that ran out, unless a newer wish is on its way."""
     remember = st.Remember(configuration, refusal)
     trial = state.trial
@@ -209,7 +209,7 @@ def _out_of_memory(state: st.State, configuration: Configuration, refusal: Memor
     return state, (remember, *actions)
 
 
-def _retry(state: st.State) -> Outcome:
+def _retry(state: st.ChangeState) -> Outcome:
     """Ask again for what was refused, where trying later can help and nobody is told the outcome."""
     refused = state.refused
     if refused is None or pending(state) is not None or refused.rolled_back:
@@ -221,13 +221,13 @@ def _retry(state: st.State) -> Outcome:
     return _plan(state, replace(wish, number=state.number + 1))
 
 
-def _closed(state: st.State) -> Outcome:
+def _closed(state: st.ChangeState) -> Outcome:
     cancel = () if state.transfer is None else (st.CancelFetch(state.transfer),)
     closed = replace(state, planning=None, waiting=(), stage=st.Rest(), trial=None, closed=True)
     return closed, cancel
 
 
-def verdict(state: st.State, server: supervised.State) -> st.Proved | st.Rejected | None:
+def verdict(state: st.ChangeState, server: supervised.State) -> st.Proved | st.Rejected | None:
     """Return what the supervisor's state says of the configuration on trial, if it says anything yet."""
     trial, rejected, good = state.trial, server.rejected, server.good
     if trial is None:

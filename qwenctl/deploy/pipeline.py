@@ -9,11 +9,10 @@ from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
-from qwenctl.deploy.address import address
 from qwenctl.deploy.model_file import model_path
 from qwenctl.deploy.oom_record import key, remembered
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings, Surveyed
-from qwenctl.engine.address import Address
+from qwenctl.engine.address import Address, endpoint_address
 from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.find import find_server
 from qwenctl.engine.program import Engine
@@ -227,7 +226,7 @@ def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, ch
     if not gate.enabled:
         keys = settings.server.api_key_file
         key_file = str(Path(keys).expanduser()) if keys is not None else None
-        return Launch(binary, str(model), address(settings), devices, key_file)
+        return Launch(binary, str(model), endpoint_address(settings), devices, key_file)
     where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
     return Launch(binary, str(model), where, devices, slots=str(slots_dir()) if gate.warm else None)
 

@@ -198,7 +198,7 @@ Event = Asked | Answer | Proved | Rejected | OutOfMemory | RetryDue | Closed
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlanWish:
     """Plan the wish: ``Planned``, ``Unchanged`` or ``PlanFailed`` answers."""
 
     wish: Wish
@@ -265,12 +265,12 @@ class StartAnyway:
     configuration: Configuration
 
 
-Action = Plan | Fetch | CancelFetch | Open | Try | Replace | Keep | Remember | StartAnyway
+Action = PlanWish | Fetch | CancelFetch | Open | Try | Replace | Keep | Remember | StartAnyway
 Actions = tuple[Action, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ChangeState:
     """Everything the decisions depend on."""
 
     number: int = 0  # of the newest wish

@@ -1,6 +1,8 @@
-"""Where a llama-server listens. Pure: no I/O."""
+"""Where a llama-server, or the gate in front of it, listens. Pure: no I/O."""
 
 from dataclasses import dataclass
+
+from qwenctl.settings.types import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,8 @@ class Address:
     def socket(self) -> str | None:
         """The Unix socket path, if it is one."""
         return self.host if self.port is None else None
+
+
+def endpoint_address(settings: Settings) -> Address:
+    """Return where the endpoint listens."""
+    return Address(settings.server.host, settings.server.port)

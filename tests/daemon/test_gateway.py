@@ -12,7 +12,7 @@ class NoDaemon:
     """A daemon that is asked for nothing."""
 
     def demand(self, held: bool) -> None:  # noqa: FBT001 - the gate's protocol
-        raise AssertionError
+        raise AssertionError(held)
 
     def unload(self) -> None:
         raise AssertionError

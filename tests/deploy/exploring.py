@@ -58,7 +58,7 @@ def wished(wish: st.Wish) -> str:
     return str((wish.overrides or {}).get("name"))
 
 
-def planned_as(state: st.State, wish: st.Wish) -> str:
+def planned_as(state: st.ChangeState, wish: st.Wish) -> str:
     """What the plan of a wish that is being fetched serves; a stale one serves what it wanted."""
     match state.stage:
         case st.Fetching(newest, planned) if newest.number == wish.number:
@@ -71,7 +71,7 @@ def planned_as(state: st.State, wish: st.Wish) -> str:
 class World:
     """Both machines, and the effects that have not answered yet."""
 
-    deploy: st.State = field(default_factory=st.State)
+    deploy: st.ChangeState = field(default_factory=st.ChangeState)
     server: sv.State = field(default_factory=sv.State)
     now: float = 0.0
     plans: tuple[st.Wish, ...] = ()
@@ -196,7 +196,7 @@ class Walk:
         acted: sv.Actions = ()
         for action in actions:
             match action:
-                case st.Plan(wish):
+                case st.PlanWish(wish):
                     world = replace(world, plans=(*world.plans, wish))
                 case st.Fetch(wish):
                     assert world.transfer is None, f"two transfers at once: {what}"

@@ -6,13 +6,7 @@ import socket
 from qwenctl import files
 from qwenctl.engine.address import Address
 from qwenctl.errors import LaunchError
-from qwenctl.settings.types import Settings
 from qwenctl.supervise.identity import listener
-
-
-def address(settings: Settings) -> Address:
-    """Return where the endpoint listens."""
-    return Address(settings.server.host, settings.server.port)
 
 
 def check_address(where: Address) -> None:
