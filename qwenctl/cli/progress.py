@@ -43,6 +43,8 @@ class ProgressView:
             self._transfer(Moved(**{name: download[name] for name in Moved._fields if name in download}))
             return
         text = WORDS.get(str(status.get("phase")))
+        if text == WORDS["planning"] and not self._session.drawing:
+            return  # it takes a moment; only a spinner is worth it
         if text is not None and text != self._said:
             self._said = text
             self._spin(text)

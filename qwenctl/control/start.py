@@ -13,18 +13,22 @@ from qwenctl.errors import ControlError, QwenctlError
 
 START_TIMEOUT_S = 30.0
 POLL_S = 0.02
+ENDING_S = 5.0
+"""How long a daemon may live on after it has given its folder back."""
 
 
 class StartedDaemon:
-    """A daemon that this command has started. ``refusal`` says why it ended, if it did."""
+    """A daemon that this command has started."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.pid = process.pid
         self._process, self._folder = process, folder
 
     def refusal(self) -> QwenctlError | None:
-        """Return the error that the daemon ended with; None while it runs."""
-        if self._process.poll() is None:
+        """Return the error that a daemon ended with which has given its folder back; None if it lives on."""
+        try:
+            self._process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
             return None
         output = self._process.stdout.read() if self._process.stdout else b""
         try:

@@ -106,7 +106,7 @@ def test_what_only_the_server_can_know_is_rolled_back(served: Home) -> None:
 
 def test_up_says_when_its_flags_were_rolled_back_and_does_not_keep_them(served: Home) -> None:
     taken = {"overrides": {"server": {"extra_args": ["--numa", "nonsense"]}}}
-    assert post(served, "/v1/apply", taken).json() == {"changed": True}
+    assert post(served, "/v1/apply", taken).json() == {"change": 2}
     until(lambda: served.status()["rolled_back"] and served.status()["ready"], WITHIN)
     assert (
         not (served.state / "overrides.json").exists()
@@ -117,14 +117,14 @@ def test_up_says_when_its_flags_were_rolled_back_and_does_not_keep_them(served: 
 def test_settings_that_concern_only_qwenctl_need_no_restart(served: Home) -> None:
     before = served.status()["pid"]
     write(served, base(served, "[supervise]\nstop_timeout_s = 3\nwedge_after_s = 60"))
-    assert post(served, "/v1/reload").json() == {"changed": False}
+    assert post(served, "/v1/reload").json()["changed"] is False
     assert served.status()["pid"] == before
 
 
 def test_the_same_again_is_nothing(served: Home) -> None:
     before = served.status()["pid"]
     for _ in range(3):
-        assert post(served, "/v1/reload").json() == {"changed": False}
+        assert post(served, "/v1/reload").json()["changed"] is False
     assert served.status()["pid"] == before
     assert len(named(served, "planned")) == 1
 
@@ -177,17 +177,18 @@ def test_a_new_port_that_is_taken_stops_nothing(served: Home) -> None:
 def test_a_removed_control_socket_comes_back(served: Home) -> None:
     (served.state / "control.sock").unlink()
     until((served.state / "control.sock").exists, WITHIN)
-    assert post(served, "/v1/reload").json() == {"changed": False}
+    assert post(served, "/v1/reload").json()["changed"] is False
 
 
 def test_events_and_logs_are_streamed_and_shown(served: Home) -> None:
     transport = httpx.HTTPTransport(uds=str(served.state / "control.sock"))
     with httpx.Client(transport=transport, base_url="http://x", timeout=WITHIN) as client:
-        with client.stream("GET", "/v1/events?n=3") as stream:
+        with client.stream("GET", "/v1/events?n=4") as stream:
             lines = stream.iter_lines()
-            assert [json.loads(next(lines))["event"] for _ in range(3)] == [
+            assert [json.loads(next(lines))["event"] for _ in range(4)] == [
                 "child_started",
                 "loaded",
+                "restoring",
                 "child_ready",
             ]
             post(served, "/v1/restart")
