@@ -36,7 +36,7 @@ def call(folder: Path, method: str, path: str, body: object = None, timeout_s: f
 
 
 def refusal(data: object) -> QwenctlError:
-    """Return the error that the daemon put into words, as it was raised there."""
+    """Return the daemon's error answer as the error that was raised there."""
     envelope = data if isinstance(data, dict) else {}
     error = envelope.get("error")
     error = error if isinstance(error, dict) else {}

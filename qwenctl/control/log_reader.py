@@ -1,4 +1,4 @@
-"""Read a rotated text file: its last lines, then what is added. Imports little: commands use it."""
+"""Read a rotated text file: its last lines, then the lines that are added. Imports little, to start fast."""
 
 from collections import deque
 from pathlib import Path

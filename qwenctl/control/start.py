@@ -40,7 +40,7 @@ class StartedDaemon:
             )
 
     def leave(self) -> None:
-        """Let the daemon live on without us."""
+        """Let the daemon run on when this command ends."""
         self._process.returncode = 0
 
 
@@ -59,7 +59,7 @@ def start_daemon(folder: Path, arguments: Sequence[str], overrides: Mapping[str,
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # its JSON envelope, should it refuse
+            stdout=subprocess.PIPE,  # its JSON envelope, if it ends with an error
             stderr=log,  # a traceback; --log rotates the file with it
             cwd="/",
             start_new_session=True,

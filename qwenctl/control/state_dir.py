@@ -32,7 +32,7 @@ LOGS = (
 LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, *LOGS)
 """What a daemon leaves in the folder. Nobody needs it when the service is gone."""
 LEFT_FOLDERS = (WARM,)
-"""Saved prompts: they hold what people wrote."""
+"""Folders of saved prompts. They contain what people wrote, so they are removed with the service."""
 KEPT_FILES = (OVERRIDES, GOOD, REFUSED, RECORDS)
 """What outlives a service: a person's flags, the last good configuration, refused memory, model records."""
 

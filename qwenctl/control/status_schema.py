@@ -39,7 +39,7 @@ class Restarts:
 
 @dataclass(frozen=True, slots=True)
 class LastEnding:
-    """The last such ending."""
+    """The last ending that nobody wished for."""
 
     cause: str
     summary: str
@@ -104,8 +104,9 @@ class Download:
 class MemoryStatus:
     """What the plan predicted and what the server reported after its load.
 
-    Before a load the prediction is the whole need; beside one it is that of the buffers the load reports
-    (on the devices, or on the host where there is none), and ``error_percent`` is in percent of these.
+    Before the load, the prediction is the whole need. After it, the prediction covers only the buffers that
+    the load reports: those on the devices, or those on the host if there is no device. ``error_percent`` is
+    the difference in percent of the reported bytes.
     """
 
     predicted_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""Wait for what the daemon was asked to do, by its status file. Works while the daemon is busy."""
+"""Wait until the daemon has done what it was asked. Reads its status file, so it works while it is busy."""
 
 import time
 from collections.abc import Callable

@@ -22,7 +22,10 @@ from qwenctl.supervise.oomkills import oom_kills
 
 CHUNK_BYTES, PIPE_BYTES = 1 << 16, 1 << 20
 OPENED = b" listening on "
-"""What it prints once it takes requests; one that says it otherwise is found by probing. Source: b11434."""
+"""What the server prints once it takes requests. Regular probes find a server with another text.
+
+Source: llama-server b11434.
+"""
 PR_SET_PDEATHSIG = 1
 """Source: linux/prctl.h."""
 F_SETPIPE_SZ = 1031
@@ -30,7 +33,7 @@ F_SETPIPE_SZ = 1031
 
 
 class ChildProcess:
-    """A running server. ``on_output`` gets the bytes it prints; ``on_open`` hears that it takes requests."""
+    """A running server. ``on_output`` gets what it prints; ``on_open`` is called once it takes requests."""
 
     def __init__(
         self,
@@ -73,13 +76,13 @@ class ChildProcess:
         return self._tail.text()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its process group, which is its own; to nobody once it was waited for."""
+        """Signal the child's process group. After ``wait`` nothing is sent, because its id may be reused."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     def _read(self) -> None:
-        """Take what it printed. One chunk at a time while it runs, so that nothing else starves."""
+        """Read what it printed. While it runs, one chunk a call, so that the loop can do other work."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._pipe, CHUNK_BYTES):
                 self._tail.feed(data)
@@ -123,7 +126,7 @@ def spawn(
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """Return what the new process runs before it becomes the server. Everything is looked up beforehand."""
+    """Return what the new process runs before it becomes the server. Names are looked up before the fork."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent, kill = os.getpid(), int(signal.SIGKILL)
 

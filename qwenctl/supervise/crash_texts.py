@@ -1,4 +1,4 @@
-"""The texts in a server's log that give the cause of its end away. Pure: a table.
+"""The texts in a server's log that show why it ended. Pure: a table.
 
 A new text comes with a captured log in tests/supervise/samples.
 """

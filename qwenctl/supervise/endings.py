@@ -14,7 +14,7 @@ Verdict = tuple[State, bool, Actions]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a child ended, at which time, since when it had been ready (None: never), how long it loaded."""
+    """How a child ended, and when. ``ready_since``: None if it never got ready. ``loaded_s``: its load."""
 
     child: Child
     ending: Ending
@@ -31,9 +31,9 @@ def ended(  # noqa: C901 - one branch a rule, in the order of the list
     1. something else is to run by now: start that;
     2. a new configuration generated no token: the last good one comes back (``_given_up``);
     3. trying again cannot help: park;
-    4. memory ran out: plan something smaller, and wait a little in case there is nothing;
+    4. memory ran out: plan something smaller, and wait a little in case there is no smaller plan;
     5. others hold the memory: look again soon, then plan something smaller;
-    6. it is killed soon after each long load: as 4, because something short of memory seems to kill it;
+    6. it is killed soon after each long load: as 4, because a guard against low memory seems to kill it;
     7. it had been ready, or was killed from outside: start again at once, a few times within a window; kills
        of a ready child that had served for a while do not count;
     8. it is killed again and again while it starts: wait, but never longer and longer;
@@ -79,7 +79,10 @@ def ended(  # noqa: C901 - one branch a rule, in the order of the list
 
 
 def _given_up(state: State, how: Ended, policy: Policy) -> Verdict:
-    """A new configuration generated no token. Only what is no fault of its own is forgiven, a few times."""
+    """Reject a new configuration that generated no token, and let the last good one come back.
+
+    A kill from outside and memory that others hold are not its fault: then it is tried again a few times.
+    """
     child, ending, now = how.child, how.ending, how.at
     if ending.cause == KILLED and (again := counts.quickly(state, now, policy)) is not None:
         return again, True, ()
@@ -90,7 +93,7 @@ def _given_up(state: State, how: Ended, policy: Policy) -> Verdict:
 
 
 def _take_smaller(state: State, child: Child, why: Ending, now: float, policy: Policy) -> Verdict:
-    """Ask for a smaller plan. What ran out of memory is no better than a new configuration from now on."""
+    """Ask for a smaller plan. The configuration that ran out of memory is no longer the last good one."""
     worse = replace(state, good=None, rejected=None, want=child.configuration)
     return _back_off(worse, child, now, policy, Degrade(child.configuration, why))
 

@@ -1,4 +1,4 @@
-"""Tell when a process has ended, without reaping it: its id stays taken until then."""
+"""Notice the end of a process without reaping it, so that its pid cannot be used again meanwhile."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import sys
 
 
 class ExitWatch:
-    """The end of one child. Its descriptor is taken at once, while a start may still fail for want of one."""
+    """The end of one child. The descriptor is opened at once: without one the start can still fail."""
 
     def __init__(self, pid: int) -> None:
         """Begin to watch.

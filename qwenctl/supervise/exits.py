@@ -33,8 +33,8 @@ class Ending:
 def classify(returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False) -> Ending:
     """Return the ending of a child that exited without being told to. Negative codes are signals.
 
-    ``oom_killed``: the kernel has ended a process for want of memory since this one started. A signal
-    from outside says more than the log does; what the log says counts for the rest.
+    ``oom_killed``: the kernel has killed a process for lack of memory since this one started. A kill from
+    outside is judged by its signal; every other ending by the log, and by the signal if the log says nothing.
     """
     if returncode == SIGKILL:
         if oom_killed:

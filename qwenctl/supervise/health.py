@@ -37,7 +37,7 @@ async def generates(spec: LaunchSpec, timeout_s: float, *, empty: bool = False) 
 async def measure(
     spec: LaunchSpec, pid: int, timeout_s: float, traffic: Callable[[], Traffic | None]
 ) -> ServerSample:
-    """Return what the server does now. An idle one is not asked, where a gate knows that it is idle."""
+    """Return what the server does now. A server that the gate knows to be idle is not asked."""
     seen = traffic()
     if seen is not None and seen.in_flight == 0:
         return ServerSample(time.monotonic(), seen)
@@ -51,7 +51,7 @@ async def _slots(spec: LaunchSpec, timeout_s: float) -> tuple[Slot, ...] | None:
             slots = await api.slots(timeout_s)
         except ERRORS:
             return None
-    return tuple(replace(slot, text="") for slot in slots) or None  # nobody's text is kept here
+    return tuple(replace(slot, text="") for slot in slots) or None  # clients' texts are not kept
 
 
 def _cpu_s(pid: int) -> float | None:

@@ -1,6 +1,6 @@
 """Know a process again by pid, start time and executable, and end a leftover that matches all three.
 
-A pid alone proves nothing: numbers are used again. What does not match is never signalled.
+A pid alone proves nothing, because pids are used again. A process that does not match is never signalled.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a process is. ``started`` counts from the boot, which it names: clock steps do not matter."""
+    """Who a process is. ``started`` names the boot and counts from it, so that clock steps do not matter."""
 
     pid: int
     started: str
@@ -30,7 +30,7 @@ class Identity:
 
 
 def identify(pid: int) -> Identity | None:
-    """Return who has this pid now, or None if nobody has or nobody may know."""
+    """Return the process that has this pid now; None if there is none, or if it may not be looked at."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -3,9 +3,9 @@
 ``step`` takes the state, one event and the time; it returns the next state and the actions that lead there.
 ``deadline`` says when a ``Tick`` is due.
 
-How to read it. ``State.want`` is what is wanted and ``State.phase`` is what is; ``aim`` says which
-configuration is to run now, and ``_settle`` is the one place where the two meet. Timers are read off the
-state, so none can be stale. Children are numbered: an event about another number than the living child's
+How to read it. ``State.want`` is the desired state and ``State.phase`` the actual one; ``aim`` says which
+configuration is to run now. Only ``_settle`` brings the two together. Timers are read off the state, so
+none can be stale. Children are numbered: an event about another number than the living child's
 changes nothing. A start without a person's wish goes through ``_start_again``, which bounds all starts.
 What follows an ending that nobody wished for is decided in ``endings.py``.
 """
@@ -68,7 +68,7 @@ def _wish(state: st.State, wanted: Configuration | None) -> st.State:
 
 
 def _adopt(state: st.State, wanted: Configuration | None) -> st.State:
-    """Put ``wanted`` in the place of everything that starts like it."""
+    """Replace each configuration that starts like ``wanted`` by ``wanted``."""
     phase = state.phase
     if wanted is not None:
         match phase:
@@ -108,9 +108,9 @@ def _settle(state: st.State, now: float, policy: Policy) -> Outcome:
         case st.Starting(child=child) | st.Restoring(child=child) | st.Ready(child=child):
             return (state, ()) if child.configuration.starts_like(wanted) else _leave(state, now, policy)
         case st.Draining() | st.Stopping():
-            return state, ()  # settled when it is gone
+            return state, ()  # decided when the child is gone
         case st.Backoff(configuration=this) | st.Failed(configuration=this) if this.starts_like(wanted):
-            return state, ()  # waiting is the plan; saying it again changes nothing
+            return state, ()  # it waits already; the same wish again changes nothing
         case st.Down() | st.Idle() | st.Backoff() | st.Failed():
             return _start(state, now, policy)
         case _:
@@ -193,7 +193,7 @@ def _restored(state: st.State, number: int, now: float) -> Outcome:
 
 
 def _faulty(state: st.State, number: int, ending: Ending, now: float) -> Outcome:
-    """End it at once: it would not hear a request to stop."""
+    """Kill the child at once, because it may not react to a request to stop."""
     match state.phase:
         case st.Ready(child, since) | st.Restoring(child, since) if child.number == number:
             return _kill(state, st.Stopping(child, 0, ending, since), now)
@@ -214,7 +214,7 @@ def _drained(state: st.State, number: int, now: float) -> Outcome:
 
 
 def _later(state: st.State, seconds: float) -> st.State:
-    """Give back the time that a child was not given. A wait for the next try needs none."""
+    """Move the child's timers by the time it could not use. A wait for the next try stays as it is."""
     match state.phase:
         case st.Starting(child, since, probe_at):
             return replace(state, phase=st.Starting(child, since + seconds, probe_at + seconds))
@@ -251,7 +251,7 @@ def _tick(state: st.State, now: float, policy: Policy) -> Outcome:
 
 
 def _leave(state: st.State, now: float, policy: Policy) -> Outcome:
-    """Stop a child on purpose: one that answers may finish first."""
+    """Begin a wanted stop. A child that is ready may finish its answers first."""
     del policy
     match state.phase:
         case st.Ready(child=child) if child.spec.drain_timeout_s > 0:
@@ -285,7 +285,7 @@ def _start(state: st.State, now: float, policy: Policy) -> Outcome:
 
 
 def _start_again(state: st.State, now: float, policy: Policy) -> Outcome:
-    """Start what is to run without anybody's wish: never more often than the policy allows."""
+    """Start what is to run without a person's wish, never more often than the policy allows."""
     wanted, due = aim(state), counts.next_start_at(state, now, policy)
     if wanted is not None and due > now:
         return replace(state, phase=st.Backoff(wanted, due)), ()

@@ -1,4 +1,4 @@
-"""Count what the kernel ended for want of memory: the one kill that is not somebody's wish. Reads only."""
+"""Count the processes that the kernel killed because memory ran out. Reads only."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> int:
-    """Return how many processes were ended so far: of our own control group, else of the machine.
+    """Return how many processes were killed so far: of our own control group, else of the machine.
 
     0 where no kernel counts. Source: Linux, Documentation/admin-guide/cgroup-v2.rst (memory.events) and
     cgroup-v1/memory.rst (memory.oom_control); /proc/vmstat.

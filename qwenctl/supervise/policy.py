@@ -10,12 +10,12 @@ class Policy:
     A child that had been ready starts again at once, ``quick_restarts`` times in ``quick_window_s``.
     After that, and for one that never got ready, the delay doubles from first to max, without end.
     Whatever the causes, at most ``most_starts`` starts in ``starts_window_s`` happen without a person's wish.
-    A child that took ``slow_load_s`` or more to load, and is killed before it served for as long as it
-    loaded, had a short life: each after the first waits, and after ``short_lives`` in a row something that is
-    short of memory seems to kill it, so something smaller is planned.
-    While other programs hold the memory that is needed, it is looked at every ``memory_poll_s``; after
-    ``memory_wait_s`` something smaller is planned, or a new configuration is given up after
-    ``trial_memory_wait_s``. Restoring saved slots may take ``restore_timeout_s``.
+    A child had a short life if it took ``slow_load_s`` or more to load, and was killed before it served for
+    as long as it had loaded. From the second short life in a row on, the next start waits. After
+    ``short_lives`` in a row something smaller is planned: a guard against low memory seems to kill it.
+    While other programs hold the memory that is needed, the free memory is looked at every
+    ``memory_poll_s``. After ``memory_wait_s`` something smaller is planned. A new configuration is given up
+    after ``trial_memory_wait_s``. Restoring saved slots may take ``restore_timeout_s``.
     """
 
     quick_restarts: int = 5

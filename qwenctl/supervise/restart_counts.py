@@ -1,4 +1,4 @@
-"""What the lifecycle remembers of the past: endings, starts, restarts, want of memory. Pure: no I/O."""
+"""What the lifecycle remembers of the past: endings, starts, restarts, lack of memory. Pure: no I/O."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from qwenctl.supervise.states import State
 
 
 def note(state: State, ending: Ending) -> State:
-    """Remember an ending. A child that was not started for want of memory did not end."""
+    """Remember an ending. Where memory was short no child was started, so no ending is counted."""
     if ending.cause == MEMORY_BUSY:
         return replace(state, last=ending)
     counts = dict(state.endings)
@@ -36,7 +36,7 @@ def note_start(state: State, now: float, policy: Policy) -> State:
 
 
 def next_start_at(state: State, now: float, policy: Policy) -> float:
-    """Return when a child may start that nobody asked for: ``now``, or when the oldest start is long ago."""
+    """Return when a child may start without a person's wish: ``now``, or once the oldest start is past."""
     recent = _recent(state, now, policy)
     return now if len(recent) < policy.most_starts else recent[0] + policy.starts_window_s
 

@@ -88,8 +88,8 @@ class Draining:
 class Stopping:
     """The child was told to stop. SIGKILL at ``kill_at``, and again every ``stop_timeout_s`` after.
 
-    ``cause`` is the fault this stop answers, None for a wanted stop; ``ready_since`` is when the child
-    got ready, None if it never did.
+    ``cause`` is the fault that led to this stop; None for a wanted stop. ``ready_since`` is when the child
+    got ready; None if it never did.
     """
 
     child: Child
@@ -121,7 +121,7 @@ Phase = Down | Idle | Starting | Restoring | Ready | Draining | Stopping | Backo
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A person wants exactly this, or (None) nothing. Wanted again, a rejected one is tried again."""
+    """A person wants this configuration, or nothing (None). Wanting a rejected one again tries it again."""
 
     configuration: Configuration | None
 
@@ -130,7 +130,7 @@ class Want:
 class Smaller:
     """The planner's answer to ``Degrade``: run this in place of what ran out of memory.
 
-    Nobody's wish: failures and delays go on counting. It changes nothing if something else is to run by now.
+    No person wished for it, so failures go on counting. It changes nothing if something else is to run now.
     """
 
     instead_of: Configuration
@@ -144,7 +144,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The child is gone, or never came to be."""
+    """The child has ended, or could not be started."""
 
     number: int
     ending: Ending
@@ -192,26 +192,26 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """No request came for long; the memory can be used otherwise."""
+    """No request has come for a long time, so the child's memory is to be freed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Whether a request waits at the gate. A level: it holds until the opposite is told."""
+    """Whether a request waits at the gate. A level: it holds until the gate says the opposite."""
 
     held: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLost:
-    """The machine, or this process, stood still for ``seconds``: a child had no time to do anything then."""
+    """The machine, or this process, stood still for ``seconds``. The child could do nothing in that time."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The deadline passed."""
+    """The time that ``deadline`` returned has come."""
 
 
 FromChild = Exited | Listening | TokenAnswer | Restored | Faulty | Drained
@@ -284,12 +284,12 @@ class State:
     spawned: int = 0  # children so far; the next one's number is one more
     good: Configuration | None = None  # the last one that generated a token
     rejected: Rejection | None = None  # the wish that generated none, while ``good`` runs in its place
-    asleep: bool = False  # wanted, but not before a request comes; never while one waits
+    asleep: bool = False  # what is wanted starts when a request comes; never true while one waits
     demand: bool = False  # a request waits at the gate
     failures: int = 0  # in a row, since a child stayed ready for a quick window
     quick: tuple[float, ...] = ()  # times of restarts without delay, within the last quick window
     starts: tuple[float, ...] = ()  # times of all starts within the last starts window
     short_lives: int = 0  # in a row; see Policy
     short_since: float | None = None  # since when others hold the memory that is needed
-    last: Ending | None = None  # the last ending that was not our wish
-    endings: tuple[tuple[str, int], ...] = ()  # how often each cause ended a child unwished
+    last: Ending | None = None  # the last ending that nobody wished for
+    endings: tuple[tuple[str, int], ...] = ()  # how many such endings each cause had

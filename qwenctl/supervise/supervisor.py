@@ -21,9 +21,9 @@ from qwenctl.supervise.wedge import ServerSample, WedgeLimits, WedgeWatch, judge
 log = logging.getLogger(__name__)
 
 STOOD_STILL_S = 10.0
-"""A turn that comes this much too late says that the machine slept, or that we were stopped."""
+"""If a timer fires this much too late, the machine slept or this process was stopped."""
 SHORT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY, errno.EIO)
-"""What may pass by itself, so that trying again makes sense."""
+"""Errors that may pass by themselves, so the start is tried again."""
 
 
 class NotStartedError(Exception):
@@ -102,7 +102,7 @@ class Supervisor:
                     if not isinstance(event, st.Tick):
                         self._events.task_done()
         finally:
-            self._signal(signal.SIGKILL)  # a fault of ours must not leave a server behind
+            self._signal(signal.SIGKILL)  # a bug of ours must not leave a server behind
 
     async def _turn(self, event: st.Event, tasks: asyncio.TaskGroup) -> None:
         before = self.state
@@ -195,7 +195,7 @@ class Supervisor:
             self.post(st.Restored(child.number))
 
     async def _watch(self, child: st.Child, pid: int) -> None:
-        """Look at a ready child now and then, for as long as it runs."""
+        """Sample a ready child while it runs, and report it once it is wedged."""
         watch = WedgeWatch(time.monotonic(), ServerSample(time.monotonic()))
         while True:
             configuration = lc.in_force(self.state) or child.configuration  # an edit needs no restart
@@ -215,7 +215,7 @@ class Supervisor:
 
 
 def _is_news(before: st.State, after: st.State) -> bool:
-    """Return whether more than the time of the next probe differs: a quick loader is probed often."""
+    """Return whether more differs than the time of the next probe, which each probe of a start moves."""
     match before.phase, after.phase:
         case st.Starting(probe_at=probe_at), st.Starting() as phase:
             after = replace(after, phase=replace(phase, probe_at=probe_at))

@@ -16,12 +16,12 @@ BATCH_TOKENS = 2048
 
 
 SAMPLES_PER_LIMIT = 4
-"""How often a server is looked at within a short ``wedge_after_s``."""
+"""How many samples are taken within a short ``wedge_after_s``."""
 
 
 @dataclass(frozen=True, slots=True)
 class WedgeLimits:
-    """How long no progress is believed. Seconds, but for ``alive_share``: CPU time per time."""
+    """How long a server may go without progress, in seconds. ``alive_share``: CPU time per elapsed time."""
 
     wedge_after_s: float = 120.0
     sample_s: float = 10.0
@@ -54,8 +54,8 @@ class Traffic:
 class ServerSample:
     """What was seen at one time. None is unknown: no gate, no answer, no permission.
 
-    ``runnable``: a thread has or waits for a CPU, or waits for the disk. On a crowded machine that is all
-    that can be seen of a busy server.
+    ``runnable``: a thread has or waits for a CPU, or waits for the disk. On a crowded machine nothing else
+    shows that a server is busy.
     """
 
     at: float
@@ -68,7 +68,7 @@ class ServerSample:
 
 @dataclass(frozen=True, slots=True)
 class WedgeWatch:
-    """What is remembered of one child: when it last got anywhere, and its slowest batch so far."""
+    """What is remembered of one child: when it last made progress, and its slowest batch so far."""
 
     progress_at: float
     last: ServerSample
@@ -78,13 +78,13 @@ class WedgeWatch:
 def judge(watch: WedgeWatch, sample: ServerSample, limits: WedgeLimits) -> tuple[WedgeWatch, WedgeVerdict]:
     """Return what to remember, and whether the child is to be probed. The first of these that applies:
 
-    1. nobody looked for long (suspend, a stopped daemon): begin anew;
+    1. no sample was taken for a long time (suspend, a stopped daemon): start counting again;
     2. nothing is in flight, or a client does not read: nothing is expected;
     3. a counter moved: progress; the time it took may be the slowest batch so far;
-    4. no progress for longer than is believed: suspect.
+    4. no progress for longer than allowed: suspect.
     """  # noqa: D415 - an ordered list follows
     before, now = watch.last, sample.at
-    known = before.slots if sample.slots is None else sample.slots  # a silent spell hides no progress
+    known = before.slots if sample.slots is None else sample.slots  # the last answer, if there is none now
     seen = replace(watch, last=replace(sample, slots=known))
     if now - before.at > 3 * (limits.sample_s + limits.probe_timeout_s):  # 1
         return replace(seen, progress_at=now), "calm"
@@ -123,7 +123,7 @@ def _prompt_tokens(sample: ServerSample) -> int:
 
 
 def _alive(before: ServerSample, now: ServerSample, limits: WedgeLimits) -> bool:
-    """Return whether it computes. That is life, not progress; unknown counts as life."""
+    """Return whether the server computes. That is life, not progress. Unknown counts as life."""
     if now.gpu_busy or now.runnable:
         return True
     if before.cpu_s is None or now.cpu_s is None:

@@ -32,7 +32,7 @@ def test_a_traceback_is_in_the_newest_file_after_any_number_of_rotations(tmp_pat
     assert (tmp_path / "daemon.log.1").stat().st_size <= 1000
 
 
-def test_another_stderr_is_left_where_it_is(tmp_path: Path) -> None:
+def test_a_stderr_that_is_not_the_log_stays_where_it_is(tmp_path: Path) -> None:
     log, stderr = tmp_path / "daemon.log", tmp_path / "launchd.log"
     talk(log, stderr)
     assert "ZeroDivisionError" in stderr.read_text()

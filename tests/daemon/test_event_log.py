@@ -36,7 +36,7 @@ def test_events_are_remembered_when_the_disk_is_full() -> None:
     assert journal.since(2) == []
 
 
-def test_what_a_full_disk_kept_out_is_written_once_there_is_room(tmp_path: Path) -> None:
+def test_events_that_a_full_disk_refused_are_written_once_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.symlink_to("/dev/full")
     journal = EventLog(path)

@@ -47,7 +47,7 @@ def test_a_folder_that_comes_back_is_watched_again(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-def test_files_of_a_parked_server_are_looked_at(tmp_path: Path) -> None:
+def test_a_changed_file_of_a_parked_server_is_noticed(tmp_path: Path) -> None:
     file = tmp_path / "llama-server"
 
     async def go() -> None:

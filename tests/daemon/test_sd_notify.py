@@ -44,7 +44,7 @@ def test_nothing_happens_without_a_service_manager() -> None:
         say()
 
 
-def test_each_word_is_one_message(manager: socket.socket) -> None:
+def test_each_notification_is_one_message(manager: socket.socket) -> None:
     notifier = Notifier(manager.getsockname(), watchdog_s=3.0)
     notifier.status("loading\nthe model")
     notifier.status("loading the model")
@@ -66,7 +66,7 @@ def test_each_word_is_one_message(manager: socket.socket) -> None:
     assert notifier.ping_every_s == 1.0
 
 
-def test_a_manager_that_has_gone_does_not_stop_us(tmp_path: Path) -> None:
+def test_a_service_manager_that_is_gone_is_no_error(tmp_path: Path) -> None:
     Notifier(str(tmp_path / "nobody"), watchdog_s=1).alive()
 
 
@@ -89,7 +89,7 @@ def test_a_watchdog_that_is_not_ours_is_not_fed(limit: str, pid: str | None) -> 
     assert Notifier.from_environment(variables).ping_every_s is None
 
 
-def test_a_passed_socket_is_taken_with_what_waits_in_it() -> None:
+def test_a_passed_socket_is_used_with_the_connections_that_wait_in_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         client = socket.create_connection(listening.getsockname(), timeout=10)
         code = f"import os; os.dup2({listening.fileno()}, 3); os.set_inheritable(3, True)\n" + TAKE

@@ -34,7 +34,7 @@ def test_the_socket_of_an_address_is_found_however_it_is_written(
     assert PassedSockets().for_address(Address("127.0.0.1", four[1])) is None
 
 
-def test_whoever_comes_to_another_is_turned_away_until_the_settings_mean_it(
+def test_clients_of_a_socket_that_the_settings_do_not_name_are_disconnected(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     async def story() -> None:

@@ -55,12 +55,12 @@ def post(home: Home, path: str, body: object = None) -> httpx.Response:
         return client.post(path, json=body)
 
 
-def test_a_saved_file_is_applied_without_a_word(served: Home) -> None:
+def test_a_saved_file_is_applied_by_itself(served: Home) -> None:
     write(served, base(served, "[context]\ntokens = 1024"))
     until(lambda: served.status()["plan"]["context_tokens"] == 1024 and served.status()["ready"], WITHIN)
 
 
-def test_a_file_that_is_no_toml_changes_nothing_and_shows(served: Home) -> None:
+def test_a_file_that_is_no_toml_changes_nothing_and_shows_in_the_status(served: Home) -> None:
     before = served.status()
     write(served, "profile = [")
     until(lambda: not served.status()["config"]["valid"], WITHIN)
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_toml_changes_nothing_and_shows(served: Home) -> None:
     "more",
     ['extra_args = ["--no-such-flag"]', 'colour = "red"', 'binary = "/nonexistent/llama-server"'],
 )
-def test_what_can_be_known_beforehand_stops_nothing(served: Home, more: str) -> None:
+def test_a_fault_that_can_be_known_beforehand_leaves_the_server_running(served: Home, more: str) -> None:
     before = served.status()["pid"]
     write(served, base(served, more))
     until(lambda: not served.status()["config"]["valid"], WITHIN)
@@ -85,7 +85,7 @@ def test_what_can_be_known_beforehand_stops_nothing(served: Home, more: str) -> 
     assert served.run("status").code == 0
 
 
-def test_what_only_the_server_can_know_is_rolled_back(served: Home) -> None:
+def test_a_fault_that_only_the_server_finds_is_rolled_back(served: Home) -> None:
     """A value that --help cannot judge: the new server ends, the old configuration comes back."""
     first = served.status()["pid"]
     write(served, base(served, 'extra_args = ["--numa", "nonsense"]'))
@@ -121,7 +121,7 @@ def test_settings_that_concern_only_qwenctl_need_no_restart(served: Home) -> Non
     assert served.status()["pid"] == before
 
 
-def test_the_same_again_is_nothing(served: Home) -> None:
+def test_a_reload_of_the_same_settings_does_nothing(served: Home) -> None:
     before = served.status()["pid"]
     for _ in range(3):
         assert post(served, "/v1/reload").json()["changed"] is False
@@ -142,7 +142,7 @@ def test_sighup_reads_the_file_again(served: Home) -> None:
     until(lambda: served.status()["plan"]["context_tokens"] == 2048 and served.status()["ready"], WITHIN)
 
 
-def test_a_wrong_file_is_an_error_to_who_asks_for_a_reload(served: Home) -> None:
+def test_a_reload_of_a_wrong_file_is_answered_with_an_error(served: Home) -> None:
     write(served, base(served, 'colour = "red"'))
     answer = post(served, "/v1/reload")
     assert answer.status_code == 400
@@ -163,7 +163,7 @@ def test_a_config_folder_that_vanishes_leaves_the_server_alone(served: Home) -> 
     assert served.status()["config"]["valid"]
 
 
-def test_a_new_port_that_is_taken_stops_nothing(served: Home) -> None:
+def test_a_new_port_that_is_taken_leaves_the_server_running(served: Home) -> None:
     before = served.status()["pid"]
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -31,7 +31,7 @@ def run(spec: LaunchSpec, output: list[bytes] | None = None) -> Ending:
     return asyncio.run(go())
 
 
-def test_a_server_that_says_that_it_listens_is_heard_once() -> None:
+def test_the_line_that_says_listening_is_reported_once() -> None:
     heard: list[bool] = []
 
     async def go() -> None:
@@ -75,11 +75,11 @@ def test_a_process_that_left_the_group_does_not_hold_up_the_end() -> None:
     psutil.Process(int(b"".join(output))).kill()
 
 
-def test_a_closed_output_is_no_end() -> None:
+def test_a_child_that_closes_its_output_is_not_taken_for_ended() -> None:
     assert run(shell("exec >/dev/null 2>&1; sleep 0.1; exit 4")).summary == "exited with code 4"
 
 
-def test_nothing_is_signalled_once_it_was_waited_for() -> None:
+def test_a_child_that_was_waited_for_gets_no_signal() -> None:
     async def go() -> None:
         child = spawn(shell("exit 3"), lambda _: None)
         await child.wait()
@@ -131,7 +131,7 @@ def test_a_log_storm_neither_blocks_the_child_nor_fills_the_disk(tmp_path: Path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 6_500_000
 
 
-def test_what_was_left_out_is_counted() -> None:
+def test_a_throttle_says_how_many_bytes_it_left_out() -> None:
     written: list[bytes] = []
     now = 0.0
     throttle = Throttle(written.append, bytes_per_s=10, burst_bytes=10, clock=lambda: now)
@@ -142,7 +142,7 @@ def test_what_was_left_out_is_counted() -> None:
     assert written == [b"12345678", b"\n[qwenctl: 16 bytes left out here]\n", b"again"]
 
 
-def test_a_full_disk_is_an_error_to_show_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_is_shown_as_an_error_and_raises_nothing(tmp_path: Path) -> None:
     log = LogFile(Path("/dev/full"))
     log.write(b"x")
     assert log.error == "cannot write /dev/full: no space left on device"

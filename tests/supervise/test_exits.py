@@ -77,7 +77,7 @@ def test_the_summary_names_what_is_wrong(name: str, summary: str) -> None:
     assert classify(*read(name)).summary == summary
 
 
-def test_a_kernel_kill_is_want_of_memory() -> None:
+def test_a_kill_by_the_kernel_means_that_host_memory_ran_out() -> None:
     code, tail = read("kernel_out_of_memory")
     assert classify(code, tail, oom_killed=True).cause == "host_out_of_memory"
 

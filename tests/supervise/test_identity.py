@@ -41,7 +41,7 @@ def test_a_stranger_with_the_same_number_is_never_signalled(
     assert sleeper.poll() is None
 
 
-def test_nobody_is_nobody() -> None:
+def test_a_process_that_has_ended_has_no_identity() -> None:
     process = subprocess.Popen(["/bin/true"])
     process.wait()
     assert identify(process.pid) is None
@@ -62,7 +62,7 @@ def test_a_replaced_executable_is_still_the_same_process(tmp_path: Path) -> None
         process.wait()
 
 
-def test_who_listens_on_a_port_is_named() -> None:
+def test_the_process_that_listens_on_a_port_is_named() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

@@ -22,7 +22,7 @@ def names(story: Story, state: st.State, policy: Policy | None = None) -> list[s
     return [name for name, _ in told(story, state, policy)]
 
 
-def test_a_first_start() -> None:
+def test_a_first_start_is_two_events() -> None:
     events = told([(0, st.Want(GOOD)), (0.5, st.TokenAnswer(1, True))], st.State())
     assert events == [
         ("child_started", {"child": 1, "pid": 101}),
@@ -43,7 +43,7 @@ def test_a_crash_is_told_before_the_child_that_replaces_it() -> None:
     }
 
 
-def test_a_rollback() -> None:
+def test_a_rollback_is_told_between_the_two_servers() -> None:
     story: Story = [
         (10, st.Want(NEW)),
         (11, st.Exited(1, KILL)),
@@ -62,7 +62,7 @@ def test_a_rollback() -> None:
     assert events[3][1] == {"why": BAD.summary, "cause": "bad_flag"}
 
 
-def test_every_way_to_rest() -> None:
+def test_each_phase_in_which_nothing_runs_has_its_event() -> None:
     assert names([(0, st.Want(GOOD)), (1, st.Exited(1, CRASH))], st.State())[-2:] == [
         "child_ended",
         "backoff",
@@ -79,7 +79,7 @@ def test_a_wait_for_memory_names_the_holders_once() -> None:
     assert events == [{"summary": busy.summary, "hint": None}]
 
 
-def test_draining_and_a_wedge() -> None:
+def test_a_drained_stop_and_a_wedged_server_have_their_events() -> None:
     patient = with_patience(GOOD, drain_timeout_s=30)
     story: Story = [(5, st.Want(patient)), (9, st.Restart()), (12, st.Drained(1))]
     assert names(story, serving()) == ["draining", "stopping"]

@@ -60,7 +60,7 @@ def test_a_load_may_be_silent_as_long_as_the_ready_timeout() -> None:
     assert state.last == Ending("not_ready", "generated no token within 600 s")
 
 
-def test_a_crash_after_ready_is_answered_at_once() -> None:
+def test_a_server_that_crashes_after_it_was_ready_starts_again_at_once() -> None:
     state, done = tell([(50, st.Exited(1, CRASH))], serving())
     assert done == [st.Spawn(st.Child(2, GOOD))]
     assert state.endings == (("crashed", 1),)
@@ -79,7 +79,7 @@ def test_the_sixth_crash_within_a_minute_waits_and_then_waits_longer() -> None:
     assert waits == [1, 2, 4]
 
 
-def test_a_minute_of_good_service_is_forgiven() -> None:
+def test_after_a_minute_of_service_earlier_failures_are_forgotten() -> None:
     state = replace(serving(), failures=7)
     state, _ = tell([(61, st.Exited(1, CRASH))], state)
     assert state.failures == 0
@@ -256,7 +256,7 @@ def test_after_a_rollback_the_rules_of_the_last_good_configuration_hold() -> Non
     assert isinstance(state.phase, st.Backoff)
 
 
-def test_something_smaller_is_planned_from_what_ran_out_and_counts_as_no_wish() -> None:
+def test_a_smaller_plan_replaces_what_ran_out_of_memory_and_counts_as_no_wish() -> None:
     state, done = tell([(10, st.Exited(1, OOM))], serving())
     assert done == [st.Degrade(GOOD, OOM)]
     state, done = tell([(10.2, st.Smaller(GOOD, NEW))], state)
@@ -375,7 +375,7 @@ def test_a_request_that_comes_while_an_idle_server_leaves_brings_it_back(when: s
     assert done[-1] == st.Spawn(st.Child(2, state.want or GOOD))
 
 
-def test_nobody_is_put_to_sleep_while_a_request_waits() -> None:
+def test_a_server_is_not_put_to_sleep_while_a_request_waits() -> None:
     state, done = tell([(500, st.Demand(True)), (501, st.Sleep())], serving())
     assert done == []
     assert isinstance(state.phase, st.Ready)
@@ -387,13 +387,13 @@ def test_the_last_good_configuration_of_an_earlier_daemon_comes_back() -> None:
     assert state.rejected == st.Rejection(NEW, CRASH, 1)
 
 
-def test_time_that_nobody_had_is_not_held_against_a_loading_server() -> None:
+def test_time_in_which_the_machine_stood_still_does_not_count_as_loading() -> None:
     state, done = tell([(0, st.Want(GOOD)), (3600, st.TimeLost(3590)), (3600, st.Tick())])
     assert isinstance(state.phase, st.Starting)
     assert done[1:] == [st.AskToken(st.Child(1, GOOD))]
 
 
-def test_down_stops_whatever_runs_and_a_wait_too() -> None:
+def test_down_ends_a_running_server_and_a_wait_for_the_next_try() -> None:
     state, done = tell([(10, st.Want(None)), (11, st.Exited(1, KILL))], serving())
     assert state.phase == st.Down()
     assert done == [st.Terminate(1)]

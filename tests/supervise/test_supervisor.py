@@ -76,7 +76,7 @@ def test_a_long_prefill_of_the_real_server_is_left_alone(real: LaunchSpec) -> No
 
 
 @pytest.mark.parametrize("traffic", [None, BUSY])
-def test_health_ok_and_everything_else_hung(tmp_path: Path, traffic: Traffic | None) -> None:
+def test_a_server_that_answers_only_health_is_replaced(tmp_path: Path, traffic: Traffic | None) -> None:
     async def go() -> None:
         bench, server = Bench(traffic=traffic), Switched(tmp_path)
         async with supervising(server.spec, bench):
@@ -104,7 +104,7 @@ def test_an_idle_server_is_left_alone_even_if_it_hangs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first_batch_s", "wedged"), [(1.0, True), (3600.0, False)])
-def test_a_thread_that_spins_for_ever_gets_its_time_and_no_more(
+def test_a_server_whose_thread_spins_is_ended_when_its_time_is_over(
     tmp_path: Path, first_batch_s: float, *, wedged: bool
 ) -> None:
     limits = WedgeLimits(wedge_after_s=0.3, sample_s=0.1, probe_timeout_s=0.2, first_batch_s=first_batch_s)
@@ -153,7 +153,7 @@ def test_a_silent_load_is_waited_for() -> None:
     asyncio.run(go())
 
 
-def test_one_that_never_gets_ready_is_tried_again() -> None:
+def test_a_server_that_never_gets_ready_is_tried_again() -> None:
     async def go() -> None:
         bench = Bench()
         async with supervising(fake('{"hang": "all"}', ready_timeout_s=0.5), bench):
@@ -186,7 +186,7 @@ def test_a_binary_that_is_not_there_parks() -> None:
     asyncio.run(go())
 
 
-def test_want_of_descriptors_passes_and_the_server_comes() -> None:
+def test_a_server_starts_once_file_descriptors_are_free_again() -> None:
     async def go() -> None:
         bench = Bench(refuse=[OSError(24, "Too many open files")])
         async with supervising(fake(), bench):
@@ -209,7 +209,7 @@ def test_memory_that_others_hold_is_waited_for() -> None:
     asyncio.run(go())
 
 
-def test_a_server_that_closes_is_gone_when_run_returns(real: LaunchSpec) -> None:
+def test_the_server_is_gone_when_a_closed_supervisor_returns(real: LaunchSpec) -> None:
     async def go() -> int | None:
         bench = Bench()
         async with supervising(real, bench):

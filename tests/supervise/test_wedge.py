@@ -34,16 +34,16 @@ def test_an_idle_server_is_never_suspected() -> None:
     assert suspected_at(lambda at: ServerSample(at, Traffic(0, 5))) is None
 
 
-def test_health_says_ok_and_everything_else_hangs() -> None:
+def test_a_server_that_answers_only_health_is_suspected() -> None:
     """Nobody knows what is in flight; no CPU is used. Source: llama.cpp #27388."""
     assert suspected_at(lambda at: ServerSample(at, None, None, 3.0)) == 120
 
 
-def test_a_stopped_process_with_work_in_flight() -> None:
+def test_a_stopped_process_with_work_in_flight_is_suspected() -> None:
     assert suspected_at(lambda at: ServerSample(at, Traffic(1, 500), None, 3.0)) == 120
 
 
-def test_work_in_flight_and_counters_that_stand_still_without_cpu() -> None:
+def test_work_in_flight_without_progress_and_without_cpu_time_is_suspected() -> None:
     assert suspected_at(lambda at: ServerSample(at, Traffic(1, 500), slots(2048), 3.0)) == 120
 
 
@@ -101,14 +101,14 @@ def test_counters_that_move_once_in_a_while_are_progress() -> None:
     assert suspected_at(lambda at: ServerSample(at, None, slots(answer=int(at // 110)), 3.0)) is None
 
 
-def test_silent_looks_between_do_not_hide_progress() -> None:
+def test_progress_counts_although_samples_between_had_no_answer() -> None:
     def look(at: float) -> ServerSample:
         return ServerSample(at, None, slots(answer=int(at)) if at % 100 == 0 else None, 3.0)
 
     assert suspected_at(look) is None
 
 
-def test_gpu_work_is_life_where_the_cpu_sleeps() -> None:
+def test_a_server_that_uses_the_gpu_and_no_cpu_is_alive() -> None:
     assert suspected_at(lambda at: ServerSample(at, Traffic(1, 0), None, 3.0, gpu_busy=True)) == 1800
 
 
@@ -116,12 +116,12 @@ def test_a_server_that_gets_no_cpu_on_a_crowded_machine_is_alive() -> None:
     assert suspected_at(lambda at: ServerSample(at, Traffic(1, 0), None, 3.0, runnable=True)) == 1800
 
 
-def test_unknown_cpu_time_counts_as_life() -> None:
+def test_a_server_whose_cpu_time_is_unknown_counts_as_alive() -> None:
     assert suspected_at(lambda at: ServerSample(at, Traffic(1, 0), None, None)) == 1800
 
 
 @pytest.mark.parametrize("gap", [100.0, 4000.0])
-def test_a_pause_of_the_machine_is_nobodys_fault(gap: float) -> None:
+def test_after_a_pause_of_the_machine_counting_starts_again(gap: float) -> None:
     watch = WedgeWatch(0.0, ServerSample(0.0, Traffic(1, 0), slots(), 3.0))
     watch, verdict = judge(watch, ServerSample(gap, Traffic(1, 0), slots(), 3.0), LIMITS)
     assert verdict == "calm"

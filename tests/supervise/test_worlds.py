@@ -91,7 +91,7 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_a_calm_world_always_reaches_what_is_wanted(seed: int) -> None:
+def test_once_the_faults_stop_the_server_reaches_what_is_wanted(seed: int) -> None:
     world = World(random.Random(seed))
     for _ in range(200):
         if world.unlucky(12):
@@ -112,7 +112,7 @@ def test_a_calm_world_always_reaches_what_is_wanted(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_without_a_hand_only_a_permanent_fault_keeps_it_down(seed: int) -> None:
+def test_without_a_person_only_a_permanent_fault_keeps_the_server_down(seed: int) -> None:
     world = World(random.Random(seed))
     world.feed(st.Want(A))
     for _ in range(200):
