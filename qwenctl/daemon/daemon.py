@@ -24,7 +24,7 @@ from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.descriptors import raise_descriptor_limit
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
-from qwenctl.daemon.isolation import keep_running
+from qwenctl.daemon.isolation import contained, contained_now, describe, keep_running
 from qwenctl.daemon.publisher import Publisher
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.server_effects import ServerEffects
@@ -33,7 +33,7 @@ from qwenctl.daemon.status import stop_timeout_s
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy.good_record import read_good
 from qwenctl.deploy.pipeline import config_path
-from qwenctl.deploy.refusals import error_of
+from qwenctl.deploy.refusals import error_of, refusal_of_bug
 from qwenctl.deploy.types import PlanRequest
 from qwenctl.errors import QwenctlError
 from qwenctl.fetch.clock import in_thread
@@ -102,7 +102,7 @@ class Daemon:
             troubles,
             notifier,
         )
-        self._deployment.on_change = self._gateway.on_change = self._publisher.publish
+        self._deployment.on_change = self._gateway.on_change = self._publish
         self._background = BackgroundLoops(
             folder, config, self._supervisor, self._deployment, self._publisher, troubles, notifier
         )
@@ -123,7 +123,7 @@ class Daemon:
             loop.add_signal_handler(number, self.down)
         loop.add_signal_handler(signal.SIGHUP, self._background.reload_wanted.set)
         self.events.note("daemon_started", pid=os.getpid(), version=__version__)
-        self._publisher.publish()
+        self._publish()
         loops = {**self._background.loops(listener), "the gate's address": self._gateway.run}
         beside = [loop.create_task(keep_running(name, body, self._troubles)) for name, body in loops.items()]
         beside.append(loop.create_task(self._begin()))
@@ -193,12 +193,27 @@ class Daemon:
     def _server_changed(self, before: st.State, after: st.State, pid: int | None) -> None:
         if isinstance(after.phase, st.Failed):
             self._background.parked.set()
-        self._publisher.server_changed(before, after, pid, time.monotonic())
+        at = time.monotonic()
+        contained_now(lambda: self._publisher.server_changed(before, after, pid, at), self._untold)
 
     def _out_of_memory(self, configuration: Configuration, why: Ending) -> None:
-        self._deployment.out_of_memory(configuration, why)
+        contained_now(lambda: self._deployment.out_of_memory(configuration, why), self._untold)
+
+    def _untold(self, error: Exception) -> None:
+        self._troubles.set("effects", f"cannot take note of a change: {describe(error)}")
+
+    def _publish(self) -> None:
+        contained_now(self._publisher.publish, self._untold)
 
     async def _begin(self) -> None:
+        """Begin; an unexpected error at the beginning ends the daemon, since nothing serves yet."""
+        await contained(self._begin_serving(), self._end_for)
+
+    def _end_for(self, error: Exception) -> None:
+        self._refused = error_of(refusal_of_bug(describe(error)))
+        self.down()
+
+    async def _begin_serving(self) -> None:
         """Want what the settings say; end by ourselves if that is refused for good."""
         leftover = await in_thread(lambda _: reap_leftover(self._folder))
         if leftover is not None:

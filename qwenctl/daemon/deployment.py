@@ -4,6 +4,7 @@ It decides nothing. Work that blocks runs in threads, so that every wish is hear
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 
@@ -12,7 +13,7 @@ from qwenctl.control.status_schema import Download
 from qwenctl.daemon.child_record import attempt
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
-from qwenctl.daemon.isolation import contained, describe
+from qwenctl.daemon.isolation import contained, contained_now, describe
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.daemon.wish_planner import WishPlanner
 from qwenctl.deploy import machine, model_file, oom_record, pipeline
@@ -47,7 +48,7 @@ class Deployment:
         troubles: Troubles,
         events: EventLog,
     ) -> None:
-        self.state = st.ChangeState(kept=supervisor.state.good)
+        self.state = st.ChangeState()
         self.download: Download | None = None
         self.start_anyway: LaunchSpec | None = None  # memory is short, and there is nothing smaller
         self.on_change: Callable[[], None] = lambda: None
@@ -150,7 +151,7 @@ class Deployment:
         for name, fields in change_events(before, self.state):
             self._events.note(name, **fields)
         for action in actions:
-            self._do(action)
+            contained_now(functools.partial(self._do, action), self._undone)
         self._moved.set()
         self.on_change()
 
@@ -173,8 +174,12 @@ class Deployment:
                 self._keep(wish)
             case st.Remember(configuration, refusal):
                 self._remember(configuration, refusal)
-            case st.StartAnyway(configuration):
+            case st.StartAnyway(configuration, why):
                 self.start_anyway = configuration.spec
+                self._events.note("nothing_smaller", error=why.message)
+
+    def _undone(self, error: Exception) -> None:
+        self._troubles.set("effects", f"cannot carry out a change: {describe(error)}")
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

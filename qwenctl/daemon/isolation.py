@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 1.0
 """A loop that failed begins again after this time, so that a lasting fault does not fill the log."""
+STEADY_AFTER_S = 60.0
+"""A loop that was started again and has run for this long is no trouble any more."""
 T = TypeVar("T")
 
 
@@ -27,6 +29,15 @@ async def contained(work: Awaitable[T], on_bug: Callable[[Exception], T]) -> T:
         return on_bug(error)
 
 
+def contained_now(work: Callable[[], T], on_bug: Callable[[Exception], T]) -> T:
+    """Return what ``work`` returns; like ``contained`` for work that is done at once."""
+    try:
+        return work()
+    except Exception as error:
+        log.exception("unexpected error, please report it")
+        return on_bug(error)
+
+
 async def keep_running(name: str, loop: Callable[[], Awaitable[None]], troubles: Troubles) -> None:
     """Run a loop that never ends by itself, again and again if it fails."""
 
@@ -34,11 +45,18 @@ async def keep_running(name: str, loop: Callable[[], Awaitable[None]], troubles:
         await loop()
         return None
 
+    def failed(error: Exception) -> str:
+        return f"{name} failed and was started again: {describe(error)}"
+
     while True:
-        trouble = await contained(
-            once(), lambda error: f"{name} failed and was started again: {describe(error)}"
-        )
-        troubles.set("loops", trouble)
+        running = asyncio.ensure_future(contained(once(), failed))
+        try:
+            ended, _ = await asyncio.wait({running}, timeout=STEADY_AFTER_S)
+            if not ended:
+                troubles.set_loop(name, None)
+            troubles.set_loop(name, await running)
+        finally:
+            running.cancel()
         await asyncio.sleep(RESTART_AFTER_S)
 
 

@@ -97,7 +97,8 @@ class Publisher:
         trial = deploy.trial.configuration if deploy.trial is not None else None
         trial = deploy.stage.configuration if isinstance(deploy.stage, change.Opening) else trial
         direct = child.spec.address if child is not None and child.spec.address.socket is None else None
-        self._gateway.reconcile(deploy.kept, trial, direct)
+        kept = deploy.kept or (server.good if server.rejected is not None else None)
+        self._gateway.reconcile(kept, trial, direct)
         self._troubles.set("log", self._server_log.error)
         self._troubles.set("events", self._events.error)
         state = self.state()

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,8 @@ class ServerEffects:
         return True
 
     async def _measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
-        return await measure(spec, pid, timeout_s, self._gateway.traffic)
+        work = measure(spec, pid, timeout_s, self._gateway.traffic)
+        return await contained(work, lambda _: ServerSample(time.monotonic()))
 
     async def _restore(self, child: st.Child) -> None:
         del child

@@ -16,7 +16,6 @@ Place = Literal[
     "control socket",
     "descriptors",
     "effects",
-    "loops",
 ]
 
 
@@ -24,7 +23,7 @@ class Troubles:
     """The troubles of now. A place whose trouble has passed is set to None."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, str] = {}
+        self._places: dict[str, str] = {}
 
     def set(self, place: Place, trouble: str | None) -> None:
         """Say what is wrong in this place now, if anything."""
@@ -32,6 +31,13 @@ class Troubles:
             self._places.pop(place, None)
         else:
             self._places[place] = trouble
+
+    def set_loop(self, name: str, trouble: str | None) -> None:
+        """Say what is wrong with a loop beside the server, if anything."""
+        if trouble is None:
+            self._places.pop(f"loop: {name}", None)
+        else:
+            self._places[f"loop: {name}"] = trouble
 
     def get(self, place: Place) -> str | None:
         """Return what is wrong in this place."""

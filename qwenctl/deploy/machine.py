@@ -121,7 +121,7 @@ def _plan_failed(state: st.ChangeState, number: int, why: st.Refusal) -> Outcome
     state = replace(state, planning=None)
     if wish.instead_of is not None:
         state, actions = _next_waiting(state)
-        return state, (st.StartAnyway(wish.instead_of), *actions)
+        return state, (st.StartAnyway(wish.instead_of, why), *actions)
     error = why.message if wish.origin in st.FROM_FILE and not why.passing else state.config_error
     return _next_waiting(replace(state, refused=st.Refused(wish, why), config_error=error))
 
@@ -161,7 +161,7 @@ def _stage_failed(state: st.ChangeState, number: int, why: st.Refusal) -> Outcom
         case st.Fetching(wish) | st.Opening(wish) if wish.number == number:
             state = replace(state, stage=st.Rest())
             if wish.instead_of is not None:
-                return state, (st.StartAnyway(wish.instead_of),)
+                return state, (st.StartAnyway(wish.instead_of, why),)
             return replace(state, refused=st.Refused(wish, why)), ()
         case _:
             return state, ()

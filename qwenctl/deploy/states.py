@@ -260,9 +260,10 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class StartAnyway:
-    """There is nothing smaller: start it although memory is short."""
+    """There is nothing smaller, and why: start it although memory is short."""
 
     configuration: Configuration
+    why: Refusal
 
 
 Action = PlanWish | Fetch | CancelFetch | Open | Try | Replace | Keep | Remember | StartAnyway

@@ -6,7 +6,7 @@ every order.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -101,12 +101,12 @@ class Walk:
         names: tuple[str, ...],
         asks: int = 3,
         kills: int = 1,
-        step: object = None,
+        step: Callable[[st.ChangeState, st.Event], machine.Outcome] = machine.step,
         policy: Policy = POLICY,
     ) -> None:
         self.names, self.states, self.steps = names, 0, 0
         self.first = World(asks=asks, kills=kills)
-        self.step = machine.step if step is None else step
+        self.step = step
         self.policy = policy
         self.final: list[World] = []
 
@@ -190,7 +190,6 @@ class Walk:
             yield self._server(later, sv.Tick(), "time passes")
 
     def _deploy(self, world: World, event: st.Event, what: str) -> tuple[str, World, st.Actions, sv.Actions]:
-        assert callable(self.step)
         state, actions = self.step(world.deploy, event)
         world = replace(world, deploy=state)
         acted: sv.Actions = ()

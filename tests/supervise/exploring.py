@@ -66,10 +66,13 @@ class Walk:
     """
 
     def __init__(
-        self, policy: Policy = POLICY, events: Callable[[st.State], Iterable[st.Event]] | None = None
+        self,
+        policy: Policy = POLICY,
+        events: Callable[[st.State], Iterable[st.Event]] | None = None,
+        step: Callable[[st.State, st.Event, float, Policy], lc.Outcome] = lc.step,
     ) -> None:
         self.policy, self.states, self.steps, self.done = policy, 0, 0, False
-        self._events = events or every_event
+        self._events, self._step = events or every_event, step
 
     def __iter__(self) -> Iterator[Step]:
         first = st.State()
@@ -78,7 +81,7 @@ class Walk:
             state, before = todo.popleft()
             for now in (before, before + 1.0):
                 for event in self._events(state):
-                    after, actions = lc.step(state, event, now, self.policy)
+                    after, actions = self._step(state, event, now, self.policy)
                     self.steps += 1
                     yield Step(state, event, now, after, actions)
                     shape = _shape(after, now, self.policy)
