@@ -16,7 +16,7 @@ LOADING = ("planning", "fetching")
 def until_planned(
     folder: Path, change: int, on_status: Callable[[Status], None], ended: Callable[[], QwenctlError | None]
 ) -> Status:
-    """Return the status once this change is planned: what can be known beforehand was checked.
+    """Return the status once all that can be known without the hub was checked, or a download has begun.
 
     Raises:
         QwenctlError: the change was refused, or the daemon ended; with the error's own exit code.
@@ -26,7 +26,8 @@ def until_planned(
         on_status(status)
         _check_refused(status, change)
         newest = _change(status)
-        if _number(newest) > change or (_number(newest) == change and newest.get("state") != "planning"):
+        checked = newest.get("state") not in LOADING or isinstance(status.get("download"), dict)
+        if _number(newest) > change or (_number(newest) == change and checked):
             return status
         _check_running(folder, ended)
         time.sleep(POLL_S)

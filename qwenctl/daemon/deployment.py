@@ -7,6 +7,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 
 from qwenctl.control import state_dir
 from qwenctl.control.status_schema import Download
@@ -197,7 +198,9 @@ class Deployment:
                 model = await model_file.obtain(draft, self._on_progress)
                 configuration = await in_thread(lambda _: pipeline.configuration(draft, model))
             except (QwenctlError, OSError) as error:
-                return st.FetchFailed(wish.number, refusal_of(error))
+                why = refusal_of(error)
+                passing = why.passing and not model_file.is_local(draft.resolved)
+                return st.FetchFailed(wish.number, replace(why, passing=passing))
             return st.Fetched(wish.number, configuration)
 
         try:

@@ -64,8 +64,10 @@ def shown_configuration(daemon: DaemonState) -> Configuration | None:
     server = daemon.server
     if (configuration := lc.in_force(server)) is not None:
         return configuration
-    stage = daemon.deploy.stage
-    return stage.configuration if isinstance(stage, change.Opening) else None
+    stage, trial = daemon.deploy.stage, daemon.deploy.trial
+    if isinstance(stage, change.Opening):
+        return stage.configuration
+    return None if trial is None else trial.configuration
 
 
 def status(daemon: DaemonState) -> Status:
@@ -176,10 +178,8 @@ def _stage_of(deploy: change.ChangeState) -> Literal["planning", "fetching", "tr
     if deploy.planning is not None or deploy.number == 0:
         return "planning"
     match deploy.stage:
-        case change.Fetching():
+        case change.Fetching() | change.Opening():
             return "fetching"
-        case change.Opening():
-            return "trial"
         case change.Rest():
             pass
     if deploy.trial is not None:

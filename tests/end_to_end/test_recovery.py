@@ -136,10 +136,11 @@ def test_a_full_disk_is_a_trouble_that_status_tells_and_no_more(home: Home) -> N
         until(lambda: home.status().get("ready") and not home.status()["troubles"], within=30)
         assert json.loads((home.state / "child.json").read_text())["pid"] == home.status()["pid"]
         told = [json.loads(line) for line in (home.state / "events.jsonl").read_text().splitlines()]
-        assert [one["event"] for one in told][-4:] == [
+        assert [one["event"] for one in told][-5:] == [
             "child_ended",
             "child_started",
             "loaded",
+            "restoring",
             "child_ready",
         ]
         assert home.run("down").code == 0

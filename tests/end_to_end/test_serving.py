@@ -65,7 +65,8 @@ def test_a_wrong_flag_for_a_running_daemon_leaves_the_server_alone(home: Home) -
     ran = home.run("up", "--quant", "Q9_X")
     assert ran.code == 2
     assert ran.err.startswith("cannot ")
-    assert home.status() == before
+    assert {**home.status(), "change": before["change"]} == before
+    assert home.status()["change"]["refused"]["code"] == "usage"
     assert home.run("status").code == 0
 
 
