@@ -221,14 +221,17 @@ def command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan) -
 
 
 def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, chosen: Plan) -> Launch:
-    """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own."""
+    """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own.
+
+    There it can save its slots at any time, so that the gate may begin with that without another server.
+    """
     gate, devices = settings.gate, _devices(settings, hardware, chosen)
     if not gate.enabled:
         keys = settings.server.api_key_file
         key_file = str(Path(keys).expanduser()) if keys is not None else None
         return Launch(binary, str(model), endpoint_address(settings), devices, key_file)
     where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
-    return Launch(binary, str(model), where, devices, slots=str(slots_dir()) if gate.warm else None)
+    return Launch(binary, str(model), where, devices, slots=str(slots_dir()))
 
 
 def slots_dir() -> Path:
