@@ -1,10 +1,10 @@
 """Clients of the gate while its configuration is edited, again and again: what did they notice?
 
 Run from the repository's root: python -m benchmarks.gate_edits [--rounds 3]
-Real daemon, real server, demo model. Eight clients stream and sixteen ask plainly, without a pause. Each round
-saves 17 configurations: every key of [gate], the key file, host and port, good ones and bad ones. Prints
-Markdown; ends with 1 if an answer was cut, a client was refused at an address that stays, or the server or a
-slot that no client uses is not what it was.
+Real daemon, real server, demo model. Eight clients stream and sixteen ask plainly, without a pause. Each
+round saves 17 configurations: every key of [gate], the key file, host and port, good ones and bad ones.
+Prints Markdown; ends with 1 if an answer was cut, a client was refused at an address that stays, or the
+server or a slot that no client uses is not what it was.
 """
 
 import argparse

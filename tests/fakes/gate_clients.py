@@ -117,7 +117,7 @@ async def asking(port: int, slots: int, streams: int, plain: int) -> AsyncIterat
 
 
 class Editor:
-    """Saves one configuration after the other, as a person does, and waits until the daemon has dealt with it."""
+    """Saves configurations, as a person does, and waits until the daemon has dealt with each."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -177,9 +177,9 @@ def edits(folder: Path, taken: int, ports: Sequence[int]) -> list[Edit]:
     ``enabled`` is left out: without the gate there is another server. ``taken`` is a port of another program.
     """
     first, second = folder / "keys", folder / "other-keys"
-    first.write_text(f"{KEY}\n")
-    second.write_text(f"other\n{KEY}\n")
-    (folder / "empty-keys").write_text("# none yet\n")
+    for path, text in ((first, KEY), (second, f"other\n{KEY}"), (folder / "empty-keys", "# none yet")):
+        if not path.exists():  # one that is in force is never empty, not even for a moment
+            path.write_text(f"{text}\n")
     keys = [f'api_key_file = "{path}"' for path in (first, second)]
     return [
         Edit("a host more", 'allowed_hosts = ["llm.home"]'),
@@ -197,7 +197,9 @@ def edits(folder: Path, taken: int, ports: Sequence[int]) -> list[Edit]:
         Edit("a short wait", "hold_timeout_s = 20\nmax_held = 40\nmax_held_bytes = 9000000"),
         Edit("an unknown key", "max_hold = 1", good=False),
         Edit("no saving", "warm = false\nidle_unload_s = 900"),
-        Edit("saving", "warm_min_tokens = 64\nwarm_after_s = 1\nwarm_max_bytes = 90000000\ndrain_timeout_s = 9"),
+        Edit(
+            "saving", "warm_min_tokens = 64\nwarm_after_s = 1\nwarm_max_bytes = 9000000\ndrain_timeout_s = 9"
+        ),
         Edit("another port and keys", "max_held = 41", f"{keys[0]}\nport = {ports[1]}", moves=True),
     ]
 
@@ -209,7 +211,7 @@ def fill_slot(port: int) -> None:
 
 
 def kept_slot(home: Home) -> tuple[object, ...]:
-    """Return what shows that the server and its kept slot are the same: the pid, the last task, the tokens."""
+    """Return what shows that server and slot are the same: the pid, the last task, the tokens."""
     transport = httpx.HTTPTransport(uds=str(home.state / "control.sock"))
     with httpx.Client(transport=transport, base_url="http://x", timeout=HANG_S) as owner:
         slots = json.loads(owner.get("/slots").text)
