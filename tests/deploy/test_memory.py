@@ -1,6 +1,5 @@
 """Memory that ran out, memory that others hold: what is planned next, and what is remembered."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from qwenctl.plan.outcome import Plan
 from qwenctl.plan.planner import plan
 from qwenctl.settings.types import Settings
 from tests.fakes.home import Home, until
+from tests.fakes.scripted_server import FAKE, behave, fake_server
 
 MACHINES = Path(__file__).parents[1] / "machines"
 GIB = 1024**3
@@ -84,33 +84,14 @@ def test_a_damaged_memory_is_an_empty_one(tmp_path: Path, text: str) -> None:
     assert remembered(tmp_path, "k") == frozenset()
 
 
-FAKE = Path(__file__).parents[1] / "fakes" / "llama_server.py"
-HELP = Path(__file__).parents[1] / "engine" / "help" / "b11434.txt"
-
-
-def fake_server(home: Home, **behaviour: object) -> Path:
-    """Install the stand-in for llama-server in a home."""
-    binary = home.path / "llama-server"
-    binary.write_bytes(FAKE.read_bytes())
-    binary.chmod(0o755)
-    binary.with_name("help.txt").write_bytes(HELP.read_bytes())
-    behave(binary, **behaviour)
-    return binary
-
-
-def behave(binary: Path, **behaviour: object) -> None:
-    binary.with_name("llama-server.json").write_text(json.dumps(behaviour))
-
-
-def up(home: Home, binary: Path, *arguments: str, **environment: str) -> int:
-    home.environment["QWENCTL_SERVER__BINARY"] = str(binary)
+def up(home: Home, *arguments: str, **environment: str) -> int:
     home.environment |= environment
     return home.run("up", "--profile", "demo", "--port", str(home.port), *arguments).code
 
 
 def test_out_of_memory_takes_something_smaller_and_remembers_it(home: Home) -> None:
     binary = fake_server(home, oom_above=40_000)
-    assert up(home, binary, "--ctx", "65536") == 0
+    assert up(home, "--ctx", "65536") == 0
     status = home.status()
     assert status["plan"]["context_tokens"] < 40_000
     assert "65,536" in status["degraded"]
@@ -123,7 +104,7 @@ def test_out_of_memory_takes_something_smaller_and_remembers_it(home: Home) -> N
     assert "out of memory here before" in before[0]["reason"]
     assert f"-c {planned['context_tokens']}" in home.run("argv", "--shell", "--profile", "demo").out
     home.run("down")
-    assert up(home, binary) == 0
+    assert up(home) == 0
     assert home.status()["restarts"]["total"] == 0
     behave(binary)
     assert home.run("up", "--forget").code == 0
@@ -132,8 +113,8 @@ def test_out_of_memory_takes_something_smaller_and_remembers_it(home: Home) -> N
 
 
 def test_out_of_memory_can_be_told_to_stop(home: Home) -> None:
-    binary = fake_server(home, oom_above=40_000)
-    assert up(home, binary, "--ctx", "65536", QWENCTL_SUPERVISE__ON_OOM="stop") == 7
+    fake_server(home, oom_above=40_000)
+    assert up(home, "--ctx", "65536", QWENCTL_SUPERVISE__ON_OOM="stop") == 7
     assert home.status()["phase"] == "failed"
     assert home.status()["last_ending"]["cause"] == "host_out_of_memory"
 
@@ -142,7 +123,7 @@ def test_a_parked_server_comes_back_when_its_binary_is_replaced(home: Home) -> N
     binary = fake_server(
         home, exit={"code": 127, "say": "x: error while loading shared libraries: liby.so: no"}
     )
-    assert up(home, binary) == 7
+    assert up(home) == 7
     assert home.status()["last_ending"]["cause"] == "library_missing"
     behave(binary)
     binary.with_name("new").write_bytes(FAKE.read_bytes())
@@ -153,7 +134,7 @@ def test_a_parked_server_comes_back_when_its_binary_is_replaced(home: Home) -> N
 
 def test_up_asks_a_parked_server_to_try_again(home: Home) -> None:
     binary = fake_server(home, exit={"code": 1, "say": "error: invalid argument: --x"})
-    assert up(home, binary) == 7
+    assert up(home) == 7
     behave(binary)
     assert home.run("up").code == 0
     assert home.status()["ready"]

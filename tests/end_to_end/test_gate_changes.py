@@ -132,7 +132,7 @@ def test_the_old_port_serves_until_a_configuration_with_a_new_one_is_proved(
         until(lambda: home.status()["phase"] == "draining", WITHIN)
         assert (accepts(old), accepts(new)) == (True, True)
         held = [clients.submit(answers, port) for port in (old, new, old)]
-        until(lambda: call(home.state, "GET", "/v1/status")["held"] == 3, WITHIN)  # type: ignore[index,call-overload]
+        until(lambda: call(home.state, "GET", "/v1/status")["held"] == 3, WITHIN)  # type: ignore[index]
         body += b"".join(pieces)
         assert b'"stop":true' in body[-20_000:]
         assert [each.result() for each in held] == [True, True, True]

@@ -10,6 +10,9 @@ request, and in the argument after ``--behave``. Keys (all optional):
     ignore_term                                SIGTERM is not heard
     hang        "all" | "but_health"           requests are never answered
     spin        seconds                        a completion burns CPU for so long; nothing else is answered
+    answer_s    seconds                        a chat completion takes so long
+    save_s, restore_s                          saving or restoring a slot takes so many seconds
+    term_s      seconds                        SIGTERM ends it so much later
     say_bytes   how much to print at the start
     grandchild                                 start a process of the same group that outlives this one
     busy        [slot, ...]                    what /slots shows
@@ -43,9 +46,14 @@ def behaviour() -> Mapping[str, object]:
         return dict(given)
 
 
+def seconds(name: str) -> float:
+    """How long something takes."""
+    return float(str(behaviour().get(name, 0)))
+
+
 def loading() -> bool:
     """Whether the model is still on its way."""
-    return time.monotonic() - STARTED < float(str(behaviour().get("ready_after_s", 0)))
+    return time.monotonic() - STARTED < seconds("ready_after_s")
 
 
 def value(flag: str) -> str | None:
@@ -74,15 +82,26 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.obey()
+        if self.path.startswith("/slots/"):
+            self.act_on_slot()
+            return
         if loading():
             self.answer({"error": {"message": "Loading model", "code": 503}}, 503)
             return
-        spin_s = float(str(behaviour().get("spin", 0)))
+        if "chat" in self.path:
+            time.sleep(seconds("answer_s"))
+        spin_s = seconds("spin")
         with alone:
             until = time.monotonic() + spin_s
             while time.monotonic() < until:
                 pass
         self.answer({"content": "x", "choices": [], "pid": os.getpid()})
+
+    def act_on_slot(self) -> None:
+        """Say that the slot was saved or restored."""
+        action = self.path.partition("action=")[2]
+        time.sleep(seconds(f"{action}_s"))
+        self.answer({"n_saved": 5000, "n_written": 1, "n_restored": 5000})
 
     def obey(self) -> None:
         hang = behaviour().get("hang")
@@ -99,6 +118,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def end() -> None:
+    """End, after a while if that is wanted."""
+    time.sleep(seconds("term_s"))
+    os._exit(0)
 
 
 class TcpServer(socketserver.ThreadingTCPServer):
@@ -140,7 +165,7 @@ def serve(wanted: Mapping[str, object]) -> int:
     if wanted.get("grandchild"):
         subprocess.Popen(["/bin/sleep", str(FOR_EVER_S)])
     ignore = wanted.get("ignore_term")
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if ignore else lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if ignore else lambda *_: end())
     host, port = value("--host") or "127.0.0.1", value("--port")
     server = TcpServer((host, int(port)), Handler) if port else UnixServer(host, Handler)
     print("listening", flush=True)
