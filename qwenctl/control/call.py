@@ -28,7 +28,7 @@ def call(folder: Path, method: str, path: str, body: object = None, timeout_s: f
     except (httpx.HTTPError, ValueError) as error:
         raise ControlError(
             f"cannot reach the daemon on {folder / CONTROL_SOCKET}: {error}",
-            hint="qwenctl logs shows its output",
+            hint="qwenctl logs --daemon shows its log",
         ) from error
     if answer.is_success:
         return data

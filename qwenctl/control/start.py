@@ -36,7 +36,7 @@ class StartedDaemon:
         except ValueError:
             return ControlError(
                 f"cannot start the daemon: it exited with code {self._process.returncode}",
-                hint=f"see {self._folder / DAEMON_LOG}",
+                hint="qwenctl logs --daemon shows why",
             )
 
     def leave(self) -> None:
@@ -74,5 +74,5 @@ def start_daemon(folder: Path, arguments: Sequence[str], overrides: Mapping[str,
     process.wait()
     raise ControlError(
         f"cannot start the daemon: no status within {START_TIMEOUT_S:.0f} s",
-        hint=f"see {folder / DAEMON_LOG}",
+        hint="qwenctl logs --daemon shows why",
     )

@@ -46,6 +46,11 @@ def places(scope: Scope) -> Places:
     return Places("systemd", scope, folder / f"{NAME}.service", folder / f"{NAME}.socket", *own)
 
 
+def journal(scope: Scope) -> str:
+    """Return the command that shows what the service's daemon logs under systemd."""
+    return f"journalctl {'--user ' if scope == 'user' else ''}-u {NAME}"
+
+
 def usual_scope() -> Scope:
     """Return the default scope: that of the installed service, else system for root and user for others."""
     service = installed()

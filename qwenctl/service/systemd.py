@@ -6,7 +6,7 @@ from pathlib import Path
 from qwenctl.errors import ControlError, ExitCode, QwenctlError
 from qwenctl.service import installed_files, units
 from qwenctl.service.command import Run
-from qwenctl.service.places import NAME, SYSTEM_USER, Places
+from qwenctl.service.places import NAME, SYSTEM_USER, Places, journal
 
 SHOWN = (
     "LoadState",
@@ -176,8 +176,7 @@ class Systemd:
         return dict(line.partition("=")[::2] for line in output.splitlines() if "=" in line)
 
     def _journal_hint(self) -> str:
-        mine = "--user " if self.places.scope == "user" else ""
-        return f"journalctl {mine}-u {NAME} -n 20 shows its log"
+        return f"{journal(self.places.scope)} -n 20 shows its log"
 
     def _enable(self, unit: str) -> list[str]:
         if self.run(self._words("is-enabled", unit)).out == "enabled":
