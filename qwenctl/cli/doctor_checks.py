@@ -11,7 +11,7 @@ import psutil
 
 from qwenctl import paths
 from qwenctl.cli import via_service
-from qwenctl.control.state_dir import STATUS, read_status, running
+from qwenctl.control.state_dir import CHILD, STATUS, read_status, running
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.free_address import check_address
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
@@ -29,6 +29,7 @@ from qwenctl.service import diagnosis, linger, places
 from qwenctl.service.diagnosis import Check, Node
 from qwenctl.service.install import is_current, service_of
 from qwenctl.settings.types import Settings
+from qwenctl.supervise.identity import left_over
 
 DEVICES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "dri/renderD*", "kfd")
 
@@ -129,6 +130,8 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     ours = running(folder) is not None
     if settings is not None:
         yield _port(settings, ours=ours)
+    if not ours and (leftover := left_over(folder / CHILD)) is not None:
+        yield diagnosis.left_over(str(folder / CHILD), leftover.pid, leftover.executable)
     uid = folder.stat().st_uid if paths.system_wide() and folder.exists() else os.geteuid()
     yield diagnosis.owned("state folder", _existing(folder), str(folder), uid, private=True)
     cache = paths.cache_dir()

@@ -1,5 +1,6 @@
 """``qwenctl down``: stop the server and the daemon."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -11,9 +12,10 @@ from qwenctl.cli import via_service
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.control.call import call
-from qwenctl.control.state_dir import read_status, running
+from qwenctl.control.state_dir import CHILD, STATUS, lock, read_status, running
 from qwenctl.control.wait import until_gone
-from qwenctl.errors import ControlError
+from qwenctl.errors import AlreadyRunningError, ControlError
+from qwenctl.supervise.identity import left_over, reap
 
 USUAL_S = 60.0
 """How long to wait for a daemon that does not say how long its own settings allow."""
@@ -30,7 +32,8 @@ def command(session: Session) -> Result:
     stopped = via_service.stop(session)  # with its socket, which would start it again
     pid = running(folder)
     if pid is None:
-        return Result({"changed": stopped}, "stopped" if stopped else "not running")
+        reaped = _reap(session, folder)
+        return Result({"changed": stopped or reaped}, "stopped" if stopped or reaped else "not running")
     try:
         call(folder, "POST", "/v1/down")
     except ControlError:
@@ -41,6 +44,7 @@ def command(session: Session) -> Result:
         _end(pid, signal.SIGKILL)
         if not until_gone(folder, GRACE_S):
             raise ControlError(f"cannot end the daemon: pid {pid} does not die")
+        _reap(session, folder)
     return Result({"changed": True}, "stopped")
 
 
@@ -48,6 +52,25 @@ def _patience_s(folder: Path) -> float:
     """Return how long the daemon's own settings let a stop take: drain, save, stop the server, close."""
     stop_s = (read_status(folder) or {}).get("stop_timeout_s")
     return float(stop_s) if isinstance(stop_s, int | float) else USUAL_S
+
+
+def _reap(session: Session, folder: Path) -> bool:
+    """End the server of a daemon that was killed, where it outlived that daemon. Return whether it did."""
+    if not (folder / CHILD).exists():
+        return False
+    try:
+        held = lock(folder)
+    except AlreadyRunningError:
+        return False  # a daemon has just started: it does the same
+    with held:
+        leftover = left_over(folder / CHILD)
+        if leftover is not None:
+            session.say(f"ending the server of a daemon that was killed (pid {leftover.pid})")
+            reap(leftover)
+        for name in (STATUS, CHILD):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+    return leftover is not None
 
 
 def _end(pid: int, number: signal.Signals) -> None:

@@ -1,14 +1,13 @@
 """Remember who the server is, for a daemon that finds it left over; end such a leftover."""
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from qwenctl import files
 from qwenctl.control import state_dir
-from qwenctl.supervise.identity import Identity, identify, reap
+from qwenctl.supervise.identity import Identity, identify, read_identity, reap, write_identity
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +26,7 @@ def record_child(folder: Path, pid: int) -> str | None:
     identity = identify(pid)
     if identity is None:
         return None  # gone already
-    return attempt(
-        lambda: files.write_json(folder / state_dir.CHILD, dataclasses.asdict(identity)), state_dir.CHILD
-    )
+    return attempt(lambda: write_identity(folder / state_dir.CHILD, identity), state_dir.CHILD)
 
 
 def reap_leftover(folder: Path) -> Identity | None:
@@ -37,7 +34,7 @@ def reap_leftover(folder: Path) -> Identity | None:
 
     A process that only has its number is a stranger: it is named and left alone.
     """
-    leftover = _read(files.read_json(folder / state_dir.CHILD) or {})
+    leftover = read_identity(folder / state_dir.CHILD)
     with contextlib.suppress(OSError):
         (folder / state_dir.CHILD).unlink()
     if leftover is None:
@@ -48,11 +45,3 @@ def reap_leftover(folder: Path) -> Identity | None:
     if stranger is not None:
         log.info("pid=%d is now %s and none of ours", stranger.pid, stranger.executable)
     return None
-
-
-def _read(kept: dict[str, object]) -> Identity | None:
-    match kept:
-        case {"pid": int(pid), "started": str(started), "executable": str(executable)}:
-            return Identity(pid, started, executable)
-        case _:
-            return None

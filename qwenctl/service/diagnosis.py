@@ -35,6 +35,12 @@ class Node:
     group: int
 
 
+def left_over(looked: str, pid: int, executable: str) -> Check:
+    """Return the check of a server that outlived its daemon."""
+    finding = f"{executable} (pid {pid}) still runs, though its daemon was killed"
+    return Check("leftover", looked, finding, "problem", "qwenctl down ends it; so does the next qwenctl up")
+
+
 def failed(name: str, looked_at: str, message: str, hint: str | None) -> Check:
     """Return the check for an error: the error's message, with its hint as the fix."""
     return Check(name, looked_at, message, "problem", hint)

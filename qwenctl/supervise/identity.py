@@ -4,6 +4,7 @@ A pid alone proves nothing, because pids are used again. A process that does not
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from qwenctl import files
 
 PROC = Path("/proc")
 STARTED_FIELD = 22
@@ -53,6 +56,30 @@ def reap(leftover: Identity, timeout_s: float = GONE_TIMEOUT_S) -> bool:
     while identify(leftover.pid) == leftover and time.monotonic() < give_up_at:
         time.sleep(POLL_S)
     return True
+
+
+def write_identity(path: Path, who: Identity) -> None:
+    """Keep who a process is.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    files.write_json(path, dataclasses.asdict(who))
+
+
+def read_identity(path: Path) -> Identity | None:
+    """Return who was kept in a file; None where there is no such file, or it is damaged."""
+    match files.read_json(path):
+        case {"pid": int(pid), "started": str(started), "executable": str(executable)}:
+            return Identity(pid, started, executable)
+        case _:
+            return None
+
+
+def left_over(path: Path) -> Identity | None:
+    """Return the process that is kept in a file, if it still runs."""
+    kept = read_identity(path)
+    return kept if kept is not None and identify(kept.pid) == kept else None
 
 
 def listener(host: str, port: int) -> str | None:
