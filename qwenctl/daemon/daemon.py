@@ -103,6 +103,7 @@ class Daemon:
             notifier,
         )
         self._deployment.on_change = self._gateway.on_change = self._publish
+        self._gateway.on_count = self._publisher.counts_changed
         self._background = BackgroundLoops(
             folder, config, self._supervisor, self._deployment, self._publisher, troubles, notifier
         )
@@ -134,6 +135,7 @@ class Daemon:
                 task.cancel()
             await asyncio.wait(beside)
             await self._gateway.close()
+            self._publisher.close()
         self.events.note("daemon_stopped", pid=os.getpid())
         if self._refused is not None:
             raise self._refused

@@ -55,6 +55,7 @@ class Gateway:
         keys: tuple[str, ...] = (),
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
+        self.on_count: Callable[[], None] = lambda: None  # other requests are held, or in flight
         self._child, self._troubles, self._keys = child, troubles, keys
         self._passed = PassedSockets(passed)
         self._gate: Gate | None = None
@@ -243,7 +244,9 @@ class Gateway:
         del where
         if self._gate is None:
             folder = paths.private_dir(pipeline.slots_dir())
-            self._gate = Gate(self._child, self._keys, folder, options or GateOptions())
+            self._gate = Gate(
+                self._child, self._keys, folder, options or GateOptions(), on_count=self.on_count
+            )
             self._gate.tell(self._state)
         return self._gate
 

@@ -1,5 +1,6 @@
 """Publish the daemon's state: status.json, the service manager's line, what the gate is told of the child."""
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -15,7 +16,7 @@ from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.server_effects import ServerEffects, crashed_by_itself
-from qwenctl.daemon.status import DaemonState, one_line, phase_of, status, upstream_state
+from qwenctl.daemon.status import DaemonState, GateCounts, one_line, phase_of, status, upstream_state
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import states as change
 from qwenctl.files import write_json
@@ -26,6 +27,9 @@ from qwenctl.supervise.logfile import LogFile
 from qwenctl.supervise.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+
+COUNT_AFTER_S, COUNT_EVERY_S = 0.5, 1.0
+"""So long after a request came or went the status counts it, at most so often. Quick ones cost nothing."""
 
 
 class Publisher:
@@ -52,6 +56,10 @@ class Publisher:
         self._since, self._shown_phase = event_log.now(), ""
         self._child_pid: int | None = None
         self._crashed: int | None = None
+        self._shown_counts = GateCounts()
+        self._counted_at = 0.0
+        self._counting: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def server_changed(self, before: st.State, after: st.State, pid: int | None, at: float) -> None:
         """Note what the lifecycle did at ``at`` (monotonic), pass it on, and publish."""
@@ -108,6 +116,12 @@ class Publisher:
             state = dataclasses.replace(state, since=self._since)
         fingerprint = self._gateway.slots_fingerprint(child.number, child.spec) if child else ""
         self._gateway.tell(upstream_state(state, fingerprint))
+        self._publish_status()
+
+    def _publish_status(self) -> None:
+        """Write the status, and tell the service manager its line."""
+        state = self.state()
+        self._shown_counts = state.gate
         now = status(state)
         self._notifier.status(one_line(now))
         before = self._troubles.get("status")
@@ -117,6 +131,25 @@ class Publisher:
             log.warning("%s", failed)
         elif before and not failed:
             self._write(self.status())  # what was just written still tells of the trouble
+
+    def counts_changed(self) -> None:
+        """Publish how many requests are held and in flight, soon. No timer runs while nothing changes."""
+        if self._counting is None and not self._closed:
+            loop = asyncio.get_running_loop()
+            due = max(loop.time() + COUNT_AFTER_S, self._counted_at + COUNT_EVERY_S)
+            self._counting = loop.call_at(due, self._publish_counts)
+
+    def _publish_counts(self) -> None:
+        self._counting = None
+        if self._gateway.counts() != self._shown_counts:
+            self._counted_at = asyncio.get_running_loop().time()
+            self._publish_status()
+
+    def close(self) -> None:
+        """Count no more: a status that is written after the daemon's end would never go."""
+        self._closed = True
+        if self._counting is not None:
+            self._counting.cancel()
 
     def mend(self) -> None:
         """Write now what could not be written before."""

@@ -7,6 +7,7 @@ replaced while it runs.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -76,13 +77,17 @@ class Gate:
         *,
         make_keeper: MakeKeeper = SlotSaver,
         can_overlap: bool = CAN_OVERLAP,
+        on_count: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make a gate that listens nowhere yet. ``given_keys`` are valid beside those of the key file."""
+        """Make a gate that listens nowhere yet. ``given_keys`` are valid beside those of the key file.
+
+        ``on_count`` is called each time ``held`` or ``in_flight`` of ``stats`` changes.
+        """
         news = asyncio.Event()
         self._daemon, self._given_keys, self._can_overlap = daemon, given_keys, can_overlap
-        self._queue = WaitingQueue(UpstreamState("down"), daemon.demand)
+        self._queue = WaitingQueue(UpstreamState("down"), daemon.demand, on_count)
         self._slots = SaveControl(slots_folder, make_keeper)
-        self._in_flight = InFlight(news)
+        self._in_flight = InFlight(news, on_count)
         self._proxy = Proxy(self._queue, self._in_flight, options.limits, self._slots.give_way)
         self._idle_loop = IdleLoop(self._queue, self._proxy, self._slots, daemon.unload, news)
         self._news = news

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,13 +23,14 @@ class ChildLoad:
 class InFlight:
     """Counts requests at children. ``news`` is set when the first one is sent and the last one is done.
 
-    ``last_use`` is when the model was used last, a time of the loop's clock.
+    ``on_count`` is called each time the number changes. ``last_use`` is when the model was used last, a time
+    of the loop's clock.
     """
 
-    def __init__(self, news: asyncio.Event) -> None:
+    def __init__(self, news: asyncio.Event, on_count: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self.last_use = asyncio.get_running_loop().time()
-        self._news = news
+        self._news, self._on_count = news, on_count
         self._loads: dict[int, ChildLoad] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -45,6 +46,7 @@ class InFlight:
         load = self._loads.setdefault(child, ChildLoad())
         load.requests += 1
         self.count += 1
+        self._on_count()
         if self.count == 1:
             self._empty.clear()
             self._news.set()
@@ -53,6 +55,7 @@ class InFlight:
         finally:
             load.requests -= 1
             self.count -= 1
+            self._on_count()
             if not load.requests:
                 self._loads.pop(child, None)
             if not self.count:

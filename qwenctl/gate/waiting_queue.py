@@ -16,15 +16,20 @@ class WaitingQueue:
     """Holds requests until a child can take them, or until none will come.
 
     ``on_demand`` is called with True when the first request is held, and with False when none is held any
-    more.
+    more; ``on_count`` each time the number of held requests changes.
     """
 
-    def __init__(self, state: UpstreamState, on_demand: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        state: UpstreamState,
+        on_demand: Callable[[bool], None],
+        on_count: Callable[[], None] = lambda: None,
+    ) -> None:
         self.state = state
         self.draining = False
         self.closing = False
         self.held = 0
-        self._on_demand = on_demand
+        self._on_demand, self._on_count = on_demand, on_count
         self._crashed: deque[int] = deque(maxlen=CRASHES_KEPT)
         self._waiting: dict[asyncio.Future[None], None] = {}  # held requests, the first to come first
         self._watching: dict[asyncio.Future[None], None] = {}
@@ -62,6 +67,7 @@ class WaitingQueue:
         if (now := self.admission()) is Admission.REFUSE or (now is Admission.GO and not self._waiting):
             return now
         self.held += 1
+        self._on_count()
         if self.held == 1:
             self._on_demand(True)
         try:
@@ -72,6 +78,7 @@ class WaitingQueue:
                         return now
         finally:
             self.held -= 1
+            self._on_count()
             if self.held == 0:
                 self._on_demand(False)
 
