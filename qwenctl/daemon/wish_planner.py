@@ -15,6 +15,8 @@ from qwenctl.plan.outcome import MemoryRefusal
 from qwenctl.supervise import states as supervised
 
 Refused = frozenset[MemoryRefusal]
+READ_KEPT = 16
+"""The settings of so many wishes are kept: more than can wait to be planned again."""
 
 
 class WishPlanner:
@@ -26,6 +28,7 @@ class WishPlanner:
         self._settings_planned: tuple[object, ...] | None = None
         self._had_file = False
         self._starts_another: dict[int, bool] = {}
+        self._read: dict[int, ResolvedSettings] = {}  # what the newest wishes read
 
     async def plan(self, wish: st.Wish, refused: Refused, server: supervised.State) -> st.Event:
         """Return ``Planned``, ``Unchanged`` or ``PlanFailed``. ``refused``: what memory refused so far."""
@@ -47,14 +50,19 @@ class WishPlanner:
     async def _plan_settings(self, wish: st.Wish, refused: Refused, server: supervised.State) -> st.Event:
         asked = self._request
         request = PlanRequest(self._folder, asked.flags, asked.config, wish.overrides, refused)
-        resolved = await in_thread(lambda _: self._resolve(request, wish.origin))
+        resolved = self._read.get(wish.number)  # a wish that had to wait is planned from what it read first
+        if resolved is None:
+            resolved = await in_thread(lambda _: self._resolve(request, wish.origin))
+            self._read[wish.number] = resolved
+            self._read = dict(list(self._read.items())[-READ_KEPT:])
         content = (resolved.settings, resolved.profile)
         if wish.origin == "file" and content == self._settings_planned:
             return st.Unchanged(wish.number)
         self._gateway.check(resolved.settings)
         if server.want is None:  # nobody serves yet: clients may wait at the gate while it is planned
             await self._gateway.prepare(resolved.settings, None)
-        draft = await in_thread(lambda _: pipeline.draft(resolved, refused))
+        settings = resolved
+        draft = await in_thread(lambda _: pipeline.draft(settings, refused))
         expected = await in_thread(lambda _: _expected(draft))
         self._starts_another = {
             wish.number: not expected.starts_like(server.want) or server.rejected is not None

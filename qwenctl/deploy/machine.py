@@ -97,7 +97,8 @@ def _planned(state: st.ChangeState, number: int, draft: Draft) -> Outcome:
         return state, ()
     fetching = st.Fetching(wish, draft)
     state = replace(state, planning=None, waiting=(), stage=fetching)
-    if wish.instead_of is None:
+    newer_refused = state.refused is not None and state.refused.wish.number > number
+    if wish.instead_of is None and not newer_refused:
         state = replace(state, refused=None, config_error=None)
     if state.transfer is not None:
         return state, (st.CancelFetch(state.transfer),)
