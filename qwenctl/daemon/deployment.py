@@ -231,6 +231,12 @@ class Deployment:
             for warning in plan.warnings:
                 log.warning("%s", warning)
         self._supervisor.post(event)
+        self._spawn(self._hear_verdict())
+
+    async def _hear_verdict(self) -> None:
+        """Learn what the supervisor says of a wish that changes nothing there: it tells of changes only."""
+        await self._supervisor.settled()
+        self.server_changed(self._supervisor.state)
 
     def _keep(self, wish: st.Wish) -> None:
         overrides = wish.overrides
