@@ -72,6 +72,8 @@ class FakeHub:
     branches: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
     log: list[HubRequest] = field(default_factory=list)
     bytes_sent: int = 0
+    sending: int = 0  # how many contents are being sent now, and at most so far
+    most_sending: int = 0
     endpoint: str = ""
     storage: str = ""
     _hashes: dict[str, str] = field(default_factory=dict)
@@ -188,7 +190,12 @@ class FakeHub:
         self._links[key] = self._links.get(key, 10**9) + 1
         if self.link_uses is not None and self._links[key] > self.link_uses:
             return web.Response(status=403, text="the link has expired")
-        return await self._send(request, request.query["name"], fault, {"ETag": '"storage-1"'})
+        self.sending += 1
+        self.most_sending = max(self.most_sending, self.sending)
+        try:
+            return await self._send(request, request.query["name"], fault, {"ETag": '"storage-1"'})
+        finally:
+            self.sending -= 1
 
     async def _send(  # noqa: C901 - every fault of a body has its line
         self, request: web.Request, name: str, fault: Fault | None, headers: dict[str, str]

@@ -7,6 +7,9 @@ request, and in the argument after ``--behave``. Keys (all optional):
     exit        {"code": 1, "say": "text"}     print and end at once
     oom_above   tokens                         end as if memory ran out where -c is larger
     ready_after_s                              everything answers 503 until then
+    slow_model  text                           everything answers 503 for ever where the model's path has it
+    holds       path                           no answer to --help and --list-devices while this file exists;
+                                               one beside it, .asked, says that somebody waits
     ignore_term                                SIGTERM is not heard
     hang        "all" | "but_health"           requests are never answered
     spin        seconds                        a completion burns CPU for so long; nothing else is answered
@@ -53,6 +56,9 @@ def seconds(name: str) -> float:
 
 def loading() -> bool:
     """Whether the model is still on its way."""
+    slow = behaviour().get("slow_model")
+    if slow is not None and str(slow) in (value("-m") or ""):
+        return True
     return time.monotonic() - STARTED < seconds("ready_after_s")
 
 
@@ -137,6 +143,8 @@ class UnixServer(socketserver.ThreadingUnixStreamServer):
 
 def main() -> int:
     """Answer a question about itself, or serve."""
+    if "--help" in sys.argv or "--list-devices" in sys.argv:
+        hold()
     if "--help" in sys.argv:
         print((HERE.with_name("help.txt")).read_text())
         return 0
@@ -147,6 +155,17 @@ def main() -> int:
         print("Available devices:\n  (none)")
         return 0
     return serve(behaviour())
+
+
+def hold() -> None:
+    """Wait as long as we are to say nothing, and somebody waits for it."""
+    parent, named = os.getppid(), behaviour().get("holds")
+    if named is None:
+        return
+    held = Path(str(named))
+    while held.exists() and os.getppid() == parent:
+        held.with_suffix(".asked").touch()
+        time.sleep(0.02)
 
 
 def serve(wanted: Mapping[str, object]) -> int:
