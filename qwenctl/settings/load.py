@@ -29,6 +29,8 @@ Layer = Mapping[str, object]
 PREFIX = "QWENCTL_"
 API_KEY = "QWENCTL_API_KEY"
 """The variable of API keys. It is no setting, so keys are never shown, saved or passed on with settings."""
+PATHS = ("model.path", "server.api_key_file", "server.binary")
+"""The settings that are paths on this machine; they may begin with ``~``."""
 ORIGINS = ("flag", "up", "environment", "file", "profile", "default")
 """Where a value can come from, the strongest first. ``up``: an option of an earlier ``qwenctl up``."""
 
@@ -72,6 +74,7 @@ def load(
         settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise _explain(error, layers) from error
+    _check_texts(settings)
     return LoadedSettings(settings, {key: _origin(key, layers) for key in known_keys()})
 
 
@@ -91,6 +94,10 @@ def read_file(path: Path, *, required: bool) -> dict[str, object]:
         raise SettingsError(f"cannot read settings {path}: {str(error).lower()}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"cannot read settings {path}: not UTF-8 text") from error
+    except RecursionError as error:
+        raise SettingsError(f"cannot read settings {path}: it is nested too deeply") from error
+    except ValueError as error:  # not TOML's own: a number that Python does not read
+        raise SettingsError(f"cannot read settings {path}: a number in it is too long") from error
     except OSError as error:
         raise SettingsError(f"cannot read settings {path}: {reason(error)}") from error
 
@@ -147,6 +154,20 @@ def merge(*layers: Layer) -> dict[str, object]:
     for layer in layers:
         merged = _merge(merged, layer)
     return merged
+
+
+def _check_texts(settings: Settings) -> None:
+    """Refuse what no program can be given: a NUL, and the home folder of a user who does not exist."""
+    for key in known_keys():
+        value = value_of(settings, key)
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise SettingsError(f"cannot use setting {key}: a NUL in {value!r}")
+        if key in PATHS and isinstance(value, str):
+            try:
+                Path(value).expanduser()
+            except RuntimeError as error:
+                raise SettingsError(f"cannot use setting {key}: no home folder for {value!r}") from error
 
 
 def _leaves(model: type[BaseModel], prefix: str) -> list[str]:
