@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from tests.deploy.test_memory import behave, fake_server
 from tests.fakes.deployed import RANGE, SOON, Deployed, cache_huge
 from tests.fakes.home import Home, until
+from tests.fakes.scripted_server import behave, fake_server
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.deploy.test_memory import behave, fake_server
 from tests.fakes.deployed import SOON, Deployed
 from tests.fakes.home import Home, kill, until
+from tests.fakes.scripted_server import behave, fake_server
 
 ODD_FILES = {
     "a model in the folder of nobody": '[model]\npath = "~nobodyhere/m.gguf"',
