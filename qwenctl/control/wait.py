@@ -61,6 +61,11 @@ def until_ready(
         newest, phase = _change(status), status.get("phase")
         arrived = change is None or _number(newest) >= change
         arrived = arrived and newest.get("state") in ("settled", "refused")
+        if arrived and change is not None and _number(newest) > change and newest.get("origin") == "up":
+            raise NotReadyError(
+                "cannot serve what was asked for: a later qwenctl up replaced it",
+                hint="qwenctl status shows what is served",
+            )
         if arrived and phase == "ready" and (not_pid is None or status.get("pid") != not_pid):
             return status
         if arrived and phase == "idle" and not_pid is None:

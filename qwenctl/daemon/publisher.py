@@ -79,6 +79,7 @@ class Publisher:
             deploy=self._deployment.state,
             server=server,
             gate=self._gateway.counts(),
+            gate_address=self._gateway.endpoint(),
             config_path=str(self._config),
             daemon_pid=os.getpid(),
             version=__version__,

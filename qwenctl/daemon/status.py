@@ -17,7 +17,7 @@ from qwenctl.control.status_schema import (
     Status,
 )
 from qwenctl.deploy import states as change
-from qwenctl.engine.address import endpoint_address
+from qwenctl.engine.address import Address, endpoint_address
 from qwenctl.gate.upstream import UpstreamState
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_log import MeasuredLoad
@@ -44,6 +44,7 @@ class DaemonState:
     deploy: change.ChangeState
     server: st.State
     gate: GateCounts
+    gate_address: Address | None
     config_path: str
     daemon_pid: int
     version: str
@@ -79,7 +80,7 @@ def status(daemon: DaemonState) -> Status:
     return Status(
         phase=phase,
         ready=phase == "ready",
-        endpoint=f"{endpoint_address(configuration.settings).url}/v1" if configuration else None,
+        endpoint=_endpoint(daemon, configuration),
         pid=daemon.child_pid if lc.live(server) else None,
         daemon_pid=daemon.daemon_pid,
         since=daemon.since,
@@ -207,6 +208,12 @@ def _plan(daemon: DaemonState, configuration: Configuration | None) -> PlanStatu
         return None
     warnings = (*hardware.warnings, *plan.warnings)
     return PlanStatus(profile.name, plan.quant, plan.context_tokens, profile.title, warnings)
+
+
+def _endpoint(daemon: DaemonState, configuration: Configuration | None) -> str | None:
+    """Return where clients are answered; before a plan is made, where the gate holds their requests."""
+    where = endpoint_address(configuration.settings) if configuration else daemon.gate_address
+    return None if where is None else f"{where.url}/v1"
 
 
 def _memory(daemon: DaemonState, configuration: Configuration | None) -> MemoryStatus:
