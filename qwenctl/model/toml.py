@@ -64,7 +64,7 @@ def read_profile(path: Path) -> Profile:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, or a number too long to be read
         raise ProfileError(f"cannot read profile {path}: {error}") from error
     profile = _validated(path, Profile, table)
     _validated(path, Settings, profile.settings, within=("settings",))

@@ -137,3 +137,11 @@ def test_an_unknown_profile_is_answered_with_the_nearest(tmp_path: Path) -> None
     with pytest.raises(ProfileError) as caught:
         load_profile("qwen3.6-28b", PROFILES, tmp_path)
     assert caught.value.hint == "did you mean qwen3.6-27b?"
+
+
+@pytest.mark.parametrize("text", [f"a = {'[' * 5000}{']' * 5000}", f"schema = {'9' * 5000}"])
+def test_a_profile_that_python_cannot_read_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(text)
+    with pytest.raises(ProfileError, match="cannot read profile"):
+        read_profile(path)
