@@ -30,7 +30,7 @@ CACHE = f".cache/huggingface/hub/models--{REPO.replace('/', '--')}"
 RANGE = 2**20
 STALLS_AT = 5 * RANGE // 2
 """So much of each file comes before the hub stalls: two ranges and a half."""
-SOON = 20.0
+SOON = 15.0
 """How long a word may take on a machine that is busy with other tests."""
 
 
