@@ -192,9 +192,10 @@ def test_of_three_wishes_during_a_download_the_last_one_wins(home: Home) -> None
         until(lambda: daemon.serves(8192), SOON)
         daemon.stall = "hang"
         for profile in ("first", "second", "first"):
+            stuck, file = Stage(profile, "fetching", "hang"), f"{profile}-F16.gguf"
+            before = len(daemon.starts_of_ranges(file))
             daemon.wish(profile=profile)
-            stuck = Stage(profile, "fetching", "hang")
-            until(lambda: stuck.reached(daemon), SOON)  # noqa: B023 - it is over in this turn
+            until(lambda: len(daemon.starts_of_ranges(file)) > before and stuck.reached(daemon), SOON)  # noqa: B023
         daemon.stall = None
         pid = daemon.status()["pid"]
         assert daemon.status()["ready"]
