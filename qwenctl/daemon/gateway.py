@@ -117,6 +117,12 @@ class Gateway:
             self._target = target
             self._wake.set()
 
+    async def release(self, where: Address) -> None:
+        """Leave an address to a server that is about to listen there itself. Until then the gate answers."""
+        async with self._changing:
+            if self._gate is not None and where in self._gate.addresses:
+                await self._gate.close(where)
+
     async def run(self) -> None:
         """Carry out what ``reconcile`` asks for, for ever."""
         while True:
@@ -199,8 +205,8 @@ class Gateway:
                 where = endpoint_address(one.settings)
                 at.pop(where, None)
                 at[where] = gate_options(one.settings, one.plan)
-        if trial is not None and not trial.settings.gate.enabled:
-            at.pop(endpoint_address(trial.settings), None)  # the server on trial listens there itself
+        if trial is not None and not trial.settings.gate.enabled and self._child_address is not None:
+            at.pop(self._child_address, None)  # the server on trial listens there itself
         where = endpoint_address(force.settings)
         return GateTarget(tuple(at.items()), where, self._asks_key(force.settings))
 
@@ -216,9 +222,10 @@ class Gateway:
             except QwenctlError as error:
                 trouble = error.message
         wanted = [where for where, _ in target.at]
-        for other in self._gate.addresses if self._gate is not None else ():
-            if other not in wanted and target == self._target:
-                await self._gate_at(other).close(other)
+        others = self._gate.addresses if self._gate is not None else ()
+        for other in others:
+            if self._gate is not None and other not in wanted and target == self._target:
+                await self._gate.close(other)
         self._passed.use(target.in_force if target.in_force in wanted else None)
         return trouble
 
@@ -229,7 +236,7 @@ class Gateway:
                 await self._open(where, options)
 
     async def _open(self, where: Address, options: GateOptions) -> None:
-        gate = self._gate_at(where, options)
+        gate = self._made_gate(options)
         passed = self._passed.for_address(where) if where not in gate.addresses else None
         try:
             await gate.open(where, options, passed.dup() if passed is not None else None)
@@ -239,14 +246,11 @@ class Gateway:
                 refused.hint = "the socket unit has the port; qwenctl service install brings it in line"
             raise refused from error
 
-    def _gate_at(self, where: Address, options: GateOptions | None = None) -> Gate:
+    def _made_gate(self, options: GateOptions) -> Gate:
         """Return the gate, made when its first address is opened."""
-        del where
         if self._gate is None:
             folder = paths.private_dir(pipeline.slots_dir())
-            self._gate = Gate(
-                self._child, self._keys, folder, options or GateOptions(), on_count=self.on_count
-            )
+            self._gate = Gate(self._child, self._keys, folder, options, on_count=self.on_count)
             self._gate.tell(self._state)
         return self._gate
 

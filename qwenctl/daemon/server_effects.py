@@ -68,6 +68,8 @@ class ServerEffects:
 
     async def _try_start(self, child: st.Child) -> ChildProcess | OSError | NotStartedError:
         try:
+            if child.spec.address.socket is None:
+                await self._gateway.release(child.spec.address)
             return self._start(child)
         except (OSError, NotStartedError) as error:
             return error
