@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwenctl import paths
 from qwenctl.cli.output import Session
-from qwenctl.deploy.types import PlanRequest
 from qwenctl.errors import SettingsError
 from qwenctl.settings.load import fault_of, merge, nest
+
+if TYPE_CHECKING:
+    from qwenctl.deploy.types import PlanRequest
 
 OPTIONS = {
     "profile": "--profile",
@@ -32,8 +35,10 @@ def flags(session: Session, values: Mapping[str, object]) -> dict[str, object]:
     return merge(*(nest(key, value) for key, value in values_by_key.items() if value is not None))
 
 
-def request(session: Session, values: Mapping[str, object]) -> PlanRequest:
+def request(session: Session, values: Mapping[str, object]) -> "PlanRequest":
     """Return the plan request of this command line; it builds on the options of earlier ``up`` calls."""
+    from qwenctl.deploy.types import PlanRequest
+
     return PlanRequest(paths.state_dir(), flags(session, values), config(session))
 
 

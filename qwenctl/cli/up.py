@@ -7,16 +7,20 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli import via_service
-from qwenctl.cli.arguments import config, flags, request
+from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
 from qwenctl.control.call import call
 from qwenctl.control.start import StartedDaemon, start_daemon
-from qwenctl.control.state_dir import CONTROL_SOCKET, read_overrides, read_status, running
+from qwenctl.control.state_dir import (
+    CONTROL_SOCKET,
+    forget_refused_memory,
+    read_overrides,
+    read_status,
+    running,
+)
 from qwenctl.control.wait import until_planned, until_ready, until_running
-from qwenctl.deploy import oom_record, pipeline
-from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import ControlError
 from qwenctl.settings.load import API_KEY, api_keys, merge
 
@@ -72,24 +76,24 @@ def command(
             status = until_planned(folder, change, view, ended)
             _tell_plan(session, status)
         if not switches["no_wait"]:
-            status = until_ready(folder, _limit(session, timeout), view, change=change, ended=ended)
+            status = until_ready(folder, timeout, view, change=change, ended=ended)
             for trouble in _texts(status.get("troubles")):
                 session.say(f"warning: {trouble}")
         if started is not None:
             started.leave()
     if keys and status.get("asks_key") is False:
         session.say(f"warning: {UNASKED}")
-    plan, endpoint = status.get("plan"), str(status.get("endpoint") or _usual_endpoint(session))
+    plan, endpoint = status.get("plan"), status.get("endpoint")
     name = plan["profile"] if isinstance(plan, dict) else None
     changed = not before or (change is not None and status.get("pid") != before.get("pid"))
     data = {"changed": changed, "change": change, "endpoint": endpoint, "profile": name}
-    return Result(data, endpoint)
+    return Result(data, str(endpoint or "no endpoint yet"))
 
 
 def _start(session: Session, folder: Path, wanted: Mapping[str, object], **switches: bool) -> StartedDaemon:
     """Start a daemon of our own; the flags are its first wish."""
     if switches["forget"]:
-        oom_record.forget(folder)
+        forget_refused_memory(folder)
     kept = {} if switches["reset"] else read_overrides(folder)
     named = config(session)
     return start_daemon(folder, ["--config", str(named)] if named else [], merge(kept, wanted))
@@ -121,18 +125,6 @@ def _tell_plan(session: Session, status: dict[str, object]) -> None:
         session.say(f"starting {plan.get('title') or plan['profile']}, {plan['quant']}")
         for warning in _texts(plan.get("warnings")):
             session.say(f"warning: {warning}")
-
-
-def _limit(session: Session, timeout: float | None) -> float:
-    """Return how long to wait for the first token: as long as the daemon does, unless it was said."""
-    if timeout is not None:
-        return timeout
-    return pipeline.resolve(request(session, {})).settings.supervise.ready_timeout_s
-
-
-def _usual_endpoint(session: Session) -> str:
-    """Return where it will be, while nothing serves yet."""
-    return f"{endpoint_address(pipeline.resolve(request(session, {})).settings).url}/v1"
 
 
 def _texts(value: object) -> list[str]:

@@ -1,15 +1,17 @@
 """Start, stop and restart the daemon through its service, where one is installed."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwenctl.cli.output import Session
 from qwenctl.control.state_dir import running
-from qwenctl.deploy.free_address import check_address
-from qwenctl.engine.address import Address
 from qwenctl.errors import AlreadyRunningError, ControlError, SettingsError
 from qwenctl.service import units
 from qwenctl.service.install import Service, service_of
 from qwenctl.service.places import Places, installed
+
+if TYPE_CHECKING:
+    from qwenctl.engine.address import Address
 
 
 def service() -> Service | None:
@@ -49,14 +51,14 @@ def stop(session: Session) -> bool:
         return False
 
 
-def holds_port(where: Address) -> bool:
+def holds_port(where: "Address") -> bool:
     """Return whether the service manager itself listens there, for the daemon that it starts."""
     found = service()
     held = found.listening() if found is not None else None
     return held is not None and held == units.listening(where.host, where.port or 0)
 
 
-def check_free(where: Places, address: Address) -> None:
+def check_free(where: Places, address: "Address") -> None:
     """Check, before a service is installed there, that nothing but itself is in its way.
 
     Raises:
@@ -66,6 +68,8 @@ def check_free(where: Places, address: Address) -> None:
     found, pid = service_of(where), running(where.state)
     if pid is None:
         if not (found.listening() or "").endswith(f":{address.port}"):  # a socket unit may move
+            from qwenctl.deploy.free_address import check_address
+
             check_address(address)
         return
     known = found.look()

@@ -91,3 +91,12 @@ def read_status(folder: Path) -> dict[str, object] | None:
 def read_overrides(folder: Path) -> dict[str, object]:
     """Return the settings that earlier ``up`` calls were given as flags."""
     return read_json(folder / OVERRIDES) or {}
+
+
+def forget_refused_memory(folder: Path) -> None:
+    """Forget what memory refused here, so that the best plan is tried again.
+
+    Raises:
+        OSError: the file cannot be removed.
+    """
+    (folder / REFUSED).unlink(missing_ok=True)

@@ -121,6 +121,7 @@ class Status:
     ``degraded``: what was given up because memory ran out. ``troubles``: what is wrong around a server
     that goes on serving, such as a full disk. ``asks_key``: whether clients must send a key;
     None until the endpoint is open. ``stop_timeout_s``: how long stopping the daemon may take.
+    ``ready_timeout_s``: how long the server may take from its start to its first token.
     """
 
     phase: PhaseName
@@ -146,3 +147,4 @@ class Status:
     in_flight: int = 0
     asks_key: bool | None = None
     stop_timeout_s: float = 60.0
+    ready_timeout_s: float = 600.0

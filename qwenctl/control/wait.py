@@ -10,6 +10,8 @@ from qwenctl.errors import ControlError, NotReadyError, QwenctlError
 POLL_S = 0.05
 
 Status = dict[str, object]
+READY_TIMEOUT_S = 600.0
+"""How long to wait for a daemon that does not say how long its settings allow."""
 LOADING = ("planning", "fetching")
 
 
@@ -35,7 +37,7 @@ def until_planned(
 
 def until_ready(
     folder: Path,
-    timeout_s: float,
+    timeout_s: float | None,
     on_status: Callable[[Status], None],
     *,
     change: int | None = None,
@@ -52,7 +54,7 @@ def until_ready(
         NotReadyError: no token in time, the server is parked as failed, or the change was rolled back.
         QwenctlError: the change was refused, or the daemon ended; with the error's own exit code.
     """
-    give_up_at = time.monotonic() + timeout_s
+    waiting_since = time.monotonic()
     while True:
         status = read_status(folder) or {}
         on_status(status)
@@ -73,11 +75,12 @@ def until_ready(
         if phase == "failed" and newest.get("state") not in LOADING:
             raise parked(status)
         if phase in LOADING or newest.get("state") in LOADING:
-            give_up_at = time.monotonic() + timeout_s
+            waiting_since = time.monotonic()
         _check_running(folder, ended)
-        if time.monotonic() >= give_up_at:
+        limit_s = _limit_s(status) if timeout_s is None else timeout_s
+        if time.monotonic() >= waiting_since + limit_s:
             raise NotReadyError(
-                f"cannot serve: no token within {timeout_s:g} s (phase {phase}{_last(status)})",
+                f"cannot serve: no token within {limit_s:g} s (phase {phase}{_last(status)})",
                 hint="qwenctl logs shows the server's output; the daemon keeps trying",
             )
         time.sleep(POLL_S)
@@ -136,6 +139,12 @@ def _check_running(folder: Path, ended: Callable[[], QwenctlError | None]) -> No
         raise ended() or ControlError(
             "cannot start the server: the daemon ended", hint="qwenctl logs --daemon shows why"
         )
+
+
+def _limit_s(status: Status) -> float:
+    """Return how long the daemon's own settings let a server take to its first token."""
+    limit = status.get("ready_timeout_s")
+    return float(limit) if isinstance(limit, int | float) else READY_TIMEOUT_S
 
 
 def _change(status: Status) -> dict[str, object]:

@@ -85,7 +85,8 @@ class Deployment:
         """Want the same with more flags; ``reset`` drops the earlier ones, ``forget`` what memory refused."""
         if forget:
             self._refused = frozenset()
-            self._troubles.set("refused", attempt(lambda: oom_record.forget(self._folder), state_dir.REFUSED))
+            removal = functools.partial(state_dir.forget_refused_memory, self._folder)
+            self._troubles.set("refused", attempt(removal, state_dir.REFUSED))
         wish = machine.pending(self.state)
         kept = wish.overrides if wish is not None else None
         base = state_dir.read_overrides(self._folder) if kept is None else kept

@@ -26,6 +26,8 @@ from qwenctl.supervise import states as st
 
 CLOSING_S = 15.0
 """What closing the daemon takes beside the stop of the server."""
+READY_TIMEOUT_S = 600.0
+"""The time to the first token while no settings are known: their default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def status(daemon: DaemonState) -> Status:
         in_flight=daemon.gate.in_flight,
         asks_key=daemon.gate.asks_key,
         stop_timeout_s=stop_timeout_s(server),
+        ready_timeout_s=_ready_timeout_s(daemon, configuration),
     )
 
 
@@ -214,6 +217,15 @@ def _endpoint(daemon: DaemonState, configuration: Configuration | None) -> str |
     """Return where clients are answered; before a plan is made, where the gate holds their requests."""
     where = endpoint_address(configuration.settings) if configuration else daemon.gate_address
     return None if where is None else f"{where.url}/v1"
+
+
+def _ready_timeout_s(daemon: DaemonState, configuration: Configuration | None) -> float:
+    stage = daemon.deploy.stage
+    if configuration is not None:
+        return configuration.spec.ready_timeout_s
+    if isinstance(stage, change.Fetching):
+        return stage.draft.resolved.settings.supervise.ready_timeout_s
+    return READY_TIMEOUT_S
 
 
 def _memory(daemon: DaemonState, configuration: Configuration | None) -> MemoryStatus:

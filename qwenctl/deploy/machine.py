@@ -5,7 +5,8 @@
 The life of a wish: it is planned, its model file is fetched, its address is opened, the supervisor puts it on
 trial, and it is kept once it has generated a token. Four rules hold at every step:
 
-1. The newest wish that can be planned wins: once it is planned, an older one is ended wherever it stands.
+1. The newest wish that can be planned wins: once it is planned, an older one ends wherever it stands. One on
+   trial goes on serving until the newer one takes its place.
 2. A refused wish changes nothing: neither what serves, nor where it listens, nor an older wish on its way.
 3. At most one transfer runs. The next one waits until the one before has really ended.
 4. An event whose number is not the one that is waited for changes nothing.

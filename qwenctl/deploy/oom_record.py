@@ -58,8 +58,3 @@ def remember(folder: Path, wanted: str, refused: MemoryRefusal) -> None:
     all_of_it = remembered(folder, wanted) | {refused}
     entries = sorted((dataclasses.asdict(one) for one in all_of_it), key=json.dumps)
     write_json(folder / REFUSED, {**kept, wanted: entries})
-
-
-def forget(folder: Path) -> None:
-    """Try the best again."""
-    (folder / REFUSED).unlink(missing_ok=True)

@@ -202,9 +202,8 @@ class Gate:
 
         Clients that connected before are served until ``drain``, each connection once more.
         """
-        self._leaving = True
         for listener in self._listeners.values():
-            listener.leave()
+            self._leaving = listener.leave() or self._leaving
 
     async def stop(self) -> None:
         """Refuse what is held, end what is in flight, close every address."""

@@ -66,11 +66,13 @@ class HttpListener:
         self._passed = passed
         await self._accept_from(passed)
 
-    def leave(self) -> None:
-        """Accept no more from a passed socket. Who comes now waits in its queue for the next daemon."""
-        if self._passed is not None:
-            self.last_answers = True
-            asyncio.get_running_loop().remove_reader(self._passed)
+    def leave(self) -> bool:
+        """Accept no more from a passed socket, whose queue waits for the next daemon. Return if it is one."""
+        if self._passed is None:
+            return False
+        self.last_answers = True
+        asyncio.get_running_loop().remove_reader(self._passed)
+        return True
 
     async def stop_accepting(self, *, handed_over: bool) -> None:
         """Close the sockets. Connections go on, each until its present answer, or the next one, is sent.
