@@ -124,8 +124,7 @@ def _plan_failed(state: st.ChangeState, number: int, why: st.Refusal) -> Outcome
     if wish.instead_of is not None:
         state, actions = _next_waiting(state)
         return state, (st.StartAnyway(wish.instead_of, why), *actions)
-    error = why.message if wish.origin in st.FROM_FILE and not why.passing else state.config_error
-    return _next_waiting(replace(state, refused=st.Refused(wish, why), config_error=error))
+    return _next_waiting(_refused(state, wish, why))
 
 
 def _next_waiting(state: st.ChangeState) -> Outcome:
@@ -164,9 +163,15 @@ def _stage_failed(state: st.ChangeState, number: int, why: st.Refusal) -> Outcom
             state = replace(state, stage=st.Rest())
             if wish.instead_of is not None:
                 return state, (st.StartAnyway(wish.instead_of, why),)
-            return replace(state, refused=st.Refused(wish, why)), ()
+            return _refused(state, wish, why), ()
         case _:
             return state, ()
+
+
+def _refused(state: st.ChangeState, wish: st.Wish, why: st.Refusal) -> st.ChangeState:
+    """Remember a refusal. A file that cannot be served as it is counts as wrong; troubles of the hub pass."""
+    error = why.message if wish.origin in st.FROM_FILE and not why.passing else state.config_error
+    return replace(state, refused=st.Refused(wish, why), config_error=error)
 
 
 def _opened(state: st.ChangeState, number: int) -> Outcome:

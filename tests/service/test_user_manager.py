@@ -87,7 +87,9 @@ def test_it_reloads_parks_and_refuses_without_restarts(manager: Manager) -> None
     assert manager.systemctl("reload", "qwenctl.service").code == 0
     until_ready(manager, not_child=before["pid"])
     assert manager.status()["daemon_pid"] == before["daemon_pid"]
-    assert manager.status()["plan"] == {"profile": "demo", "quant": "F16", "context_tokens": 1024}
+    assert {"profile": "demo", "quant": "F16", "context_tokens": 1024}.items() <= manager.status()[
+        "plan"
+    ].items()
 
     write_config(manager, "nonsense = 1")
     manager.systemctl("restart", "qwenctl.service")
@@ -105,7 +107,9 @@ def test_up_down_and_restart_go_through_the_unit(manager: Manager) -> None:
     assert manager.show("ActiveState") == "inactive"
     assert qwenctl(manager, "up", "--ctx", "1024")["changed"] is True
     assert manager.show("MainPID") == str(manager.status()["daemon_pid"])
-    assert manager.status()["plan"] == {"profile": "demo", "quant": "F16", "context_tokens": 1024}
+    assert {"profile": "demo", "quant": "F16", "context_tokens": 1024}.items() <= manager.status()[
+        "plan"
+    ].items()
     before = manager.status()
     qwenctl(manager, "restart")
     assert manager.status()["pid"] != before["pid"]
