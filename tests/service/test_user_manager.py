@@ -42,6 +42,13 @@ def test_it_is_installed_once_survives_kills_and_goes_without_a_trace(manager: M
     assert qwenctl(manager, "service", "uninstall", "--user")["changed"] is False
 
 
+def planned(manager: Manager) -> tuple[object, ...]:
+    """What is being served."""
+    plan = manager.status()["plan"]
+    assert isinstance(plan, dict)
+    return plan["profile"], plan["quant"], plan["context_tokens"]
+
+
 def left_behind(manager: Manager) -> set[str]:
     """Every file of the home but models, settings, caches and what is the test's own."""
     home = manager.home.path
@@ -87,9 +94,7 @@ def test_it_reloads_parks_and_refuses_without_restarts(manager: Manager) -> None
     assert manager.systemctl("reload", "qwenctl.service").code == 0
     until_ready(manager, not_child=before["pid"])
     assert manager.status()["daemon_pid"] == before["daemon_pid"]
-    assert {"profile": "demo", "quant": "F16", "context_tokens": 1024}.items() <= manager.status()[
-        "plan"
-    ].items()
+    assert planned(manager) == ("demo", "F16", 1024)
 
     write_config(manager, "nonsense = 1")
     manager.systemctl("restart", "qwenctl.service")
@@ -107,9 +112,7 @@ def test_up_down_and_restart_go_through_the_unit(manager: Manager) -> None:
     assert manager.show("ActiveState") == "inactive"
     assert qwenctl(manager, "up", "--ctx", "1024")["changed"] is True
     assert manager.show("MainPID") == str(manager.status()["daemon_pid"])
-    assert {"profile": "demo", "quant": "F16", "context_tokens": 1024}.items() <= manager.status()[
-        "plan"
-    ].items()
+    assert planned(manager) == ("demo", "F16", 1024)
     before = manager.status()
     qwenctl(manager, "restart")
     assert manager.status()["pid"] != before["pid"]
