@@ -215,6 +215,6 @@ def play(
         async with driving(binary, model, setup()) as driver, client() as session:
             if up:
                 await driver.up()
-            await asyncio.wait_for(scenario(driver, session), 20)
+            await asyncio.wait_for(scenario(driver, session), 60)
 
     asyncio.run(run())
