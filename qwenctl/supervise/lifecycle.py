@@ -106,7 +106,7 @@ def _settle(state: st.State, now: float, policy: Policy) -> Outcome:
     wanted = aim(state)
     match state.phase:
         case st.Starting(child=child) | st.Restoring(child=child) | st.Ready(child=child):
-            return (state, ()) if child.configuration.starts_like(wanted) else _leave(state, now, policy)
+            return (state, ()) if child.configuration.starts_like(wanted) else _leave(state, now)
         case st.Draining() | st.Stopping():
             return state, ()  # decided when the child is gone
         case st.Backoff(configuration=this) | st.Failed(configuration=this) if this.starts_like(wanted):
@@ -120,7 +120,7 @@ def _settle(state: st.State, now: float, policy: Policy) -> Outcome:
 def _restart(state: st.State, now: float, policy: Policy) -> Outcome:
     match state.phase:
         case st.Starting() | st.Restoring() | st.Ready():
-            return _leave(state, now, policy)
+            return _leave(state, now)
         case st.Draining():
             return state, ()
         case st.Stopping() as stopping:
@@ -250,9 +250,8 @@ def _tick(state: st.State, now: float, policy: Policy) -> Outcome:
             return state, ()
 
 
-def _leave(state: st.State, now: float, policy: Policy) -> Outcome:
+def _leave(state: st.State, now: float) -> Outcome:
     """Begin a wanted stop. A child that is ready may finish its answers first."""
-    del policy
     match state.phase:
         case st.Ready(child=child) if child.spec.drain_timeout_s > 0:
             phase = st.Draining(child, now + child.spec.drain_timeout_s)

@@ -5,33 +5,7 @@ from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.policy import Policy
 from tests.supervise.exploring import HUNTED, Step, Walk, endings_only
-
-PHASES = {
-    st.Down,
-    st.Idle,
-    st.Starting,
-    st.Restoring,
-    st.Ready,
-    st.Draining,
-    st.Stopping,
-    st.Backoff,
-    st.Failed,
-}
-EVENTS = {
-    st.Want,
-    st.Smaller,
-    st.Restart,
-    st.Exited,
-    st.Listening,
-    st.TokenAnswer,
-    st.Restored,
-    st.Faulty,
-    st.Drained,
-    st.Sleep,
-    st.Demand,
-    st.TimeLost,
-    st.Tick,
-}
+from tests.supervise.table import EVENTS, PHASES
 
 
 def test_every_reachable_step_keeps_the_promises() -> None:
