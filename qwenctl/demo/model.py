@@ -3,7 +3,7 @@
 Its answers are noise; everything else a server does with it is real. Writes one file; same bytes each time.
 """
 
-import os
+import secrets
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +65,7 @@ def make_model(path: Path, model: Architecture) -> bool:
             f"cannot make the demo model {path}: the gguf package is not installed",
             hint="pip install 'qwenctl[demo]'",
         )
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # two threads may make it at once
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

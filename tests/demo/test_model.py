@@ -1,6 +1,8 @@
 """The demo model: the same bytes each time, refused never, written whole or not at all."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -32,6 +34,20 @@ def test_the_demo_model_has_the_architecture_of_the_real_model(tmp_path: Path) -
     assert reader.fields["general.architecture"].contents() == "qwen35"
     assert reader.fields["qwen35.full_attention_interval"].contents() == 4
     assert "random weights" in reader.fields["general.name"].contents()
+
+
+def test_threads_that_make_it_at_once_all_succeed(tmp_path: Path) -> None:
+    path, together = tmp_path / "m.gguf", threading.Barrier(4)
+
+    def make(_: int) -> bool:
+        together.wait(timeout=20)
+        return make_model(path, PROFILE.architecture)
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(make, range(4)))
+    assert any(made)
+    assert path.stat().st_size == PROFILE.quants[0].bytes
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "/dev/null/x"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +47,7 @@ def update(path: Path, change: Callable[[str], str]) -> Changed:
 
 def _replace(path: Path, old: bytes | None, new: bytes, mode: int) -> Path | None:
     """Write the new file first: on a full disk there is then no needless backup."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         _create(part, new, mode)
         backup = None if old is None else _back_up(path, old, mode)
