@@ -23,7 +23,8 @@ PURE = set(
     """
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
-    model.profile model.ggml plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons
+    model.architecture model.profile model.ggml model.gguf_header
+    plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags engine.program launch.spec launch.configuration
     launch.load_log launch.argv
@@ -39,7 +40,7 @@ PURE = set(
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib
+    types typing struct difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {

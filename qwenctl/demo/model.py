@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from qwenctl.errors import LaunchError
 from qwenctl.files import reason
-from qwenctl.model.profile import Architecture
+from qwenctl.model.architecture import Architecture
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

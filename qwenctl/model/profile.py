@@ -7,17 +7,12 @@ Every table carries a ``source``. ``estimated`` marks a size that was not read f
 import difflib
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from qwenctl.hardware.facts import MemoryKind
+from qwenctl.model.architecture import Architecture, Table
 
 PRESETS = ("thinking-general", "coding", "instruct")
-
-
-class Table(BaseModel):
-    """One table of a profile. Unknown keys are errors; values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class HubSource(Table):
@@ -26,43 +21,6 @@ class HubSource(Table):
     repo: str
     revision: str = "main"
     source: str
-
-
-class Architecture(Table):
-    """The numbers the memory formulas need, by their GGUF names.
-
-    ``header_bytes`` are those bytes of a file that are no tensors; the vocabulary is nearly all of them.
-    In a mixture of experts ``feed_forward_length`` is the shared expert's.
-    """
-
-    name: str
-    block_count: int = Field(gt=0)
-    full_attention_interval: int = Field(gt=0)
-    embedding_length: int = Field(gt=0)
-    feed_forward_length: int = Field(gt=0)
-    head_count: int = Field(gt=0)
-    head_count_kv: int = Field(gt=0)
-    key_length: int = Field(gt=0)
-    value_length: int = Field(gt=0)
-    ssm_conv_kernel: int = Field(gt=0)
-    ssm_state_size: int = Field(gt=0)
-    ssm_group_count: int = Field(gt=0)
-    ssm_time_step_rank: int = Field(gt=0)
-    ssm_inner_size: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    context_length: int = Field(gt=0)
-    tied_embeddings: bool = False  # the file has no output tensor: the device gets a copy of the embedding
-    expert_count: int = Field(0, ge=0)
-    expert_used_count: int = Field(0, ge=0)
-    expert_feed_forward_length: int = Field(0, ge=0)
-    header_bytes: int = Field(0, ge=0)
-    unverified: tuple[str, ...] = ()
-    source: str
-
-    @property
-    def attention_layers(self) -> int:
-        """Layers that keep keys and values; the others keep a recurrent state."""
-        return self.block_count // self.full_attention_interval
 
 
 class File(Table):
@@ -164,7 +122,7 @@ class Profile(Table):
     rows: tuple[Row, ...] = Field(min_length=1)
     sampling: dict[str, SamplingPreset]
     speeds: tuple[SpeedClaim, ...] = ()
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = Field(default_factory=dict)
 
     def quant(self, name: str) -> Quant | None:
         """Return the quant of that name, letter case aside."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qwenctl.hardware.facts import Backend
-from qwenctl.model.profile import Architecture, Profile, Quant
+from qwenctl.model.architecture import Architecture
+from qwenctl.model.profile import Profile, Quant
 
 MIB = 1024 * 1024
 UBATCH = 512

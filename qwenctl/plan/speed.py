@@ -5,7 +5,8 @@ Decoding reads every active weight once per token, so tokens per second are at m
 
 from dataclasses import dataclass
 
-from qwenctl.model.profile import Architecture, Profile, Quant, SpeedClaim
+from qwenctl.model.architecture import Architecture
+from qwenctl.model.profile import Profile, Quant, SpeedClaim
 from qwenctl.plan.budget import Machine
 from qwenctl.plan.memory import device_weights_bytes
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from qwenctl.model.profile import Architecture, File, Quant
+from qwenctl.model.architecture import Architecture
+from qwenctl.model.profile import File, Quant
 
 TypeOf = Callable[[str], str]
 
