@@ -23,8 +23,8 @@ PURE = set(
     """
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
-    model.architecture model.profile model.ggml model.gguf_header
-    plan.memory plan.budget plan.order plan.speed plan.outcome plan.reasons
+    model.architecture model.layers model.tensor_sizes model.profile model.ggml model.gguf_header
+    plan.memory plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags engine.program launch.spec launch.configuration
     launch.load_log launch.argv

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from qwenctl.hardware.facts import MemoryKind
 from qwenctl.model.architecture import Architecture, Table
 
+KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 PRESETS = ("thinking-general", "coding", "instruct")
 
 
@@ -34,7 +35,9 @@ class File(Table):
 class Quant(Table):
     """One quantization of the model.
 
-    ``token_embd_bytes`` stay on the host whatever is offloaded (llama.cpp keeps the input embedding there).
+    ``token_embd_bytes`` stay on the host whatever is offloaded (llama.cpp keeps the input embedding there),
+    and so do ``other_input_bytes``, such as per-layer embeddings.
+    ``layer_bytes`` are the bytes of each block's tensors; empty: unknown, the blocks share them evenly.
     ``named_only``: its quality is too low to be chosen; a person can still name it.
     """
 
@@ -43,6 +46,8 @@ class Quant(Table):
     pattern: str | None = None
     token_embd_bytes: int = Field(gt=0)
     output_bytes: int | None = Field(None, gt=0)
+    other_input_bytes: int = Field(0, ge=0)
+    layer_bytes: tuple[int, ...] = ()
     bits_per_weight: float = Field(gt=0)
     kl_divergence: float | None = Field(None, ge=0)
     named_only: bool = False
@@ -107,7 +112,11 @@ class SpeedClaim(Table):
 
 
 class Profile(Table):
-    """One model that qwenctl can serve. Quants are listed from the best to the poorest."""
+    """One model that qwenctl can serve. Quants are listed from the best to the poorest.
+
+    ``kv_types`` are the types of keys and values that "auto" may use, from the best to the poorest. A profile
+    without ``rows`` recommends nothing: memory alone decides.
+    """
 
     schema_: Literal[1] = Field(alias="schema")
     name: str
@@ -119,7 +128,8 @@ class Profile(Table):
     vision: Vision | None = None
     architecture: Architecture
     quants: tuple[Quant, ...] = Field(min_length=1)
-    rows: tuple[Row, ...] = Field(min_length=1)
+    kv_types: tuple[KvCacheType, ...] = Field(("f16", "q8_0"), min_length=1)
+    rows: tuple[Row, ...] = ()
     sampling: dict[str, SamplingPreset]
     speeds: tuple[SpeedClaim, ...] = ()
     settings: dict[str, object] = Field(default_factory=dict)

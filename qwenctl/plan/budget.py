@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qwenctl.hardware.facts import Accelerator, Hardware
-from qwenctl.plan.memory import MIB, DeviceNeed, Memory, Part
+from qwenctl.plan.memory import MIB, DeviceNeed, Memory, MemorySource, Part
 
 Verdict = Literal["fits", "tight", "no"]
 Kind = Literal["dedicated", "unified", "shared", "cpu"]
@@ -52,6 +52,7 @@ class Need:
     host: Part
     cache_bytes: int
     checkpoints_bytes: int
+    source: MemorySource = "formula"
 
     @property
     def device_bytes(self) -> int:
@@ -195,6 +196,7 @@ def memory(machine: Machine, need: Need, judged: Judged) -> Memory:
         budget_bytes=budget,
         headroom_bytes=room,
         devices=devices,
+        source=need.source,
         extras_bytes=sum(part.extras for part in parts),
         cache_bytes=need.cache_bytes,
         checkpoints_bytes=need.checkpoints_bytes,

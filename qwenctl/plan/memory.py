@@ -10,9 +10,12 @@ from typing import Literal
 
 from qwenctl.hardware.facts import Backend
 from qwenctl.model.architecture import Architecture
+from qwenctl.model.layers import layers
 from qwenctl.model.profile import Profile, Quant
 
 MIB = 1024 * 1024
+MemorySource = Literal["formula", "bound", "engine", "measured"]
+"""Where figures come from. A ``bound`` is an upper limit: nobody has written formulas for this family."""
 UBATCH = 512
 """Tokens processed at once. Source: llama.cpp's default of ``--ubatch-size``."""
 
@@ -50,7 +53,7 @@ class Memory:
     budget_bytes: int
     headroom_bytes: int
     devices: tuple[DeviceNeed, ...] = ()
-    source: Literal["formula", "engine"] = "formula"
+    source: MemorySource = "formula"
     extras_bytes: int = 0
     cache_bytes: int = 0
     checkpoints_bytes: int = 0
@@ -119,23 +122,27 @@ BYTES_PER_32 = {
 """Bytes that 32 values of a KV type take. Source: ggml/src/ggml-common.h, block sizes."""
 
 
-def kv_bytes(model: Architecture, context_tokens: int, kv_type: str, layers: int | None = None) -> int:
+def kv_bytes(model: Architecture, context_tokens: int, kv_type: str, count: int | None = None) -> int:
     """Return the size of the KV cache: one layer in ``full_attention_interval`` keeps keys and values."""
-    layers = model.attention_layers if layers is None else layers
+    count = sum(layer.attention != "none" for layer in layers(model)) if count is None else count
     values = model.head_count_kv * (model.key_length + model.value_length)
     padded = -(-context_tokens // 256) * 256
-    return padded * layers * values * BYTES_PER_32[kv_type] // 32
+    return padded * count * values * BYTES_PER_32[kv_type] // 32
 
 
 def recurrent_bytes(
-    model: Architecture, sequences: int, layers: int | None = None, draft_tokens: int = 0
+    model: Architecture, sequences: int, count: int | None = None, draft_tokens: int = 0
 ) -> int:
     """Return the size of the recurrent state, 32-bit floats, independent of the context."""
-    layers = model.block_count - model.attention_layers if layers is None else layers
+    count = (
+        model.block_count - sum(layer.attention != "none" for layer in layers(model))
+        if count is None
+        else count
+    )
     conv = (model.ssm_conv_kernel - 1) * (
         model.ssm_inner_size + 2 * model.ssm_group_count * model.ssm_state_size
     )
-    return layers * 4 * (conv + model.ssm_state_size * model.ssm_inner_size) * sequences * (1 + draft_tokens)
+    return count * 4 * (conv + model.ssm_state_size * model.ssm_inner_size) * sequences * (1 + draft_tokens)
 
 
 def output_bytes(model: Architecture, quant: Quant) -> int:
@@ -228,7 +235,7 @@ def draft_bytes(profile: Profile, quant: Quant, load: Load, backend: Backend | L
         return 0
     model, tokens = profile.architecture, load.batch
     weights = int(quant.bytes * profile.mtp.block_share)
-    kv = kv_bytes(model, load.padded_tokens * load.parallel, "f16", layers=1)
+    kv = kv_bytes(model, load.padded_tokens * load.parallel, "f16", count=1)
     mask = 2 * load.padded_tokens * tokens
     narrow = 4 * tokens * 2 * model.feed_forward_length + mask
     if backend == "metal" or (backend in ("cuda", "rocm") and load.kv_type not in ("f16", "bf16", "f32")):
@@ -243,7 +250,7 @@ def vision_bytes(profile: Profile, load: Load) -> int:
 
 def checkpoint_bytes(model: Architecture, load: Load) -> int:
     """Return the size of one context checkpoint: a recurrent state, with drafts their KV cache too."""
-    drafts = kv_bytes(model, load.padded_tokens, "f16", layers=1) if load.draft_tokens else 0
+    drafts = kv_bytes(model, load.padded_tokens, "f16", count=1) if load.draft_tokens else 0
     return recurrent_bytes(model, 1) + drafts
 
 

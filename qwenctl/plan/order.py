@@ -1,7 +1,8 @@
 """List the candidates for a plan in the order they are tried, smallest loss first. Pure: no I/O.
 
 Losses, from small to large: host cache (4096, 2048, 0 MiB), f16 keys and values (q8_0 instead), context (in
-steps down to ``min_tokens``; there, checkpoints too), the quant.
+steps down to ``min_tokens``; there, checkpoints too), q4_0 keys and values where the profile allows them, the
+quant.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ from qwenctl.plan.budget import Machine
 from qwenctl.settings.types import Settings
 
 CACHE_STEPS_MIB = (2048, 0)
+LAST_KV_TYPE = "q4_0"
+"""Costs quality that shows, so it comes after every shorter context. It saves little there, but it is the
+last step before a poorer quant."""
+LARGEST_BITS = 8.6
+"""Where no row recommends a quant, those with more bits a weight are left out: they double the size, and
+8 bits already lose less than can be noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,13 @@ class Candidate:
 
 
 def recommended(machine: Machine, profile: Profile) -> Quant | None:
-    """Return the quant of the highest row this machine reaches. Thresholds are 10^9 bytes."""
+    """Return the quant of the highest row this machine reaches. Thresholds are 10^9 bytes.
+
+    A profile without rows recommends its best quant of at most ``LARGEST_BITS``, if it has one.
+    """
+    if not profile.rows:
+        choosable = [quant for quant in profile.quants if not quant.named_only] or list(profile.quants)
+        return next((quant for quant in choosable if quant.bits_per_weight <= LARGEST_BITS), choosable[0])
     rows = [
         row
         for row in profile.rows
@@ -83,18 +96,35 @@ def candidates(machine: Machine, profile: Profile, settings: Settings) -> Iterat
     if settings.model.prefer == "context":
         for step in steps:
             for quant in ladder:
-                yield from _variants(quant, step, settings, bottom=step == steps[-1])
+                yield from _variants(quant, step, profile, settings, bottom=step == steps[-1])
     else:
         for quant in ladder:
             for step in steps:
-                yield from _variants(quant, step, settings, bottom=step == steps[-1])
+                yield from _variants(quant, step, profile, settings, bottom=step == steps[-1])
 
 
-def _variants(quant: Quant, tokens: int, settings: Settings, *, bottom: bool) -> Iterator[Candidate]:
-    """Yield the small losses of one quant and context. Checkpoints go last, only at ``min_tokens``."""
+def kv_types(profile: Profile, settings: Settings) -> tuple[str, ...]:
+    """Return the types of keys and values to try with every context, from the best to the poorest."""
+    if settings.context.kv_type != "auto":
+        return (settings.context.kv_type,)
+    return tuple(one for one in profile.kv_types if one != LAST_KV_TYPE) or profile.kv_types
+
+
+def poorest_kv_type(profile: Profile, settings: Settings) -> str:
+    """Return the type of the last concession."""
+    return profile.kv_types[-1] if settings.context.kv_type == "auto" else settings.context.kv_type
+
+
+def _variants(
+    quant: Quant, tokens: int, profile: Profile, settings: Settings, *, bottom: bool
+) -> Iterator[Candidate]:
+    """Yield the small losses of one quant and context.
+
+    Some go last, only at ``min_tokens``: the checkpoints, then q4_0 keys and values.
+    """
     wanted = settings.context
     caches = (wanted.cache_ram_mib, *(step for step in CACHE_STEPS_MIB if step < wanted.cache_ram_mib))
-    types = ("f16", "q8_0") if wanted.kv_type == "auto" else (wanted.kv_type,)
+    types = kv_types(profile, settings)
     for kv_type in types:
         for cache in caches:
             yield Candidate(quant, tokens, kv_type, cache, wanted.checkpoints)
@@ -103,3 +133,6 @@ def _variants(quant: Quant, tokens: int, settings: Settings, *, bottom: bool) ->
         while checkpoints > 0:
             checkpoints //= 2
             yield Candidate(quant, tokens, types[-1], caches[-1], checkpoints)
+        last = poorest_kv_type(profile, settings)
+        if last not in types:
+            yield Candidate(quant, tokens, last, caches[-1], checkpoints)

@@ -7,20 +7,31 @@ the result is ``NoFit``, which says what would fit.
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from qwenctl.errors import SettingsError
 from qwenctl.hardware.facts import Hardware
 from qwenctl.model.profile import File, HubSource, Profile, Quant
-from qwenctl.plan.budget import Judged, Machine, Need, Verdict, judge, machines, memory
-from qwenctl.plan.memory import MIB, Load, Part, checkpoint_bytes, device_parts, host_part
-from qwenctl.plan.order import Candidate, candidates, recommended
+from qwenctl.plan.budget import Judged, Need, Verdict, judge, machines, memory
+from qwenctl.plan.known import KnownLoad
+from qwenctl.plan.memory import MIB
+from qwenctl.plan.need import Question, need_of
+from qwenctl.plan.order import Candidate, candidates, kv_types, poorest_kv_type, recommended
 from qwenctl.plan.outcome import Considered, Extras, MemoryRefusal, NoFit, Plan, TriedCandidate
 from qwenctl.plan.reasons import bottom, considered, no_fit_reason, reason_of, untried, warnings
 from qwenctl.plan.speed import speed
 from qwenctl.settings.types import Settings
 
-__all__ = ["Considered", "Extras", "MemoryRefusal", "NoFit", "Plan", "Verdict", "find_quant", "plan"]
+__all__ = [
+    "Considered",
+    "Extras",
+    "KnownLoad",
+    "MemoryRefusal",
+    "NoFit",
+    "Plan",
+    "Verdict",
+    "find_quant",
+    "plan",
+]
 
 
 def find_quant(profile: Profile, name: str) -> Quant:
@@ -48,12 +59,14 @@ def plan(
     siblings: tuple[Profile, ...] = (),
     refused: frozenset[MemoryRefusal] = frozenset(),
     extras: Extras = Extras(),  # noqa: B008  frozen, and nothing extra is the plain case
+    known: tuple[KnownLoad, ...] = (),
 ) -> Plan | NoFit:
     """Return the best choice for this machine, or why there is none.
 
-    ``hardware`` is what the server can use of the machine (``hardware.devices.usable``).
+    ``hardware`` is what the server can use of the machine (``hardware.devices.usable``). ``known`` corrects
+    the formulas by what loads of this model really took here, or by what the engine answered.
     """
-    question = _Question(machines(hardware), profile, settings, extras)
+    question = Question(machines(hardware), profile, settings, extras, known)
     tried: list[TriedCandidate] = []
     tight = chosen = None
     for candidate in candidates(question.ways[0], profile, settings):
@@ -74,46 +87,13 @@ def plan(
     return _plan(hardware, profile, settings, chosen, shown, drafting=extras.draft_tokens > 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is planned for what. ``held`` remembers what each load takes: caches alone do not change it."""
-
-    ways: tuple[Machine, ...]
-    profile: Profile
-    settings: Settings
-    extras: Extras
-    held: dict[tuple[str, int, str, int], Need] = field(default_factory=dict)
-
-
-def _need(question: _Question, candidate: Candidate, way: int) -> Need:
-    """Return what a candidate needs on the ``way``-th way of using the machine."""
-    profile, parallel = question.profile, question.settings.context.parallel
-    key = (candidate.quant.name, candidate.context_tokens, candidate.kv_type, way)
-    if key not in question.held:
-        machine, extras = question.ways[way], question.extras
-        load = Load(candidate.context_tokens, candidate.kv_type, parallel, extras.draft_tokens, extras.vision)
-        backends = tuple(accelerator.backend for accelerator in machine.accelerators)
-        parts: tuple[Part, ...] = ()
-        if machine.accelerators:
-            parts = device_parts(profile, candidate.quant, load, backends, machine.usable)
-        host = host_part(profile, candidate.quant, load, len(parts))
-        question.held[key] = Need(parts, host, 0, parallel * checkpoint_bytes(profile.architecture, load))
-    held = question.held[key]
-    return Need(
-        held.parts,
-        held.host,
-        candidate.cache_ram_mib * MIB,
-        candidate.checkpoints * held.checkpoints_bytes,
-    )
-
-
 def _best_way(
-    question: _Question, candidate: Candidate, refused: frozenset[MemoryRefusal] = frozenset()
+    question: Question, candidate: Candidate, refused: frozenset[MemoryRefusal] = frozenset()
 ) -> TriedCandidate:
     """Return the candidate on all cards, or on as many of the largest as make it fit."""
     outcomes = []
     for way, machine in enumerate(question.ways):
-        need = _need(question, candidate, way)
+        need = need_of(question, candidate, way)
         judged = _unless_refused(judge(machine, need), need, refused)
         outcomes.append(TriedCandidate(candidate, machine, need, judged))
         if judged.verdict != "no":
@@ -140,11 +120,11 @@ def _distinct(tried: list[TriedCandidate], chosen: TriedCandidate | None) -> Ite
     yield from kept.values()
 
 
-def _others(question: _Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
+def _others(question: Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
     """Yield each quant that was never tried, with the reason."""
     profile, settings, wanted = question.profile, question.settings, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)
-    kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
+    kv_type = kv_types(profile, settings)[0]
     tried_names = {one.candidate.quant.name for one in tried}
     row = recommended(question.ways[0], profile)
     for quant in profile.quants:
@@ -201,7 +181,7 @@ def _with_block(file: File, share: float) -> File:
 
 
 def _no_fit(
-    hardware: Hardware, question: _Question, tried: list[TriedCandidate], siblings: tuple[Profile, ...]
+    hardware: Hardware, question: Question, tried: list[TriedCandidate], siblings: tuple[Profile, ...]
 ) -> NoFit:
     """Say why nothing fits, and what would: another quant, a smaller model."""
     profile, settings = question.profile, question.settings
@@ -221,12 +201,12 @@ def _no_fit(
     return NoFit(profile.name, reason, hint, tuple(shown), sibling)
 
 
-def _bottoms(question: _Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
+def _bottoms(question: Question, tried: list[TriedCandidate]) -> Iterator[Considered]:
     """Yield each quant that was not tried, with every loss applied, to learn whether at least that fits."""
     profile, wanted = question.profile, question.settings.context
     tokens = min(wanted.tokens, profile.architecture.context_length)
     least = min(wanted.min_tokens, tokens)
-    kv_type = "q8_0" if wanted.kv_type == "auto" else wanted.kv_type
+    kv_type = poorest_kv_type(profile, question.settings)
     tried_names = {one.candidate.quant.name for one in tried}
     for quant in profile.quants:
         if quant.name not in tried_names:

@@ -42,6 +42,8 @@ def untried(one: TriedCandidate, row: Quant | None, profile: Profile, settings: 
     if one.judged.verdict == "no":
         return shortfall(one.judged)
     if row is not None and profile.quants.index(quant) < profile.quants.index(row):
+        if not profile.rows:
+            return f"larger than {row.name}, and no better that one would notice"
         return f"slower: the profile recommends {row.name} for this machine"
     return "not needed: a better one fits"
 
@@ -67,7 +69,7 @@ def losses(candidate: Candidate, settings: Settings) -> list[str]:
     wanted, given_up = settings.context, []
     if candidate.context_tokens < wanted.tokens:
         given_up.append(f"{candidate.context_tokens:,} tokens of context instead of {wanted.tokens:,}")
-    if wanted.kv_type == "auto" and candidate.kv_type != "f16":
+    if wanted.kv_type == "auto" and candidate.kv_type not in ("f16", "bf16", "f32"):
         given_up.append(f"{candidate.kv_type} keys and values")
     if candidate.cache_ram_mib < wanted.cache_ram_mib:
         given_up.append(f"{candidate.cache_ram_mib:,} MiB of host cache instead of {wanted.cache_ram_mib:,}")
@@ -88,6 +90,11 @@ def warnings(
     quant, machine = chosen.candidate.quant, chosen.machine
     if profile.note:
         yield profile.note
+    if chosen.need.source == "bound":
+        yield (
+            f"nobody has written memory formulas for the architecture {profile.architecture.name!r}: "
+            "the figures are an upper bound"
+        )
     if fix:
         yield f"fits only after {fix!r}, which lasts until the next restart of the machine"
     if given_up := losses(chosen.candidate, settings):
@@ -119,6 +126,8 @@ def no_fit_reason(machine: Machine, profile: Profile, settings: Settings, shown:
     if settings.model.quant != "auto":
         one = shown[0]
         return f"{one.quant} {one.reason} even with every concession"
+    if not profile.rows and len(profile.quants) == 1:
+        return f"{profile.title} {shown[0].reason} even with every concession"
     if recommended(machine, profile) is None:
         least = min((row.at_least_gb for row in profile.rows if machine.kind in row.memory), default=None)
         if least is None:
