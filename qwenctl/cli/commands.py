@@ -45,10 +45,10 @@ OTHER_WORDS = {
 }
 """What other tools call a command, and what it is called here. Source: ollama, lms, docker, systemctl."""
 TAKES_A_MODEL = ("up", "fetch", "plan", "argv", "run")
-"""Commands that other tools give a model by name; here ``--profile`` names it."""
+"""Commands that other tools give a model by name. ``run`` alone takes none here: it serves the settings."""
 OTHER_OPTIONS = {
     "--host": "set [server] host in config.toml",
-    **dict.fromkeys(("-m", "--model"), "--profile NAME, or set [model] path in config.toml"),
+    **dict.fromkeys(("-m", "--model"), "name the model itself: qwenctl up MODEL"),
     **dict.fromkeys(("-c", "--ctx-size", "--context"), "--ctx N"),
 }
 """What llama-server and others call an option, and how it is set here."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli.arguments import request
+from qwenctl.cli.arguments import model_argument, request
 from qwenctl.cli.bar import Moved, ProgressBar
 from qwenctl.cli.fetch_prune import prune
 from qwenctl.cli.group import common
@@ -24,7 +24,8 @@ GB = 10**9
 
 @click.command("fetch", epilog="Example: qwenctl fetch --dry-run")
 @common
-@click.option("--quant", metavar="Q", help="Use this quant of the profile. Default: the best one that fits.")
+@model_argument
+@click.option("--quant", metavar="Q", help="Use this quant of the model. Default: the best one that fits.")
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded. Downloads nothing.")
 @click.option("--update", is_flag=True, help="Use the newest commit of the repository.")
 @click.option("--offline", is_flag=True, help="Never contact the hub.")
@@ -39,10 +40,15 @@ GB = 10**9
 )
 @click.option("--yes", is_flag=True, help="With --prune: remove without asking.")
 @click.pass_obj
-def command(session: Session, /, quant: str | None, local: Path | None, **switches: bool) -> Result:
-    """Download the model file and verify it. Starts nothing."""
+def command(
+    session: Session, /, model: str | None, quant: str | None, local: Path | None, **switches: bool
+) -> Result:
+    """Download the model file and verify it. Starts nothing.
+
+    MODEL is a profile, a GGUF file, or OWNER/REPO[:QUANT] of the hub. Default: the profile of the settings.
+    """
     offline = True if switches["offline"] else None
-    plan_request = request(session, {"model.quant": quant, "fetch.offline": offline})
+    plan_request = request(session, {"model.quant": quant, "fetch.offline": offline}, model)
     resolved = pipeline.resolve(plan_request)
     if switches["pruning"]:
         return prune(session, resolved, yes=switches["yes"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from qwenctl.cli.arguments import request
+from qwenctl.cli.arguments import model_argument, request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.plan_view import view
@@ -16,13 +16,14 @@ from qwenctl.plan.wire import to_json
 
 @click.command("plan", epilog="Example: qwenctl plan --hardware machine.json --json")
 @common
+@model_argument
 @click.option(
     "--hardware",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Plan for the machine in this file (see qwenctl hardware).",
 )
-@click.option("--quant", metavar="Q", help="Use this quant of the profile. Default: the best one that fits.")
+@click.option("--quant", metavar="Q", help="Use this quant of the model. Default: the best one that fits.")
 @click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
 @click.option(
     "--verify",
@@ -31,10 +32,20 @@ from qwenctl.plan.wire import to_json
 )
 @click.pass_obj
 def command(
-    session: Session, /, hardware: Path | None, quant: str | None, ctx: int | None, *, verify: bool
+    session: Session,
+    /,
+    model: str | None,
+    hardware: Path | None,
+    quant: str | None,
+    ctx: int | None,
+    *,
+    verify: bool,
 ) -> Result:
-    """Explain which quant and context this machine gets. Changes nothing."""
-    resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}))
+    """Explain which quant and context this machine gets. Changes nothing.
+
+    MODEL is a profile, a GGUF file, or OWNER/REPO[:QUANT] of the hub. Default: the profile of the settings.
+    """
+    resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}, model))
     surveyed = pipeline.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
         session.say(f"warning: {warning}")

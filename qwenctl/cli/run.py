@@ -3,16 +3,17 @@
 import json
 import logging
 import os
-from dataclasses import replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import click
 
-from qwenctl.cli.arguments import request
+from qwenctl import paths
+from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.daemon.daemon import LOG_LINE, LOG_TIME, start
+from qwenctl.deploy.types import PlanRequest
 from qwenctl.service import command as programs
 
 LOG_BYTES = 10 << 20
@@ -34,7 +35,7 @@ def command(session: Session, log: Path | None, overrides: str | None, keep_awak
     if keep_awake:
         programs.start((*KEEP_AWAKE, str(os.getpid())))
     kept = None if overrides is None else json.loads(overrides)
-    start(replace(request(session, {}), overrides=kept))
+    start(PlanRequest(paths.state_dir(), flags(session, {}, anew=True), config(session), kept))
     return Result({"ended": True})
 
 

@@ -7,7 +7,7 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli import via_service
-from qwenctl.cli.arguments import config, flags
+from qwenctl.cli.arguments import config, flags, model_argument
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
@@ -22,7 +22,7 @@ from qwenctl.control.state_dir import (
 )
 from qwenctl.control.wait import until_planned, until_ready, until_running
 from qwenctl.errors import ControlError
-from qwenctl.settings.load import API_KEY, api_keys, merge
+from qwenctl.settings.load import API_KEY, absolute_environment, api_keys, merge
 
 UNASKED = (
     f"the daemon was started without {API_KEY} and asks for no key: qwenctl down, then up starts it with it; "
@@ -30,9 +30,10 @@ UNASKED = (
 )
 
 
-@click.command("up", epilog="Example: qwenctl up --profile demo --port 9000")
+@click.command("up", epilog="Example: qwenctl up smollm.gguf --port 9000")
 @common
-@click.option("--quant", metavar="Q", help="A quant of the profile, instead of the best that fits.")
+@model_argument
+@click.option("--quant", metavar="Q", help="A quant of the model, instead of the best that fits.")
 @click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
 @click.option("--port", type=int, metavar="N", help="Port of the endpoint.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
@@ -43,6 +44,7 @@ UNASKED = (
 def command(
     session: Session,
     /,
+    model: str | None,
     quant: str | None,
     ctx: int | None,
     port: int | None,
@@ -51,12 +53,14 @@ def command(
 ) -> Result:
     """Start the server, keep it up, and wait for its first token.
 
-    Flags are kept until --reset: the next up, and the service, use them again.
+    MODEL is a profile, a GGUF file, or OWNER/REPO[:QUANT] of the hub. Default: the profile of the settings.
+    MODEL and flags are kept until --reset: the next up, and the service, use them again.
     """
     keys, folder = api_keys(), paths.state_dir()
     paths.socket_path(folder, CONTROL_SOCKET)
     paths.private_dir(folder)
-    wanted = flags(session, {"model.quant": quant, "context.tokens": ctx, "server.port": port})
+    given = {"model.quant": quant, "context.tokens": ctx, "server.port": port}
+    wanted = flags(session, given, model, anew=switches["reset"])
     before = read_status(folder) or {} if running(folder) is not None else {}
     asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before)
     with ProgressView(session) as view:
@@ -96,7 +100,8 @@ def _start(session: Session, folder: Path, wanted: Mapping[str, object], **switc
         forget_refused_memory(folder)
     kept = {} if switches["reset"] else read_overrides(folder)
     named = config(session)
-    return start_daemon(folder, ["--config", str(named)] if named else [], merge(kept, wanted))
+    arguments = ["--config", str(named)] if named else []
+    return start_daemon(folder, arguments, merge(kept, wanted), absolute_environment())
 
 
 def _apply(folder: Path, wanted: Mapping[str, object], **switches: bool) -> int:

@@ -17,7 +17,7 @@ def no_such_command(path: str, words: Sequence[str], commands: Iterable[str]) ->
     word, names = words[0], tuple(commands)
     near = difflib.get_close_matches(word.lower(), names, n=1)
     if path == "qwenctl" and (ours := OTHER_WORDS.get(word.lower())):
-        hint = f"{word} is called {ours} here: qwenctl {ours}{_profile(ours, words[1:])}"
+        hint = f"{word} is called {ours} here: qwenctl {ours}{_model(ours, words[1:])}"
     elif near:
         hint = f"did you mean {path} {near[0]}?"
     else:
@@ -41,18 +41,18 @@ def usage_error(command: str, error: click.ClickException) -> SettingsError:
             hint = f"one of {', '.join(map(str, error.param.type.choices))}"
     elif (extra := EXTRA_WORD.search(cause)) and command in TAKES_A_MODEL:
         ours = "up" if command == "run" else command
-        cause = f"{command} takes no argument, got {extra[1]}"
-        hint = f"qwenctl {ours}{_profile(ours, extra[1].split())}"
+        cause = f"{command} takes {'no argument' if command == 'run' else 'one model'}, got {extra[1]}"
+        hint = f"qwenctl {ours}{_model(ours, extra[1].split())}"
     cause = " ".join(cause.split()).rstrip(".")
     if cause[1:2].islower():  # a sentence, not a name in capitals
         cause = cause[:1].lower() + cause[1:]
     return SettingsError(f"cannot run {path}: {cause}", hint=hint)
 
 
-def _profile(command: str, words: Sequence[str]) -> str:
-    """Return the option that names the model which other tools take as an argument."""
+def _model(command: str, words: Sequence[str]) -> str:
+    """Return the model that other tools take as an argument, too."""
     model = next((word for word in words if not word.startswith("-")), None)
-    return f" --profile {model}" if model is not None and command in TAKES_A_MODEL else ""
+    return f" {model}" if model is not None and command in TAKES_A_MODEL else ""
 
 
 def _near_option(error: click.NoSuchOption, path: str) -> str:

@@ -44,10 +44,16 @@ class StartedDaemon:
         self._process.returncode = 0
 
 
-def start_daemon(folder: Path, arguments: Sequence[str], overrides: Mapping[str, object]) -> StartedDaemon:
+def start_daemon(
+    folder: Path,
+    arguments: Sequence[str],
+    overrides: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+) -> StartedDaemon:
     """Start ``qwenctl run`` in a session of its own; return once it has published a status or has ended.
 
     ``overrides`` are the flags of ``up``; the daemon keeps them once they have generated a token.
+    ``environment`` is the daemon's; None: ours. It works in ``/``, so no path in it may be relative.
 
     Raises:
         ControlError: it does neither in time.
@@ -62,6 +68,7 @@ def start_daemon(folder: Path, arguments: Sequence[str], overrides: Mapping[str,
             stdout=subprocess.PIPE,  # its JSON envelope, if it ends with an error
             stderr=log,  # a traceback; --log rotates the file with it
             cwd="/",
+            env=environment,
             start_new_session=True,
         )
     give_up_at = time.monotonic() + START_TIMEOUT_S

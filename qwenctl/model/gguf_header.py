@@ -28,7 +28,9 @@ ARRAY_DEPTH = 3
 NAME_BYTES = 65_535
 STRING_BYTES = 16 * 2**20
 KEPT_STRING_BYTES = 1024
-KEPT_ITEMS = 128
+KEPT_TEMPLATE_BYTES = 256 * 2**10  # gpt-oss' template, the longest in use, has 17 KB
+TEMPLATE = "tokenizer.chat_template"
+KEPT_ITEMS = 512  # one number for each layer; no model has so many
 DIMS = 4  # GGML_MAX_DIMS
 DIM = 2**32
 ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
@@ -103,6 +105,11 @@ class Header:
         value = self.keys.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
+    def text(self, key: str) -> str | None:
+        """Return a text key, None if it is missing, no text, or too long to be kept."""
+        value = self.keys.get(key)
+        return value if isinstance(value, str) else None
+
     @property
     def file_bytes(self) -> int:
         """The smallest size that a file with this header can have."""
@@ -155,7 +162,7 @@ def _value(cursor: "_Cursor", kind: int, name: str) -> Value:
         return cursor.scalar(SCALARS[kind])
     if kind == STRING:
         length = cursor.count(STRING_BYTES, f"bytes in {name!r}")
-        if length <= KEPT_STRING_BYTES:
+        if length <= (KEPT_TEMPLATE_BYTES if name == TEMPLATE else KEPT_STRING_BYTES):
             return cursor.take(length).decode(errors="replace")
         cursor.skip(length)
         return Skipped(length)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from qwenctl.hardware.facts import MemoryKind
 from qwenctl.model.architecture import Architecture, Table
+from qwenctl.model.name import quant_key
 
 KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 PRESETS = ("thinking-general", "coding", "instruct")
@@ -135,8 +136,8 @@ class Profile(Table):
     settings: dict[str, object] = Field(default_factory=dict)
 
     def quant(self, name: str) -> Quant | None:
-        """Return the quant of that name, letter case aside."""
-        return next((quant for quant in self.quants if quant.name.lower() == name.lower()), None)
+        """Return the quant of that name, letter case and punctuation aside."""
+        return next((quant for quant in self.quants if quant_key(quant.name) == quant_key(name)), None)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -23,14 +23,14 @@ from pydantic_settings import (
 
 from qwenctl.errors import SettingsError
 from qwenctl.files import reason
+from qwenctl.settings.local_paths import PATHS, absolute_layer, absolute_path
 from qwenctl.settings.types import Settings
 
 Layer = Mapping[str, object]
 PREFIX = "QWENCTL_"
 API_KEY = "QWENCTL_API_KEY"
 """The variable of API keys. It is no setting, so keys are never shown, saved or passed on with settings."""
-PATHS = ("model.path", "server.api_key_file", "server.binary")
-"""The settings that are paths on this machine; they may begin with ``~``."""
+DEFAULTS = Settings()
 ORIGINS = ("flag", "up", "environment", "file", "profile", "default")
 """Where a value can come from, the strongest first. ``up``: an option of an earlier ``qwenctl up``."""
 
@@ -57,12 +57,14 @@ def load(
 ) -> LoadedSettings:
     """Return the settings of these layers and the environment.
 
+    None in a layer, where a setting cannot be None, means that this layer says nothing of it.
+
     Raises:
         SettingsError: a key is unknown or a value impossible. The message names the layer.
     """
     layers = {
-        "flag": flags or {},
-        "up": up or {},
+        "flag": _spoken(absolute_layer(flags or {}, None), DEFAULTS),
+        "up": _spoken(up or {}, DEFAULTS),
         "environment": _read_environment(),
         "file": file or {},
         "profile": profile or {},
@@ -81,11 +83,13 @@ def load(
 def read_file(path: Path, *, required: bool) -> dict[str, object]:
     """Return the tables of ``path``; an empty one if it does not exist and is not ``required``.
 
+    A relative path in it means one from the file's own folder.
+
     Raises:
         SettingsError: the file cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return absolute_layer(tomllib.loads(path.read_text(encoding="utf-8")), path.absolute().parent)
     except FileNotFoundError as error:
         if not required:
             return {}
@@ -118,6 +122,17 @@ def api_keys(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
             hint=f"put a key into it, or unset {API_KEY}",
         )
     return keys
+
+
+def absolute_environment() -> dict[str, str]:
+    """Return the environment for a daemon: it works in another folder, so its paths are absolute.
+
+    Raises:
+        SettingsError: the working folder is gone, and a path is relative to it.
+    """
+    variables = {f"{PREFIX}{key.upper().replace('.', '__')}": key for key in PATHS}
+    known = {name: key for name in os.environ if (key := variables.get(name.upper())) is not None}
+    return dict(os.environ) | {name: absolute_path(key, os.environ[name]) for name, key in known.items()}
 
 
 def known_keys() -> tuple[str, ...]:
@@ -188,11 +203,23 @@ def _read_environment() -> Layer:
             hint = f"did you mean {near[0]}?" if near else "qwenctl settings lists every key"
             raise SettingsError(f"cannot use environment variable {name}: no such setting", hint=hint)
     try:
-        return EnvSettingsSource(_Environment)()
+        return absolute_layer(EnvSettingsSource(_Environment)(), None)
     except UnparsableError as error:
         raise SettingsError(
             f"cannot use an environment variable: {error}", hint='a list is written as JSON: ["a", "b"]'
         ) from error
+
+
+def _spoken(layer: Layer, defaults: BaseModel) -> dict[str, object]:
+    """Return a layer without the settings that it leaves to others: those set to None that cannot be None."""
+    spoken: dict[str, object] = {}
+    for name, value in layer.items():
+        default = getattr(defaults, name, None)
+        if isinstance(value, Mapping) and isinstance(default, BaseModel):
+            spoken[name] = _spoken(value, default)
+        elif value is not None or default is None:
+            spoken[name] = value
+    return spoken
 
 
 def _merge(below: Layer, above: Layer) -> dict[str, object]:

@@ -52,6 +52,19 @@ class Home:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
+    def shell(self, command: str, **environment: str) -> Ran:
+        """Run a line of shell to its end; ``{python}`` in it stands for our interpreter."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", command.format(python=sys.executable)],
+            env=self.environment | environment,
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
     def json(self, *arguments: str, **environment: str) -> dict[str, Any]:
         """Run ``qwenctl --json`` and return the envelope."""
         ran = self.run("--json", *arguments, **environment)
