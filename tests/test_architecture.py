@@ -243,6 +243,7 @@ MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
 SEAMS = {
     "engine.address": "a data type",
     "engine.program": "a data type",
+    "engine.architectures": "the one place that looks into the engine's library",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",
     "launch.spec": "a data type",

@@ -54,6 +54,9 @@ def command(
         return prune(session, resolved, yes=switches["yes"])
     if local is not None:
         return _result(local_artifact(local, resolved.profile.architecture.name), changed=False)
+    named = resolved.settings.model.path
+    if named is not None:
+        return _result(local_artifact(Path(named), resolved.profile.architecture.name), changed=False)
     fetch_request = _fetch_request(resolved, update=switches["update"])
     if fetch_request is None:
         path = model_file.obtain_local(pipeline.prepare(plan_request))

@@ -10,7 +10,7 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.cli.plan_view import view
 from qwenctl.cli.verify import to_json as verified_to_json
 from qwenctl.cli.verify import verified
-from qwenctl.deploy import pipeline
+from qwenctl.deploy import model_file, pipeline
 from qwenctl.plan.wire import to_json
 
 
@@ -51,7 +51,8 @@ def command(
         session.say(f"warning: {warning}")
     plan = pipeline.choose(resolved, surveyed)
     checked = verified(resolved, surveyed, plan) if verify else None
-    data = to_json(plan, pipeline.command_line(resolved, surveyed, plan))
+    path = model_file.model_path(resolved, plan)
+    data = to_json(plan, pipeline.command_line(resolved, surveyed, plan)) | {"path": str(path)}
     if checked is not None:
         data["verification"] = verified_to_json(checked)
-    return Result(data, view(resolved.profile, plan, surveyed.hardware, checked))
+    return Result(data, view(resolved.profile, plan, surveyed.hardware, checked, path))

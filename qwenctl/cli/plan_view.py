@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -39,13 +40,14 @@ class MemoryBar(NamedTuple):
     parts: tuple[int, ...]
 
 
-def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification | None) -> str:
-    """Return the text of ``qwenctl plan``, in colour where stdout is a terminal."""
+def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification | None, path: Path) -> str:
+    """Return the text of ``qwenctl plan``, in colour where stdout is a terminal. ``path``: the model file."""
     colour = colourful(sys.stdout)
     width = max(80, min(shutil.get_terminal_size((100, 24)).columns, 140))
     written = io.StringIO()
     console = Console(file=written, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     console.print(_headline(profile, plan), soft_wrap=True)
+    console.print(Text(f"file    {_file(plan, path)}"), soft_wrap=True)
     for bar in bars(plan.memory, hardware):
         console.print(_bar_text(bar), soft_wrap=True)
     console.print(_legend())
@@ -94,14 +96,23 @@ def bars(memory: Memory, hardware: Hardware) -> list[MemoryBar]:
 
 
 def _headline(profile: Profile, plan: Plan) -> Text:
-    size = sum(file.bytes for file in plan.files) / 1e9
     text = Text(f"{profile.title} {plan.quant}", style="bold")
     text.append(
-        f", {size:.1f} GB; {plan.context_tokens:,} tokens of context, KV {plan.kv_type}, "
-        f"cache-ram {plan.cache_ram_mib} MiB: {plan.verdict}",
+        f", {_size(sum(file.bytes for file in plan.files))}; {plan.context_tokens:,} tokens of context, "
+        f"KV {plan.kv_type}, cache-ram {plan.cache_ram_mib} MiB: {plan.verdict}",
         style="not bold",
     )
     return text
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"
+
+
+def _file(plan: Plan, path: Path) -> str:
+    """Return which file is served, and from where."""
+    more = f" and {len(plan.files) - 1} more parts" if len(plan.files) > 1 else ""
+    return f"{path}{more}" if plan.repo is None else f"{plan.repo}, {plan.files[0].name}{more}"
 
 
 def _bar_text(bar: MemoryBar) -> Text:

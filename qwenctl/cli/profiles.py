@@ -5,7 +5,8 @@ import click
 from qwenctl import paths
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
-from qwenctl.model.toml import find_profiles, load_profile, read_profile
+from qwenctl.errors import ProfileError
+from qwenctl.model.toml import find_profiles, load_profile, read_or_fault
 
 
 @click.command("profiles", epilog="Example: qwenctl profiles qwen3.6-27b")
@@ -23,10 +24,12 @@ def command(session: Session, name: str | None) -> Result:
             for quant in profile.quants
         ]
         return Result(profile.model_dump(mode="json", by_alias=True), "\n".join([profile.title, *lines]))
-    profiles = [(each, read_profile(each.path)) for each in find_profiles(shipped, own)]
-    lines = [f"{each.name:18} {each.origin:8} {profile.title}" for each, profile in profiles]
-    data = [
-        {"name": each.name, "origin": each.origin, "path": str(each.path), "title": profile.title}
-        for each, profile in profiles
-    ]
+    lines, data = [], []
+    for each in find_profiles(shipped, own):
+        read = read_or_fault(each)
+        fault = read.message if isinstance(read, ProfileError) else None
+        title = None if isinstance(read, ProfileError) else read.title
+        lines.append(f"{each.name:18} {each.origin:8} {title if fault is None else f'unusable: {fault}'}")
+        path = str(each.path)
+        data.append({"name": each.name, "origin": each.origin, "path": path, "title": title, "fault": fault})
     return Result(data, "\n".join(lines))

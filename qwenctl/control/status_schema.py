@@ -27,6 +27,7 @@ class PlanStatus:
     context_tokens: int
     title: str = ""
     warnings: tuple[str, ...] = ()
+    path: str | None = None  # the model file; None before it is here
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,7 +251,8 @@ class Deployment:
         self._planner.degraded = describe_refused_memory(self._refused)
         if refusal.place == "start":
             return  # other programs held the memory: another day it may be free
-        key = oom_record.key(configuration.hardware, configuration.profile.name, configuration.engine)
+        model = oom_record.model_key(configuration.profile, configuration.settings.model.path)
+        key = oom_record.key(configuration.hardware, model, configuration.engine)
         trouble = attempt(lambda: oom_record.remember(self._folder, key, refusal), state_dir.REFUSED)
         self._troubles.set("refused", trouble)
         log.warning("out of memory: %s is given up", refusal.plan)

@@ -210,7 +210,8 @@ def _plan(daemon: DaemonState, configuration: Configuration | None) -> PlanStatu
     else:
         return None
     warnings = (*hardware.warnings, *plan.warnings)
-    return PlanStatus(profile.name, plan.quant, plan.context_tokens, profile.title, warnings)
+    path = None if configuration is None else str(configuration.model_file)
+    return PlanStatus(profile.name, plan.quant, plan.context_tokens, profile.title, warnings, path)
 
 
 def _endpoint(daemon: DaemonState, configuration: Configuration | None) -> str | None:

@@ -81,7 +81,9 @@ class WishPlanner:
         return pipeline.resolve(request)
 
     def _refused_before(self, draft: Draft, refused: Refused) -> str | None:
-        key = oom_record.key(draft.hardware, draft.resolved.profile.name, draft.server)
+        resolved = draft.resolved
+        model = oom_record.model_key(resolved.profile, resolved.settings.model.path)
+        key = oom_record.key(draft.hardware, model, draft.server)
         return describe_refused_memory(oom_record.remembered(self._folder, key) | refused)
 
 

@@ -11,18 +11,26 @@ from pathlib import Path
 from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.files import read_json, write_json
 from qwenctl.hardware.facts import Hardware
+from qwenctl.model.profile import Profile
 from qwenctl.plan.outcome import MemoryPlace, MemoryRefusal, Plan, needed_bytes
 from qwenctl.supervise.exits import HOST_OUT_OF_MEMORY, MEMORY_BUSY
 
 REFUSED = "refused.json"
 
 
-def key(hardware: Hardware, profile: str, engine: Engine | EngineIdentity | None) -> str:
+def model_key(profile: Profile, path: str | None) -> str:
+    """Return what tells one model from another: two files may have one name, and one file other bytes."""
+    if not profile.made:
+        return profile.name
+    return f"{path or profile.hub}:{profile.name}:{sum(quant.bytes for quant in profile.quants)}"
+
+
+def key(hardware: Hardware, model: str, engine: Engine | EngineIdentity | None) -> str:
     """Return what a refusal holds for."""
     machine = (
         hardware.ram_bytes,
         tuple((a.id, a.name, a.memory_bytes) for a in hardware.accelerators),
-        profile,
+        model,
         (str(engine.path), engine.version) if engine else None,
     )
     return hashlib.sha256(repr(machine).encode()).hexdigest()[:16]

@@ -10,9 +10,11 @@ from pathlib import Path
 from qwenctl import paths
 from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
 from qwenctl.deploy.model_file import model_path
-from qwenctl.deploy.oom_record import key, remembered
+from qwenctl.deploy.named_model import named_profile
+from qwenctl.deploy.oom_record import key, model_key, remembered
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import Address, endpoint_address
+from qwenctl.engine.architectures import knows
 from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.find import find_server
 from qwenctl.engine.program import Engine
@@ -24,7 +26,7 @@ from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.model.toml import load_profile, load_profiles
+from qwenctl.model.toml import load_profiles
 from qwenctl.plan.outcome import MemoryRefusal, Plan
 from qwenctl.plan.planner import NoFit, find_quant, plan
 from qwenctl.plan.wire import no_fit_to_json
@@ -42,6 +44,7 @@ def resolve(request: PlanRequest) -> ResolvedSettings:
 
     Raises:
         SettingsError, ProfileError: one of them is wrong, or the quant unknown; the message says where.
+        FetchError: the file that they name cannot be used.
     """
     config = config_path(request)
     file = read_file(config, required=request.config is not None)
@@ -50,14 +53,16 @@ def resolve(request: PlanRequest) -> ResolvedSettings:
     def layered(profile: Mapping[str, object]) -> LoadedSettings:
         return load(flags=request.flags, up=up, file=file, profile=profile)
 
-    name = layered({}).settings.profile
-    profile = load_profile(name, paths.data_root() / "profiles", paths.config_dir() / "profiles")
+    profile = named_profile(layered({}))
     preset = layered(profile.settings).settings.sampling.preset
     drawn = profile.sampling[preset].model_dump(exclude={"source"})
     loaded = layered(merge(profile.settings, {"sampling": drawn}))
-    if loaded.settings.model.quant != "auto":
-        find_quant(profile, loaded.settings.model.quant)
-    return ResolvedSettings(loaded.settings, loaded.origins, profile, config, request.folder)
+    settings = loaded.settings
+    if profile.made and settings.model.path is not None:  # a file holds one quant
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"quant": "auto"})})
+    if settings.model.quant != "auto":
+        find_quant(profile, settings.model.quant)
+    return ResolvedSettings(settings, loaded.origins, profile, config, request.folder)
 
 
 def config_path(request: PlanRequest) -> Path:
@@ -114,8 +119,21 @@ def _surveyed(
     server: Engine | None,
     refused: frozenset[MemoryRefusal] = frozenset(),
 ) -> Surveyed:
-    kept = remembered(resolved.folder, key(hardware, resolved.profile.name, server))
+    if server is not None:
+        _check_architecture(resolved, server)
+    model = model_key(resolved.profile, resolved.settings.model.path)
+    kept = remembered(resolved.folder, key(hardware, model, server))
     return Surveyed(hardware, server, refused | kept)
+
+
+def _check_architecture(resolved: ResolvedSettings, server: Engine) -> None:
+    name = resolved.profile.architecture.name
+    if resolved.profile.made and knows(server.path, name) is False:
+        raise NoServerError(
+            f"cannot serve {resolved.profile.title}: {server.path} ({server.version}) does not know the "
+            f"architecture {name!r}",
+            hint="install a newer llama.cpp",
+        )
 
 
 def _this_machine(settings: Settings, server: Engine | None) -> Hardware:
@@ -154,7 +172,7 @@ def spec(prepared: Draft, model: Path) -> LaunchSpec:
         SettingsError: extra_args override what qwenctl owns.
     """
     settings, server = prepared.resolved.settings, prepared.server
-    launch = _launch(settings, str(server.path), model, prepared.hardware, prepared.plan)
+    launch = _launch(prepared.resolved, str(server.path), model, prepared.hardware, prepared.plan)
     return LaunchSpec(
         argv=argv(launch, prepared.plan, settings, server.known),
         address=launch.address,
@@ -216,22 +234,24 @@ def command_line(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan) -
     """
     settings, server = resolved.settings, surveyed.server
     binary = str(server.path) if server else "llama-server"
-    launch = _launch(settings, binary, model_path(resolved, chosen), surveyed.hardware, chosen)
+    launch = _launch(resolved, binary, model_path(resolved, chosen), surveyed.hardware, chosen)
     return argv(launch, chosen, settings, server.known if server else None)
 
 
-def _launch(settings: Settings, binary: str, model: Path, hardware: Hardware, chosen: Plan) -> Launch:
+def _launch(resolved: ResolvedSettings, binary: str, model: Path, hardware: Hardware, chosen: Plan) -> Launch:
     """Return what the plan does not know. Behind the gate the server has a socket, and no keys of its own.
 
     There it can save its slots at any time, so that the gate may begin with that without another server.
     """
+    settings, thinking = resolved.settings, resolved.profile.thinking
     gate, devices = settings.gate, _devices(settings, hardware, chosen)
     if not gate.enabled:
         keys = settings.server.api_key_file
         key_file = str(Path(keys).expanduser()) if keys is not None else None
-        return Launch(binary, str(model), endpoint_address(settings), devices, key_file)
+        where = endpoint_address(settings)
+        return Launch(binary, str(model), where, devices, key_file, thinking=thinking)
     where = Address(str(paths.socket_path(paths.state_dir(), CHILD_SOCKET)), None)
-    return Launch(binary, str(model), where, devices, slots=str(slots_dir()))
+    return Launch(binary, str(model), where, devices, slots=str(slots_dir()), thinking=thinking)
 
 
 def slots_dir() -> Path:

@@ -1,11 +1,14 @@
 """Check that a file is a complete GGUF of the wanted architecture. Reads headers, never the weights."""
 
 import re
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch.request import Artifact, ArtifactFile
 from qwenctl.files import reason
+from qwenctl.model.from_gguf import other_kind
 from qwenctl.model.gguf_header import Header, read_header
 
 SHARD = re.compile(r"^(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf$")
@@ -21,16 +24,47 @@ def shards(name: str) -> tuple[str, ...]:
     return tuple(f"{match['stem']}-{no:05d}-of-{count:05d}.gguf" for no in range(1, count + 1))
 
 
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """A model on this machine: the header and the size of each part."""
+
+    headers: tuple[Header, ...]
+    files: tuple[ArtifactFile, ...]
+
+
 def check_gguf(path: Path, architecture: str | None = None) -> Header:
     """Check a GGUF file, with its other parts beside it if it is split, and return its (first) header.
 
     Raises:
-        FetchError: a part is missing, unreadable, no GGUF, shorter than its tensors, or another architecture.
+        FetchError: a part is missing, unreadable, no GGUF, shorter than its tensors, no model (a projector,
+            an adapter, a vocabulary), or of another architecture.
+    """
+    return read_parts(path, architecture)[0]
+
+
+def read_model(path: Path) -> ModelParts:
+    """Return the headers of a model, checked, and its files.
+
+    Raises:
+        FetchError: as ``check_gguf``.
+    """
+    headers = read_parts(path)
+    parts = [path.with_name(name) for name in shards(path.name)]
+    return ModelParts(
+        headers, tuple(ArtifactFile(part.name, part, part.stat().st_size, None) for part in parts)
+    )
+
+
+def read_parts(path: Path, architecture: str | None = None) -> tuple[Header, ...]:
+    """Return the headers of all parts of a GGUF file, checked.
+
+    Raises:
+        FetchError: as ``check_gguf``.
     """
     names = shards(path.name)
     if names[0] != path.name:
         raise FetchError(f"cannot use {path}: it is a later part of {names[0]}", hint="name the first part")
-    headers = [check_part(path.with_name(name), architecture) for name in names]
+    headers = tuple(check_part(path.with_name(name), architecture) for name in names)
     first = headers[0]
     if (count := first.number("split.count") or 1) != len(names):
         raise FetchError(
@@ -40,7 +74,7 @@ def check_gguf(path: Path, architecture: str | None = None) -> Header:
     tensors = sum(len(header.tensors) for header in headers)
     if (promised := first.number("split.tensors.count") or tensors) != tensors:
         raise FetchError(f"cannot use {path}: its parts hold {tensors} tensors, its header lists {promised}")
-    return first
+    return headers
 
 
 def check_part(path: Path, architecture: str | None = None, name: str | None = None) -> Header:
@@ -51,15 +85,13 @@ def check_part(path: Path, architecture: str | None = None, name: str | None = N
     """
     label = name or str(path)
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            header = read_header(file.read)
+        size, header = _size_and_header(path)
     except OSError as error:
         raise FetchError(f"cannot read {label}: {reason(error)}") from error
     except FetchError as error:
         cause = error.message.removeprefix("cannot read GGUF header: ")
         raise FetchError(f"cannot use {label}: no valid GGUF header: {cause}") from error
-    _check_architecture(label, header, architecture)
+    _check_kind(label, header, architecture)
     for tensor in header.tensors:
         end = header.data_offset + tensor.offset + (tensor.bytes or 0)
         if tensor.offset % header.alignment:
@@ -74,9 +106,19 @@ def check_part(path: Path, architecture: str | None = None, name: str | None = N
     return header
 
 
-def _check_architecture(label: str, header: Header, wanted: str | None) -> None:
+def _size_and_header(path: Path) -> tuple[int, Header]:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise FetchError("it is no regular file")  # one would wait for a pipe
+    with path.open("rb") as file:
+        return found.st_size, read_header(file.read)
+
+
+def _check_kind(label: str, header: Header, wanted: str | None) -> None:
     if header.number("split.no"):  # only the first part carries the model's keys
         return
+    if (kind := other_kind(header)) is not None:
+        raise FetchError(f"cannot use {label}: it is {kind.what}", hint=kind.hint)
     if header.architecture is None:
         raise FetchError(f"cannot use {label}: its header names no architecture")
     if wanted is not None and header.architecture != wanted:

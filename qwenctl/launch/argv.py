@@ -21,6 +21,7 @@ class Launch:
 
     ``devices`` are the ids of the accelerators to use; None lets llama.cpp use all it finds. ``key_file`` has
     the keys that the server itself asks its clients for. ``slots`` is the folder that it saves slots to.
+    ``thinking`` are the switches that the model's chat template reads; no others are passed.
     """
 
     binary: str
@@ -29,6 +30,7 @@ class Launch:
     devices: tuple[str, ...] | None = None
     key_file: str | None = None
     slots: str | None = None
+    thinking: tuple[str, ...] = ("enable_thinking", "preserve_thinking")
 
 
 OWNED = {
@@ -93,9 +95,9 @@ def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...
         _number("--min-p", sampling.min_p),
         _number("--presence-penalty", sampling.presence_penalty),
         _number("--repeat-penalty", sampling.repeat_penalty),
-        Option("--reasoning", reasoning.mode),
+        Option("--reasoning", reasoning.mode) if "enable_thinking" in launch.thinking else None,
         Option("--reasoning-budget", str(reasoning.budget)) if reasoning.budget >= 0 else None,
-        Option("--chat-template-kwargs", json.dumps({"preserve_thinking": reasoning.preserve})),
+        _preserve(launch.thinking, preserve=reasoning.preserve),
         Option("--host", address.host),
         Option("--port", str(address.port)) if address.port is not None else None,
         Option("--api-key-file", launch.key_file) if launch.key_file else None,
@@ -107,6 +109,12 @@ def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...
 
 def _number(flag: str, value: float | None) -> Option | None:
     return None if value is None else Option(flag, str(value))
+
+
+def _preserve(switches: tuple[str, ...], *, preserve: bool) -> Option | None:
+    if "preserve_thinking" not in switches:
+        return None
+    return Option("--chat-template-kwargs", json.dumps({"preserve_thinking": preserve}))
 
 
 def _device(devices: tuple[str, ...] | None) -> Option | None:

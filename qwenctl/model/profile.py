@@ -124,6 +124,7 @@ class Profile(Table):
     title: str
     note: str | None = None
     generated: bool = False  # the file is made on this machine (random weights), never fetched
+    made: bool = False  # the profile is made from the header of a file on this machine
     hub: HubSource | None = None
     mtp: Mtp | None = None
     vision: Vision | None = None
@@ -134,6 +135,8 @@ class Profile(Table):
     sampling: dict[str, SamplingPreset]
     speeds: tuple[SpeedClaim, ...] = ()
     settings: dict[str, object] = Field(default_factory=dict)
+    thinking: tuple[str, ...] = ("enable_thinking", "preserve_thinking")
+    """What the chat template reads about thinking."""
 
     def quant(self, name: str) -> Quant | None:
         """Return the quant of that name, letter case and punctuation aside."""
@@ -155,7 +158,7 @@ class Profile(Table):
         if unknown:
             near = difflib.get_close_matches(unknown[0], PRESETS, n=1)
             raise ValueError(f"sampling preset {unknown[0]!r} is unknown{_hint(near)}")
-        if not self.generated and self.hub is None:
+        if not self.generated and not self.made and self.hub is None:
             raise ValueError("neither hub nor generated: there is no place to get the files from")
         return self
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from qwenctl.errors import ProfileError
 from qwenctl.model.profile import Profile
+from qwenctl.settings.local_paths import absolute_layer
 from qwenctl.settings.types import Settings
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -48,12 +49,29 @@ def load_profile(name: str, shipped: Path, own: Path) -> Profile:
 
 
 def load_profiles(shipped: Path, own: Path) -> tuple[Profile, ...]:
-    """Return every profile, sorted by name: the planner suggests one of them if this one does not fit.
+    """Return every profile that can be read, sorted by name: one of them may fit where another does not.
+
+    A person's own file that is invalid is left out; naming it says what is wrong with it.
 
     Raises:
-        ProfileError: one of the files is invalid.
+        ProfileError: a shipped file is invalid.
     """
-    return tuple(read_profile(file.path) for file in find_profiles(shipped, own))
+    found = (read_or_fault(file) for file in find_profiles(shipped, own))
+    return tuple(one for one in found if isinstance(one, Profile))
+
+
+def read_or_fault(file: ProfileFile) -> Profile | ProfileError:
+    """Return the profile, or what is wrong with a person's own file.
+
+    Raises:
+        ProfileError: a shipped file is invalid.
+    """
+    try:
+        return read_profile(file.path)
+    except ProfileError as error:
+        if file.origin == "shipped":
+            raise
+        return error
 
 
 def read_profile(path: Path) -> Profile:
@@ -66,6 +84,10 @@ def read_profile(path: Path) -> Profile:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not TOML, or a number too long to be read
         raise ProfileError(f"cannot read profile {path}: {error}") from error
+    if "made" in table:
+        raise ProfileError(f"cannot use profile {path}: made: unknown key", hint="leave it out")
+    if isinstance(settings := table.get("settings"), dict):
+        table = table | {"settings": absolute_layer(settings, path.absolute().parent)}
     profile = _validated(path, Profile, table)
     _validated(path, Settings, profile.settings, within=("settings",))
     if profile.name != path.stem:

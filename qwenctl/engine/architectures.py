@@ -1,0 +1,37 @@
+"""Say whether a llama-server knows an architecture, before it is started.
+
+No option of it lists them. Its library holds each name as a text that ends in a zero byte, so the names are
+looked for there. Source: llama.cpp b11434, ``LLM_ARCH_NAMES`` in src/llama-arch.cpp. Where the library cannot
+be found, nobody knows: then the server's own log says it (supervise/crash_texts.py).
+"""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+COMMON = ("llama", "qwen2", "gemma3", "deepseek2", "mamba")
+"""Names that every llama.cpp of the last years knows: the file that holds them all holds the table."""
+
+
+def knows(server: Path, architecture: str) -> bool | None:
+    """Return whether this llama-server can load models of the architecture; None if that can't be known."""
+    for path in _candidates(server.resolve()):
+        try:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if all(_holds(content, name) for name in COMMON):
+                    return _holds(content, architecture)
+        except (OSError, ValueError):  # unreadable, or empty
+            continue
+    return None
+
+
+def _candidates(server: Path) -> Iterator[Path]:
+    """Yield the files that may hold the table: libraries beside the server or in ../lib, then the server."""
+    for folder in (server.parent, server.parent.parent / "lib"):
+        yield from sorted(folder.glob("libllama.so*"))[:1]
+        yield from sorted(folder.glob("libllama*.dylib"))[:1]
+    yield server
+
+
+def _holds(content: mmap.mmap, name: str) -> bool:
+    return content.find(name.encode() + b"\0") >= 0
