@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -50,6 +51,31 @@ def user_units() -> Path:
 def client_file(variable: str, folder: str, name: str) -> Path:
     """Return another program's settings file: in the folder that ``variable`` names, else in ``folder``."""
     return Path(os.environ.get(variable) or folder).expanduser() / name
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolders:
+    """Where other programs keep models. A folder that is not there is no error."""
+
+    llama_cpp: tuple[Path, ...] = ()
+    lm_studio: tuple[Path, ...] = ()
+    ollama: tuple[Path, ...] = ()
+
+
+def model_folders() -> ModelFolders:
+    """Return the folders of other programs' models, from their variables or their defaults.
+
+    Source: llama.cpp b11434, common/common.cpp, fs_get_cache_directory; LM Studio's documentation, and its
+    older folder; Ollama's FAQ, OLLAMA_MODELS, and the home of the user of its Linux service.
+    """
+    home, ollama = Path.home(), os.environ.get("OLLAMA_MODELS")
+    cache = Path(os.environ.get("LLAMA_CACHE") or Path(platformdirs.user_cache_dir()) / "llama.cpp")
+    service = (Path("/usr/share/ollama/.ollama/models"), Path("/var/lib/ollama/models"))
+    return ModelFolders(
+        (cache.expanduser(),),
+        (home / ".lmstudio/models", home / ".cache/lm-studio/models"),
+        (Path(ollama).expanduser(),) if ollama else (home / ".ollama/models", *service),
+    )
 
 
 def system_wide() -> bool:

@@ -24,6 +24,7 @@ PURE = set(
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
     model.architecture model.layers model.tensor_sizes model.profile model.ggml model.gguf_header
+    model.gguf_name model.quant_bits model.from_listing model.library
     plan.memory plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags engine.program launch.spec launch.configuration
@@ -252,6 +253,7 @@ SEAMS = {
     "deploy.free_address": "the one place that asks whether a port is free",
     "deploy.refusals": "errors and refusals, one into the other",
     "daemon.descriptors": "the one place that knows the limit of file descriptors",
+    "fetch.local_copies": "the one place that knows where other programs may have a copy",
     "gate.unavailable": "pure: what the gate answers by itself",
     "gate.sse_split": "pure: where a stream may be cut",
     "gate.access_log": "pure: what is said of a request",

@@ -1,14 +1,15 @@
 """Get an artifact: from the record, from the cache, or from the hub. What the daemon and the commands call.
 
 The order, cheapest first: 1. a recorded artifact whose files are as they were verified; 2. files another
-program left in the cache under the wanted commit, hashed once; 3. the hub. 1 and 2 send no request.
+program left in the cache under the wanted commit, hashed once; 3. files with the hash that the profile pins,
+wherever they are on this disk and whatever they are called, hashed once; 4. the hub. Only 4 sends requests.
 
 A fetch can be cancelled at any moment and is over at once: work that blocks runs in threads nobody has to
 wait for. Progress is reported on the event loop's thread only.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from qwenctl.errors import FetchError
@@ -19,6 +20,7 @@ from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space
 from qwenctl.fetch.download_url import DownloadUrls, connect
 from qwenctl.fetch.gguf_check import check_gguf, check_part
 from qwenctl.fetch.hub import Hub, check_repo, default_hub
+from qwenctl.fetch.local_copies import copies
 from qwenctl.fetch.progress import TransferMeter
 from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import (
@@ -28,7 +30,9 @@ from qwenctl.fetch.request import (
     Progress,
     RemoteFile,
     ResolvedRequest,
+    hash_of,
     is_commit,
+    pinned_files,
 )
 from qwenctl.fetch.resolve import resolve
 from qwenctl.fetch.sha256 import hash_file
@@ -42,8 +46,11 @@ async def fetch(
     state_dir: Path,
     hub: Hub | None = None,
     environment: FetchEnvironment | None = None,
+    elsewhere: Callable[[RemoteFile], Iterable[Path]] = copies,
 ) -> Artifact:
     """Return the verified artifact of a request; download what is missing.
+
+    ``elsewhere`` finds files outside the cache that may be the one that is wanted.
 
     Raises:
         FetchError: it can't be had; the bytes that have arrived are kept for the next time.
@@ -53,7 +60,7 @@ async def fetch(
         hub = await in_thread(lambda _background: default_hub(request.cache_dir, offline=request.offline))
     work = _Fetch(request, hub, environment or FetchEnvironment(), state_dir, on_progress)
     if not request.update:
-        artifact = work.recorded() or await work.cached()
+        artifact = work.recorded() or await work.cached() or await work.pinned(elsewhere)
         if artifact is not None:
             return artifact
     return await work.from_hub()
@@ -82,6 +89,8 @@ class _Fetch:
         recorded = self._records.find(self._request)
         if recorded is None or not recorded.is_usable():
             return None
+        with contextlib.suppress(FetchError):  # a cache that can only be read still serves
+            self._keep_from_pruning(recorded.commit)
         return self._done(recorded.artifact())
 
     async def cached(self) -> Artifact | None:
@@ -97,11 +106,41 @@ class _Fetch:
         if resolved is None:
             return None
         meter = self._meter(resolved)
-        for before, file in _with_bytes_before(resolved):
+        for before, file in resolved.with_bytes_before():
             meter.start(file.name, before)
             if not await self._is_right(file, meter):
                 return None
         return await self._publish(resolved, fetched=False)
+
+    async def pinned(self, elsewhere: Callable[[RemoteFile], Iterable[Path]]) -> Artifact | None:
+        """Return files with the pinned hashes: blobs of any commit or repository, or a file elsewhere."""
+        request, files = self._request, pinned_files(self._request)
+        commit = cache.read_ref(self._folder, request.revision)
+        if not files or commit is None:
+            return None
+        resolved = ResolvedRequest(request.repo, commit, files)
+        meter = self._meter(resolved)
+        for before, file in resolved.with_bytes_before():
+            meter.start(file.name, before)
+            cache.adopt_blob(self._hub.cache_dir, self._folder, file)
+            if not await self._is_right(file, meter):
+                return await self._from_elsewhere(resolved, elsewhere) if len(files) == 1 else None
+        return await self._publish(resolved, fetched=False)
+
+    async def _from_elsewhere(
+        self, resolved: ResolvedRequest, elsewhere: Callable[[RemoteFile], Iterable[Path]]
+    ) -> Artifact | None:
+        """Return the file of another program, used where it is: it stays that program's."""
+        (file,), request = resolved.files, self._request
+        meter = self._meter(resolved)
+        meter.start(file.name, 0)
+        for path in await in_thread(lambda _background: tuple(elsewhere(file))):
+            if not await self._has_hash(path, file, meter):
+                continue
+            found = ArtifactFile(file.name, path, file.bytes, file.sha256)
+            artifact = Artifact((found,), resolved.repo, request.revision, resolved.commit, request.quant)
+            return await self._checked(artifact, fetched=False)
+        return None
 
     async def from_hub(self) -> Artifact:
         request = self._request
@@ -115,7 +154,7 @@ class _Fetch:
         meter = self._meter(resolved)
         fetched = False
         missing = []
-        for before, file in _with_bytes_before(resolved):
+        for before, file in resolved.with_bytes_before():
             meter.start(file.name, before)
             if not await self._is_right(file, meter):
                 missing.append((before, file))
@@ -131,7 +170,7 @@ class _Fetch:
 
     async def _download(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> bool:
         """Download one file under its lock; return False if another process did so meanwhile."""
-        sha256 = _sha256(file)
+        sha256 = hash_of(file)
         cache.make_folders(self._folder)
         lock = cache.Lock(self._hub.lock_path(resolved.repo, sha256))
         waited = False
@@ -158,7 +197,7 @@ class _Fetch:
 
     async def _transfer(self, resolved: ResolvedRequest, file: RemoteFile, meter: TransferMeter) -> None:
         """Complete the partial file, and remove it if it isn't what the hub lists."""
-        sha256 = _sha256(file)
+        sha256 = hash_of(file)
         path = cache.partial_path(self._folder, sha256)
         journal = RangeJournal(
             cache.journal_path(self._folder, sha256), file, self._request.range_mib * 2**20
@@ -197,45 +236,57 @@ class _Fetch:
             )
 
     async def _is_right(self, file: RemoteFile, meter: TransferMeter) -> bool:
-        """Whether the blob is there with the right bytes. Hashed once; later its size and time are enough."""
-        sha256 = _sha256(file)
-        blob = cache.blob_path(self._folder, sha256)
+        """Whether the blob is there with the right bytes."""
+        return await self._has_hash(cache.blob_path(self._folder, hash_of(file)), file, meter)
+
+    async def _has_hash(self, path: Path, file: RemoteFile, meter: TransferMeter) -> bool:
+        """Whether a file has the right bytes. Hashed once; later its size and time are enough."""
         try:
-            if blob.stat().st_size != file.bytes:
+            if path.stat().st_size != file.bytes:
                 return False
         except OSError:
             return False
-        if self._records.verified(blob, sha256):
+        if self._records.verified(path, hash_of(file)):
             return True
 
         def verifying(done: int) -> None:
             meter.report("verifying", done)
 
         def hash_blob(background: Background) -> str:
-            return hash_file(blob, lambda done: background.report(verifying, done), background.stop.is_set)
+            return hash_file(path, lambda done: background.report(verifying, done), background.stop.is_set)
 
-        return await in_thread(hash_blob) == sha256
+        return await in_thread(hash_blob) == file.sha256
 
     async def _publish(self, resolved: ResolvedRequest, *, fetched: bool) -> Artifact:
-        """Link the verified blobs where programs look for them, check them as a whole, note them."""
+        """Link the verified blobs where programs look for them."""
         request = self._request
         files = tuple(
             ArtifactFile(
                 file.name,
-                cache.publish(self._folder, resolved.commit, file.name, _sha256(file)),
+                cache.publish(self._folder, resolved.commit, file.name, hash_of(file)),
                 file.bytes,
                 file.sha256,
             )
             for file in resolved.files
         )
         artifact = Artifact(files, resolved.repo, request.revision, resolved.commit, request.quant)
-        await in_thread(lambda _background: check_gguf(artifact.path, request.architecture))
         if not request.update and not request.offline and not self._hub.offline:
             cache.write_ref(self._folder, request.revision, resolved.commit)
+        self._keep_from_pruning(resolved.commit)
         earlier = self._records.find(request)
         fetched = fetched or (earlier is not None and earlier.fetched and earlier.commit == resolved.commit)
+        return await self._checked(artifact, fetched=fetched)
+
+    async def _checked(self, artifact: Artifact, *, fetched: bool) -> Artifact:
+        """Check the artifact as a whole, and note it."""
+        request = self._request
+        await in_thread(lambda _background: check_gguf(artifact.path, request.architecture))
         record(self._state_dir, request, artifact, fetched=fetched)
         return self._done(artifact)
+
+    def _keep_from_pruning(self, commit: str) -> None:
+        if is_commit(commit) and (self._folder / "snapshots" / commit).is_dir():
+            cache.write_own_ref(self._folder, commit)
 
     def _done(self, artifact: Artifact) -> Artifact:
         total = sum(file.bytes for file in artifact.files)
@@ -243,25 +294,7 @@ class _Fetch:
         return artifact
 
     def _missing_bytes(self, file: RemoteFile) -> int:
-        return max(0, file.bytes - allocated_bytes(cache.partial_path(self._folder, _sha256(file))))
+        return max(0, file.bytes - allocated_bytes(cache.partial_path(self._folder, hash_of(file))))
 
     def _meter(self, resolved: ResolvedRequest) -> TransferMeter:
         return TransferMeter(self._environment.clock, self._on_progress, resolved.bytes)
-
-
-def _with_bytes_before(resolved: ResolvedRequest) -> list[tuple[int, RemoteFile]]:
-    before = 0
-    listed = []
-    for file in resolved.files:
-        listed.append((before, file))
-        before += file.bytes
-    return listed
-
-
-def _sha256(file: RemoteFile) -> str:
-    if file.sha256 is None:
-        raise FetchError(
-            f"cannot verify {file.name}: the hub lists no sha256 of it",
-            hint="choose a repository that keeps its files in LFS, or set [model] path",
-        )
-    return file.sha256

@@ -5,10 +5,12 @@
       blobs/SHA256.qwenctl-partial      what has arrived so far, and .qwenctl-journal which ranges of it
       snapshots/COMMIT/NAME             a relative link to the blob
       refs/REVISION                     the commit a branch stood for
+      refs/qwenctl                      the commit that qwenctl uses; qwenctl-HASH for each further one
 
 Source: huggingface_hub 2.4.0, file_download.py.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -21,6 +23,8 @@ from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest, is_
 
 PARTIAL = ".qwenctl-partial"
 JOURNAL = ".qwenctl-journal"
+OWN_REF = "qwenctl"
+"""Without a ref, ``hf cache prune`` deletes a commit, and ``llama-server --offline -hf`` does not see it."""
 
 
 def blob_path(folder: Path, sha256: str) -> Path:
@@ -154,6 +158,53 @@ def write_ref(folder: Path, revision: str, commit: str) -> None:
         temporary.replace(ref)
     except OSError as error:
         raise cannot("write", ref, error) from error
+
+
+def write_own_ref(folder: Path, commit: str) -> None:
+    """Note that qwenctl uses a commit, beside other commits that it uses.
+
+    Raises:
+        FetchError: the cache can't be written.
+    """
+    if commit in {read_ref(folder, name) for name in own_refs(folder)}:
+        return
+    earlier = read_ref(folder, OWN_REF)
+    if earlier is not None and (folder / "snapshots" / earlier).is_dir():
+        write_ref(folder, f"{OWN_REF}-{earlier[:12]}", earlier)
+    write_ref(folder, OWN_REF, commit)
+
+
+def own_refs(folder: Path) -> tuple[str, ...]:
+    """Return the names of qwenctl's own refs."""
+    return tuple(sorted(path.name for path in (folder / "refs").glob(f"{OWN_REF}*") if path.is_file()))
+
+
+def forget_commit(folder: Path, commit: str) -> None:
+    """Remove a commit's folder if it is empty, and then the refs to it: they would name nothing."""
+    snapshot = folder / "snapshots" / commit
+    for path in sorted((*snapshot.rglob("*"), snapshot), key=lambda path: -len(path.parts)):
+        with contextlib.suppress(OSError):  # not empty: it stays
+            path.rmdir()
+    if snapshot.exists():
+        return
+    for ref in (folder / "refs").rglob("*"):
+        if ref.is_file() and read_ref(folder, ref.relative_to(folder / "refs").as_posix()) == commit:
+            ref.unlink(missing_ok=True)
+
+
+def adopt_blob(cache_dir: Path, folder: Path, file: RemoteFile) -> None:
+    """Give this repository a blob of the same hash that another repository of the cache has.
+
+    It is the same file under a second name, so that it takes no space and stays when the other one goes.
+    """
+    if file.sha256 is None or blob_path(folder, file.sha256).exists():
+        return
+    for other in cache_dir.glob(f"models--*/blobs/{file.sha256}"):
+        if not other.is_symlink() and other.is_file() and other.stat().st_size == file.bytes:
+            with contextlib.suppress(OSError):  # a disk without links: it is fetched
+                make_folders(folder)
+                os.link(other, blob_path(folder, file.sha256))
+                return
 
 
 class Lock:

@@ -1,6 +1,5 @@
 """Check that a file is a complete GGUF of the wanted architecture. Reads headers, never the weights."""
 
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,7 @@ from qwenctl.fetch.request import Artifact, ArtifactFile
 from qwenctl.files import reason
 from qwenctl.model.from_gguf import other_kind
 from qwenctl.model.gguf_header import Header, read_header
-
-SHARD = re.compile(r"^(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf$")
-"""Name of one part of a split file. Source: llama.cpp llama_split_path, "%s-%05d-of-%05d.gguf"."""
-
-
-def shards(name: str) -> tuple[str, ...]:
-    """Return the names of all parts ``name`` belongs to, just ``name`` for a file that is whole."""
-    match = SHARD.match(name)
-    if match is None or not 1 <= int(match["no"]) <= int(match["count"]):
-        return (name,)
-    count = int(match["count"])
-    return tuple(f"{match['stem']}-{no:05d}-of-{count:05d}.gguf" for no in range(1, count + 1))
+from qwenctl.model.gguf_name import shards
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
+class NoSuchRevisionError(FetchError):
+    """The repository is there, and has no such branch, tag or commit (any more)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hub:
     """A hub and the cache its files go to. The token never shows in a repr."""
@@ -119,7 +123,7 @@ def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: 
             hint=f"accept its conditions on {hub.endpoint}/{repo}, then set HF_TOKEN or run: hf auth login",
         ) from error
     except RevisionNotFoundError as error:
-        raise FetchError(
+        raise NoSuchRevisionError(
             f"cannot find revision {revision} of {repo}: no such branch, tag or commit",
             hint="check [model] revision",
         ) from error
@@ -141,7 +145,10 @@ def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: 
 
 def _no_repository(repo: str) -> FetchError:
     """Return the error for a repository that isn't there, or that this token may not see."""
-    return FetchError(f"cannot find repository {repo}: there is none, or it is private", hint=TOKEN_HINT)
+    return FetchError(
+        f"cannot find repository {repo}: there is none, or it is private",
+        hint=f"check the spelling; {TOKEN_HINT}",
+    )
 
 
 def _nonsense(repo: str) -> FetchError:

@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from qwenctl.errors import FetchError
-from qwenctl.fetch.gguf_check import shards
 from qwenctl.fetch.request import FetchRequest, RemoteFile
+from qwenctl.model.gguf_name import shards
 
 
 def pick(listing: tuple[RemoteFile, ...], request: FetchRequest) -> tuple[RemoteFile, ...]:

@@ -50,14 +50,41 @@ async def fetch_header(
             return path
     if request.offline or hub.offline:
         raise FetchError(f"cannot read the header of {request.repo}: qwenctl is offline")
-    resolved = await resolve(request, hub, environment)
+    return (await bring_headers(await resolve(request, hub, environment), folder, hub, environment))[0]
+
+
+async def bring_headers(
+    resolved: ResolvedRequest, folder: Path, hub: Hub, environment: FetchEnvironment
+) -> tuple[Path, ...]:
+    """Return each file in ``folder``, with its real size and a hole after its header.
+
+    Headers that were downloaded before are used without a request.
+
+    Raises:
+        FetchError: the hub or the disk failed, qwenctl is offline, or a file is no GGUF.
+    """
     first = resolved.files[0]
     paths = [_path(folder, first.sha256 or resolved.commit, file.name) for file in resolved.files]
-    async with connect(environment.transfer_policy, 1) as client:
-        for file, path in zip(resolved.files, paths, strict=True):
-            if not path.exists():
+    missing = [
+        (file, path) for file, path in zip(resolved.files, paths, strict=True) if not _is_there(path, file)
+    ]
+    if missing and hub.offline:
+        raise FetchError(
+            f"cannot read the header of {missing[0][0].name} in {resolved.repo}: qwenctl is offline",
+            hint="run it once with a network, or name a file of this disk",
+        )
+    if missing:
+        async with connect(environment.transfer_policy, 1) as client:
+            for file, path in missing:
                 await _bring(client, hub, resolved, file, path, environment)
-    return paths[0]
+    return tuple(paths)
+
+
+def _is_there(path: Path, file: RemoteFile) -> bool:
+    try:
+        return path.stat().st_size == file.bytes
+    except OSError:
+        return False
 
 
 async def _bring(

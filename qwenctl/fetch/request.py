@@ -1,9 +1,11 @@
 """The types of a fetch: the request, the files it stands for, the artifact, the progress. Pure: no I/O."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
+from qwenctl.errors import FetchError
 from qwenctl.model.profile import Profile, Quant
 from qwenctl.settings.types import Settings
 
@@ -68,6 +70,11 @@ class ResolvedRequest:
         """Size of all files."""
         return sum(file.bytes for file in self.files)
 
+    def with_bytes_before(self) -> tuple[tuple[int, RemoteFile], ...]:
+        """Return each file with the bytes of those before it."""
+        before = accumulate((file.bytes for file in self.files), initial=0)
+        return tuple(zip(before, self.files, strict=False))
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFile:
@@ -106,6 +113,33 @@ class Progress:
     phase: FetchPhase
 
 
+def hash_of(file: RemoteFile) -> str:
+    """Return the hash to compare a file with.
+
+    Raises:
+        FetchError: the hub lists none.
+    """
+    if file.sha256 is None:
+        raise FetchError(
+            f"cannot verify {file.name}: the hub lists no sha256 of it",
+            hint="choose a repository that keeps its files in LFS, or set [model] path",
+        )
+    return file.sha256
+
+
+def pinned_files(request: FetchRequest) -> tuple[RemoteFile, ...]:
+    """Return the files of a request whose profile pins every size and hash; none if it does not.
+
+    Such files are known without a hub, whatever they are called and whatever became of their commit.
+    """
+    files = tuple(
+        RemoteFile(file.name, file.bytes, file.sha256)
+        for file in request.files
+        if file.bytes is not None and file.sha256 is not None
+    )
+    return files if len(files) == len(request.files) else ()
+
+
 def is_commit(revision: str) -> bool:
     """Whether a revision names one commit for ever, rather than a branch or a tag."""
     return len(revision) == 40 and all(letter in "0123456789abcdef" for letter in revision)
@@ -129,7 +163,7 @@ def request_for(
     if model.file is not None:
         files: tuple[WantedFile, ...] = (WantedFile(model.file),)
     elif pinned:
-        sizes = (None if quant.estimated else file.bytes for file in quant.files)
+        sizes = (None if quant.estimated and not file.sha256 else file.bytes for file in quant.files)
         files = tuple(
             WantedFile(file.name, size, file.sha256) for file, size in zip(quant.files, sizes, strict=True)
         )

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch.clock import FetchEnvironment, in_thread
-from qwenctl.fetch.hub import Hub, list_files
+from qwenctl.fetch.hub import Hub, NoSuchRevisionError, list_files
 from qwenctl.fetch.pick import pick
-from qwenctl.fetch.request import FetchRequest, ResolvedRequest, is_commit
+from qwenctl.fetch.request import FetchRequest, ResolvedRequest, is_commit, pinned_files
 from qwenctl.fetch.retry import retry
 
 T = TypeVar("T")
@@ -18,14 +18,33 @@ METADATA_TIMEOUT_S = 15.0
 async def resolve(request: FetchRequest, hub: Hub, environment: FetchEnvironment) -> ResolvedRequest:
     """Return the files of a request at the commit its revision stands for.
 
+    A pinned commit that is gone from the hub (its history was rewritten) is no loss where ``main`` still has
+    files of the pinned hashes.
+
     Raises:
         FetchError: the hub can't be asked, or has no such files.
     """
     revision = followed_revision(request) if request.update else request.revision
-    commit, listing = await ask_hub(
-        lambda: list_files(hub, request.repo, revision, METADATA_TIMEOUT_S), environment
-    )
+    try:
+        commit, listing = await ask_hub(
+            lambda: list_files(hub, request.repo, revision, METADATA_TIMEOUT_S), environment
+        )
+    except NoSuchRevisionError:
+        found = await _by_hash(request, hub, environment) if is_commit(revision) else None
+        if found is None:
+            raise
+        return found
     return ResolvedRequest(request.repo, commit, pick(listing, request))
+
+
+async def _by_hash(request: FetchRequest, hub: Hub, environment: FetchEnvironment) -> ResolvedRequest | None:
+    """Return the pinned files as ``main`` has them, under whatever names; None unless it has all."""
+    commit, listing = await ask_hub(
+        lambda: list_files(hub, request.repo, "main", METADATA_TIMEOUT_S), environment
+    )
+    by_hash = {file.sha256: file for file in listing if file.sha256 is not None}
+    files = tuple(by_hash[pin.sha256] for pin in pinned_files(request) if pin.sha256 in by_hash)
+    return ResolvedRequest(request.repo, commit, files) if len(files) == len(request.files) > 0 else None
 
 
 def followed_revision(request: FetchRequest) -> str:

@@ -276,3 +276,22 @@ class _Cursor:
 
 def _invalid(cause: str) -> FetchError:
     return FetchError(f"cannot read GGUF header: {cause}")
+
+
+def read_first_keys(read: Read) -> Mapping[str, Value]:
+    """Return the keys before the vocabulary. They say what a file is, and cost a few KiB.
+
+    Raises:
+        FetchError: the bytes are no GGUF header.
+    """
+    cursor = _Cursor(read)
+    if cursor.take(4) != MAGIC or cursor.u32() not in VERSIONS:
+        raise _invalid("it does not begin with GGUF, or has an unknown version")
+    cursor.count(TENSORS, "tensors")
+    keys: dict[str, Value] = {}
+    for _ in range(cursor.count(KEYS, "keys")):
+        name = cursor.text(NAME_BYTES, "key name")
+        if name.startswith("tokenizer."):
+            break
+        keys[name] = _value(cursor, cursor.u32(), name)
+    return keys

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenctl.errors import FetchError
-from qwenctl.fetch.gguf_check import check_gguf, shards
+from qwenctl.fetch.gguf_check import check_gguf
 from qwenctl.model.ggml import GGML_TYPES, tensor_bytes
 from qwenctl.model.gguf_header import Header, Skipped, TruncatedHeaderError, read_header
+from qwenctl.model.gguf_name import shards
 from tests.fakes.gguf_file import write_gguf
 
 
