@@ -72,6 +72,7 @@ ONLY_IN: dict[str, set[str]] = {
         "daemon",
         "client",
         "cli.verify",  # likewise, for a header
+        "deploy.listed_model",  # waits for the hub in the thread that plans
         "cli.fetch",  # runs one fetch to its end
     },
     "huggingface_hub": {"fetch.hub"},

@@ -41,6 +41,6 @@ def command(
     """
     resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}, model))
     surveyed = pipeline.survey(resolved, hardware)
-    plan = pipeline.choose(resolved, surveyed)
+    resolved, plan = pipeline.decide(resolved, surveyed)
     words = pipeline.command_line(resolved, surveyed, plan)
     return Result({"argv": list(words)}, shlex.join(words) if shell else "\n".join(lines(words)))

@@ -127,6 +127,6 @@ def _speed(where: Target) -> "Speed | None":
     if where.resolved is None:
         return None
     try:
-        return pipeline.choose(where.resolved, pipeline.survey(where.resolved)).speed
+        return pipeline.decide(where.resolved, pipeline.survey(where.resolved))[1].speed
     except NoFitError:
         return None  # the settings changed after this server was started

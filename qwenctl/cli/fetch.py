@@ -1,6 +1,7 @@
 """``qwenctl fetch``: download and verify the model file."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -49,7 +50,7 @@ def command(
     """
     offline = True if switches["offline"] else None
     plan_request = request(session, {"model.quant": quant, "fetch.offline": offline}, model)
-    resolved = pipeline.resolve(plan_request)
+    resolved = pipeline.resolve(replace(plan_request, update=switches["update"]))
     if switches["pruning"]:
         return prune(session, resolved, yes=switches["yes"])
     if local is not None:
@@ -83,7 +84,8 @@ def _fetch_request(resolved: ResolvedSettings, *, update: bool) -> FetchRequest 
         return None
     name = resolved.settings.model.quant
     if name == "auto":
-        name = pipeline.choose(resolved, pipeline.survey(resolved)).quant
+        resolved, plan = pipeline.decide(resolved, pipeline.survey(resolved))
+        name = plan.quant
     return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
 
 

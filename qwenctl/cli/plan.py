@@ -49,7 +49,7 @@ def command(
     surveyed = pipeline.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
         session.say(f"warning: {warning}")
-    plan = pipeline.choose(resolved, surveyed)
+    resolved, plan = pipeline.decide(resolved, surveyed)
     checked = verified(resolved, surveyed, plan) if verify else None
     path = model_file.model_path(resolved, plan)
     data = to_json(plan, pipeline.command_line(resolved, surveyed, plan)) | {"path": str(path)}

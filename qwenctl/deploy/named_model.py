@@ -8,28 +8,31 @@ from functools import lru_cache
 from pathlib import Path
 
 from qwenctl import paths
+from qwenctl.deploy.listed_model import listed_profile, with_listed_quants
 from qwenctl.errors import FetchError, SettingsError
 from qwenctl.fetch.gguf_check import ModelParts, read_model
 from qwenctl.files import reason
-from qwenctl.model.from_gguf import profile_from_gguf
-from qwenctl.model.name import quant_key
+from qwenctl.model.from_gguf import is_quant_name, profile_from_gguf
+from qwenctl.model.name import HubModel, quant_key
 from qwenctl.model.profile import File, Profile
 from qwenctl.model.toml import load_profile, load_profiles
 from qwenctl.settings.load import ORIGINS, LoadedSettings
+from qwenctl.settings.types import Settings
 
 
-def named_profile(loaded: LoadedSettings) -> Profile:
-    """Return the profile of the model that these settings name.
+def named_profile(loaded: LoadedSettings, *, update: bool = False) -> Profile:
+    """Return the profile of the model that these settings name. ``update``: ask the hub for a newer listing.
 
     Raises:
         ProfileError: there is no such profile, or its file is invalid.
-        FetchError: the file is missing, no whole GGUF, or no model.
-        SettingsError: a quant is named that the file is not.
+        FetchError: the file is missing, no whole GGUF, or no model; or the hub cannot be asked.
+        SettingsError: a quant is named that is not there.
     """
     path = loaded.settings.model.path
     if path is None:
-        return load_profile(loaded.settings.profile, *_folders())
-    profile = file_profile(Path(path), loaded.settings.profile if _is_meant(loaded) else None)
+        return _of_hub(loaded, update=update)
+    meant = loaded.settings.profile if _is_meant(loaded, "model.path") else None
+    profile = file_profile(Path(path), meant)
     quant, (own,) = loaded.settings.model.quant, profile.quants
     asked = loaded.origins["model.quant"] in ("flag", "up") and quant != "auto"
     if asked and quant_key(quant) != quant_key(own.name):
@@ -38,6 +41,67 @@ def named_profile(loaded: LoadedSettings) -> Profile:
             hint="leave out the quant, or name another file",
         )
     return profile
+
+
+def _of_hub(loaded: LoadedSettings, *, update: bool) -> Profile:
+    """Return the named profile, or one of the repository or the file that is named instead of its own."""
+    model, offline = loaded.settings.model, loaded.settings.fetch.offline
+    if model.repo is None and model.file is None:
+        return _with_quant(load_profile(loaded.settings.profile, *_folders()), loaded)
+    known = load_profiles(*_folders())
+    meant = model.repo is None or _is_meant(loaded, "model.repo")
+    named = load_profile(loaded.settings.profile, *_folders()) if meant else None
+    repo = model.repo or (named.hub.repo if named is not None and named.hub is not None else None)
+    if repo is None:
+        raise SettingsError(
+            f"cannot use [model] file {model.file}: profile {loaded.settings.profile} has no repository",
+            hint="set [model] repo too, or name OWNER/REPO:FILE.gguf",
+        )
+    candidates = known if named is None else (named, *known)
+    owner = next((one for one in candidates if _is_of(one, repo)), None)
+    if owner is not None and owner.hub is not None and model.revision in (None, owner.hub.revision):
+        if model.file is None:
+            return _with_quant(owner, loaded)
+        if owner.quant_of_file(model.file) is not None:
+            return owner
+    revision = model.revision
+    if revision is None and owner is not None and owner.hub is not None:
+        revision = owner.hub.revision
+    quant = None if model.quant == "auto" or model.file else model.quant
+    lender = named.name if named is not None else None
+    wanted = HubModel(repo, quant, model.file, revision)
+    return listed_profile(wanted, known, lender, offline=offline, update=update)
+
+
+def _with_quant(profile: Profile, loaded: LoadedSettings) -> Profile:
+    """Return the profile; with its repository's listing, where a quant is named that only that may have."""
+    quant = loaded.settings.model.quant
+    if quant == "auto" or profile.quant(quant) is not None or not is_quant_name(quant):
+        return profile
+    try:
+        return with_listed_quants(profile, quant, offline=loaded.settings.fetch.offline)
+    except FetchError as error:
+        raise SettingsError(
+            f"cannot use quant {quant!r}: profile {profile.name} has no such quant, and {error.message}",
+            hint=f"known: {', '.join(one.name for one in profile.quants)}",
+        ) from error
+
+
+def _is_of(profile: Profile, repo: str | None) -> bool:
+    return profile.hub is not None and repo is not None and profile.hub.repo.lower() == repo.lower()
+
+
+def settings_of(settings: Settings, profile: Profile) -> Settings:
+    """Return the settings with what the model's name says: its quant, and the commit that was looked at."""
+    model = settings.model
+    if model.path is not None:
+        model = model.model_copy(update={"quant": "auto"})  # a file holds one quant
+    elif model.file is not None:
+        of_file = profile.quant_of_file(model.file)
+        model = model.model_copy(update={"quant": of_file.name if of_file is not None else "auto"})
+    if profile.made and model.path is None and profile.hub is not None:
+        model = model.model_copy(update={"repo": profile.hub.repo, "revision": profile.hub.revision})
+    return settings.model_copy(update={"model": model})
 
 
 def file_profile(path: Path, named: str | None = None) -> Profile:
@@ -80,9 +144,9 @@ def _missing(path: Path, error: OSError) -> FetchError:
     return FetchError(f"cannot read {path}: {reason(error)}", hint=hint)
 
 
-def _is_meant(loaded: LoadedSettings) -> bool:
-    """Return whether the profile was named for this file: beside it, or by a stronger layer."""
-    profile, path = loaded.origins["profile"], loaded.origins["model.path"]
+def _is_meant(loaded: LoadedSettings, key: str) -> bool:
+    """Return whether the profile was named for this file or repository: beside it, or by a stronger layer."""
+    profile, path = loaded.origins["profile"], loaded.origins[key]
     return profile not in ("profile", "default") and ORIGINS.index(profile) <= ORIGINS.index(path)
 
 

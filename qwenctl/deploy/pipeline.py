@@ -5,12 +5,14 @@ while an older server still answers; nothing here starts or stops one.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
+from qwenctl.deploy.listed_model import with_exact_sizes
 from qwenctl.deploy.model_file import model_path
-from qwenctl.deploy.named_model import named_profile
+from qwenctl.deploy.named_model import named_profile, settings_of
 from qwenctl.deploy.oom_record import key, model_key, remembered
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import Address, endpoint_address
@@ -53,13 +55,11 @@ def resolve(request: PlanRequest) -> ResolvedSettings:
     def layered(profile: Mapping[str, object]) -> LoadedSettings:
         return load(flags=request.flags, up=up, file=file, profile=profile)
 
-    profile = named_profile(layered({}))
+    profile = named_profile(layered({}), update=request.update)
     preset = layered(profile.settings).settings.sampling.preset
     drawn = profile.sampling[preset].model_dump(exclude={"source"})
     loaded = layered(merge(profile.settings, {"sampling": drawn}))
-    settings = loaded.settings
-    if profile.made and settings.model.path is not None:  # a file holds one quant
-        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"quant": "auto"})})
+    settings = settings_of(loaded.settings, profile)
     if settings.model.quant != "auto":
         find_quant(profile, settings.model.quant)
     return ResolvedSettings(settings, loaded.origins, profile, config, request.folder)
@@ -110,7 +110,24 @@ def draft(resolved: ResolvedSettings, refused: frozenset[MemoryRefusal] = frozen
     server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
     hardware = _this_machine(resolved.settings, server)
     surveyed = _surveyed(resolved, hardware, server, refused)
-    return Draft(resolved, hardware, server, choose(resolved, surveyed))
+    resolved, chosen = decide(resolved, surveyed)
+    return Draft(resolved, hardware, server, chosen)
+
+
+def decide(resolved: ResolvedSettings, surveyed: Surveyed) -> tuple[ResolvedSettings, Plan]:
+    """Return the plan by exact sizes, and what it is of: the header of a quant is read once it is chosen.
+
+    Raises:
+        NoFitError: nothing fits.
+        FetchError: the header of the chosen file cannot be read.
+    """
+    while True:  # each round makes one quant exact
+        chosen = choose(resolved, surveyed)
+        offline = resolved.settings.fetch.offline
+        exact = with_exact_sizes(resolved.profile, chosen.quant, offline=offline)
+        if exact is None:
+            return resolved, chosen
+        resolved = replace(resolved, profile=exact)
 
 
 def _surveyed(
@@ -215,7 +232,8 @@ def smaller(than: Configuration, folder: Path, refused: frozenset[MemoryRefusal]
     resolved = ResolvedSettings(than.settings, {}, than.profile, paths.config_dir() / "config.toml", folder)
     engine = ask_server(than.engine.path, paths.cache_dir())
     surveyed = _surveyed(resolved, than.hardware, engine, refused)
-    return Draft(resolved, than.hardware, engine, choose(resolved, surveyed))
+    resolved, chosen = decide(resolved, surveyed)
+    return Draft(resolved, than.hardware, engine, chosen)
 
 
 def drain_timeout_s(settings: Settings) -> float:

@@ -20,6 +20,7 @@ class PlanRequest:
     config: Path | None = None
     overrides: Mapping[str, object] | None = None  # None: those kept in the folder
     refused: frozenset[MemoryRefusal] = frozenset()  # beside those kept in the folder
+    update: bool = False  # ask the hub for a newer listing of the repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from qwenctl.model.architecture import Architecture, architecture_of
 from qwenctl.model.families import GENERAL, preset, presets_of, same_for_all
 from qwenctl.model.gguf_header import TEMPLATE, Header, Skipped
 from qwenctl.model.layers import same_shape
+from qwenctl.model.name import quant_key
 from qwenctl.model.profile import File, Profile, Quant, SamplingPreset
 from qwenctl.model.tensor_sizes import sizes_of
 
@@ -24,6 +25,13 @@ _TYPES = """
     """.split()
 FILE_TYPES = {int(number): name for number, name in zip(_TYPES[::2], _TYPES[1::2], strict=True)}
 GUESSED = 1024
+OTHER_NAMES = """
+    Q2_K_L Q3_K_XL Q4_K_L Q4_K_XL Q5_K_L Q5_K_XL Q6_K_L Q6_K_XL Q8_K_XL Q2_K_XL IQ4_K MXFP4
+    """.split()
+"""Names that publishers gave to mixtures of their own."""
+QUANT_KEYS = frozenset(
+    quant_key(prefix + name) for prefix in ("", "UD-", "i1-") for name in (*FILE_TYPES.values(), *OTHER_NAMES)
+)
 QUANT_IN_NAME = re.compile(
     r"(?:^|[-._/])((?:UD-|i1-)?(?:I?Q\d(?:_K)?(?:_[A-Z0-9]{1,4})*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|F16|F32))"
     r"(?=$|[-._])",
@@ -152,6 +160,11 @@ def quant_name(header: Header, file: str) -> str:
     by_name = found[-1].upper().replace("I1-", "i1-") if found else None
     own = by_name is not None and by_name not in FILE_TYPES.values()
     return (by_name if own or by_header is None else by_header) or _commonest_type(header)
+
+
+def is_quant_name(name: str) -> bool:
+    """Say whether some publisher calls a quant so, letter case and punctuation aside."""
+    return quant_key(name) in QUANT_KEYS
 
 
 def switches_of(template: object) -> tuple[str, ...]:

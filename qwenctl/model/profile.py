@@ -142,6 +142,10 @@ class Profile(Table):
         """Return the quant of that name, letter case and punctuation aside."""
         return next((quant for quant in self.quants if quant_key(quant.name) == quant_key(name)), None)
 
+    def quant_of_file(self, name: str) -> Quant | None:
+        """Return the quant that a file belongs to."""
+        return next((quant for quant in self.quants if name in {file.name for file in quant.files}), None)
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         names = [quant.name.lower() for quant in self.quants]
