@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qwenctl.cli.arguments import model_argument
 from qwenctl.cli.bench_view import view
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
@@ -22,6 +23,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command("bench", epilog="Example: qwenctl bench --runs 5 --plot speed.svg")
 @common
+@model_argument
 @endpoint
 @click.option(
     "--prompt-tokens",
@@ -60,6 +62,7 @@ FILE = click.Path(path_type=Path)
 def command(
     session: Session,
     /,
+    model: str | None,
     url: str | None,
     api_key_file: Path | None,
     plot: Path | None,
@@ -67,7 +70,10 @@ def command(
     prompt_tokens: tuple[int, ...],
     **numbers: int,
 ) -> Result:
-    """Measure prompt and generation speed, as the server reports it and as this client sees it."""
+    """Measure prompt and generation speed, as the server reports it and as this client sees it.
+
+    MODEL is what the daemon must be serving. Default: whatever it serves.
+    """
     from qwenctl.client.bench.measure import compare, measure, recipe, sized
     from qwenctl.client.bench.resource_usage import ResourceMonitor
     from qwenctl.client.bench.result import to_json
@@ -77,7 +83,7 @@ def command(
             f"cannot draw {plot}: matplotlib is not installed", hint="pip install 'qwenctl[plot]'"
         )
     before = _earlier(against)
-    where = target(session, url, api_key_file)
+    where = target(session, url, api_key_file, model)
     if numbers["tune"]:
         from qwenctl.cli.bench_tune import TuneRequest, tune_here
 

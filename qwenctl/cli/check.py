@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qwenctl.cli.arguments import model_argument
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.target import UNSAFE, Target, endpoint, target
@@ -19,22 +20,26 @@ MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
 
 @click.command("check", epilog="Example: qwenctl check --mechanics")
 @common
+@model_argument
 @endpoint
 @click.option(
     "--mechanics", is_flag=True, help="Run only the checks that do not depend on how good the model is."
 )
 @click.option("--unsafe", is_flag=True, help=UNSAFE)
 @click.pass_obj
-def command(session: Session, /, url: str | None, api_key_file: Path | None, **switches: bool) -> Result:
+def command(
+    session: Session, /, model: str | None, url: str | None, api_key_file: Path | None, **switches: bool
+) -> Result:
     """Check that the server works correctly, and that the model can do typical tasks.
 
+    MODEL is what the daemon must be serving. Default: whatever it serves.
     Exits 1 when a check fails. A check that cannot be judged does not count as failed.
     """
     from qwenctl.client.check.model_checks import MODEL_CHECKS
     from qwenctl.client.check.protocol_checks import PROTOCOL_CHECKS
     from qwenctl.client.check.run_checks import run
 
-    where = target(session, url, api_key_file)
+    where = target(session, url, api_key_file, model)
     expected = _planned(where, unsafe=switches["unsafe"])
     checks = PROTOCOL_CHECKS if switches["mechanics"] else {**PROTOCOL_CHECKS, **MODEL_CHECKS}
     items = []

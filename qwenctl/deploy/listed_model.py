@@ -16,6 +16,7 @@ from qwenctl.fetch.hub import Hub, default_hub
 from qwenctl.fetch.listing import RepositoryListing, read_listing, read_remote_header
 from qwenctl.model.from_gguf import other_kind, profile_from_gguf, quant_of
 from qwenctl.model.from_listing import (
+    FLOAT_BITS,
     ListedModel,
     RepositoryFiles,
     first_header,
@@ -31,6 +32,8 @@ Answer = TypeVar("Answer")
 SHOWN = 8
 """So many names of a repository are shown where one must be chosen."""
 OF_LISTING = "the repository's listing"
+LARGE = "twice the size of Q8_0, and answers are hardly better"
+POOR = "below 3 bits a weight, answers suffer"
 KINDS = {
     "projector": "a projector (it turns images into tokens)",
     "mtp": "a file with a prediction block",
@@ -75,7 +78,7 @@ def listed_profile(
             "name": _name(wanted.repo) if profile.name not in {one.name for one in known} else profile.name,
             "note": "; ".join(notes) or None,
             "hub": HubSource(repo=listing.repo, revision=listing.commit, source=OF_LISTING),
-            "quants": tuple(_joined(quant, exact) if quant is own else quant for quant in quants),
+            "quants": tuple(_noted(_joined(quant, exact) if quant is own else quant) for quant in quants),
         }
     )
 
@@ -205,6 +208,14 @@ def _joined(listed: Quant, exact: Quant) -> Quant:
             "note": listed.note,
         }
     )
+
+
+def _noted(quant: Quant) -> Quant:
+    """Return a quant with the reason why it is used only if a person names it."""
+    if not quant.named_only or quant.note is not None:
+        return quant
+    note = LARGE if quant.bits_per_weight >= FLOAT_BITS else POOR
+    return quant.model_copy(update={"note": note})
 
 
 def _divergences(known: tuple[Profile, ...], profile: Profile) -> Mapping[str, float]:
