@@ -25,7 +25,10 @@ PURE = set(
     hardware.devices
     model.architecture model.layers model.tensor_sizes model.profile model.ggml model.gguf_header
     model.gguf_name model.quant_bits model.from_listing model.library
-    plan.memory plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
+    plan.memory plan.memory.server_load plan.memory.parts plan.memory.full_attention
+    plan.memory.sliding_window plan.memory.latent_attention plan.memory.shared_kv plan.memory.recurrent
+    plan.memory.experts plan.memory.kv_caches plan.memory.compute plan.memory.weights plan.memory.extra_parts
+    plan.memory.load_parts plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags engine.program launch.spec launch.configuration
     launch.load_log launch.argv
@@ -248,6 +251,12 @@ SEAMS = {
     "engine.architectures": "the one place that looks into the engine's library",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",
+    "plan.memory.full_attention": "one kind of layer",
+    "plan.memory.sliding_window": "one kind of layer",
+    "plan.memory.latent_attention": "one kind of layer",
+    "plan.memory.shared_kv": "one kind of layer",
+    "plan.memory.experts": "one kind of layer",
+    "plan.memory.extra_parts": "what the server holds beside the model",
     "launch.spec": "a data type",
     "launch.configuration": "a data type",
     "deploy.change_events": "pure: what is told of a change",

@@ -14,7 +14,7 @@ from qwenctl.engine.fit_table import FitRow, error_percent, parse_fit
 from qwenctl.errors import LaunchError
 from qwenctl.hardware.facts import Accelerator
 from qwenctl.model.profile import Profile, Quant
-from qwenctl.plan.budget import CONTEXT_BYTES
+from qwenctl.plan.budget import context_bytes
 from qwenctl.plan.memory import (
     MIB,
     Load,
@@ -24,6 +24,8 @@ from qwenctl.plan.memory import (
     logits_bytes,
     vision_bytes,
 )
+from qwenctl.plan.memory.compute import COPIES, mask_bytes, rotation_bytes
+from qwenctl.plan.memory.weights import mapped_bytes
 from qwenctl.plan.outcome import Plan
 
 TOOL = "llama-fit-params"
@@ -92,7 +94,8 @@ def ask(
 ) -> tuple[FitRow, ...]:
     """Return the memory of each device and of the host, as the engine counts it.
 
-    Weight repacking is off: the dry run would leave repacked weights out of the host's figure.
+    Weight repacking is off: the dry run would leave repacked weights out of the host's figure. The tool knows
+    no unified cache: each slot has its own.
 
     Raises:
         LaunchError: the tool fails, takes longer than ``timeout_s``, or prints no table.
@@ -101,6 +104,7 @@ def ask(
         str(tool),
         *("--model", str(model)),
         *("--ctx-size", str(load.context_tokens * load.parallel)),
+        *("--parallel", str(load.parallel)),
         *("--cache-type-k", load.kv_type),
         *("--cache-type-v", load.kv_type),
         *("--fit-print", "on"),
@@ -134,7 +138,7 @@ def verify(
     compared = tuple(
         Compared(device, bytes_ / MIB, found[device]) for device, bytes_ in predicted if device in found
     )
-    return Verification(compared, forgotten(plan, profile, load))
+    return Verification(compared, forgotten(plan, profile, load, accelerators))
 
 
 def in_engine_convention(
@@ -147,8 +151,9 @@ def in_engine_convention(
     model = profile.architecture
     backends = tuple(accelerator.backend for accelerator in accelerators)
     capacities = tuple(accelerator.usable_bytes or 1 for accelerator in accelerators)
-    copies = 1 if len(accelerators) <= 1 else 4
-    inputs = copies * 2 * load.padded_tokens * load.batch
+    copies = 1 if len(accelerators) <= 1 else COPIES
+    inputs = copies * mask_bytes(model, load) + rotation_bytes(model, load)
+    mapped = mapped_bytes(model, quant, backends)  # the dry run maps nothing
     predicted = []
     if accelerators:
         for accelerator, part in zip(
@@ -157,20 +162,21 @@ def in_engine_convention(
             compute = part.compute
             if accelerator is accelerators[-1]:
                 compute = max(compute, inputs + logits_bytes(model, load))
-            predicted.append((accelerator.id, part.total - part.extras - part.compute + compute))
-    host = host_part(profile, quant, load, len(accelerators))
+            predicted.append((accelerator.id, part.total - mapped - part.extras - part.compute + compute))
+    host = host_part(profile, quant, load, backends)
     compute = host.compute - 4 * model.vocab_size * load.parallel
     if not accelerators:
         compute = max(compute, inputs + logits_bytes(model, load) + 4 * model.embedding_length * load.batch)
-    predicted.append(("Host", host.weights + host.kv + host.recurrent + compute))
+    weights = quant.token_embd_bytes + quant.other_input_bytes if accelerators else host.weights
+    predicted.append(("Host", weights + host.kv + host.recurrent + compute))
     return tuple(predicted)
 
 
-def forgotten(plan: Plan, profile: Profile, load: Load) -> Forgotten:
+def forgotten(plan: Plan, profile: Profile, load: Load, accelerators: tuple[Accelerator, ...]) -> Forgotten:
     """Return the memory that the plan needs and the engine does not count."""
     return Forgotten(
         checkpoints_bytes=plan.checkpoints * plan.parallel * checkpoint_bytes(profile.architecture, load),
         cache_ram_bytes=plan.cache_ram_mib * MIB,
-        device_context_bytes=CONTEXT_BYTES * len(plan.devices),
+        device_context_bytes=sum(context_bytes(each.backend) for each in accelerators),
         vision_bytes=vision_bytes(profile, load),
     )

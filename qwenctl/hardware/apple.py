@@ -50,6 +50,7 @@ def accelerators(values: Mapping[str, str]) -> tuple[Accelerator, ...]:
     ram = ram_bytes(values)
     if ram is None or not is_apple_silicon(values):
         return ()
+    limit_mib = _number(values, "iogpu.wired_limit_mb") or 0
     return (
         Accelerator(
             id="MTL0",
@@ -57,8 +58,9 @@ def accelerators(values: Mapping[str, str]) -> tuple[Accelerator, ...]:
             backend="metal",
             memory="unified",
             memory_bytes=ram,
-            usable_bytes=working_set_bytes(ram, _number(values, "iogpu.wired_limit_mb") or 0),
+            usable_bytes=working_set_bytes(ram, limit_mib),
             driver=None,
+            wired_limit_bytes=limit_mib * MIB if limit_mib > 0 else None,
         ),
     )
 

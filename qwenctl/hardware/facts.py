@@ -22,7 +22,8 @@ class Accelerator:
     """One device llama.cpp can put layers on.
 
     ``memory_bytes`` is its capacity, ``usable_bytes`` what the driver lets one process use
-    (Metal: the recommended working set).
+    (Metal: the recommended working set). ``wired_limit_bytes`` is Metal's limit where its owner raised it
+    (``sysctl iogpu.wired_limit_mb``); None is the system's own.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Accelerator:
     memory_bytes: int | None
     usable_bytes: int | None
     driver: str | None
+    wired_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,10 @@ def from_json(value: object) -> Hardware:
 def to_json(hardware: Hardware) -> dict[str, object]:
     """Return the machine as the JSON object that ``qwenctl hardware --json`` prints, ``schema`` first."""
     fields = asdict(hardware)
-    fields["accelerators"] = list(fields["accelerators"])
+    fields["accelerators"] = [
+        {key: value for key, value in one.items() if key != "wired_limit_bytes" or value is not None}
+        for one in fields["accelerators"]
+    ]
     fields["warnings"] = list(hardware.warnings)
     return {"schema": fields.pop("schema"), **fields}
 
@@ -73,7 +76,8 @@ def _check(hardware: Hardware) -> None:
     if min(cpu.physical_cores, cpu.logical_cores, cpu.performance_cores or 1) <= 0:
         raise ValueError("cpu: core counts must be more than 0")
     for accelerator in hardware.accelerators:
-        if min(accelerator.memory_bytes or 0, accelerator.usable_bytes or 0) < 0:
+        sizes = (accelerator.memory_bytes, accelerator.usable_bytes, accelerator.wired_limit_bytes)
+        if min(size or 0 for size in sizes) < 0:
             raise ValueError(f"accelerators: {accelerator.id}: bytes must not be negative")
     ids = [accelerator.id for accelerator in hardware.accelerators]
     if len(set(ids)) != len(ids):

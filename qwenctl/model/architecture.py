@@ -46,6 +46,7 @@ class Architecture(Table):
     expert_used_count: int = Field(0, ge=0)
     expert_feed_forward_length: int = Field(0, ge=0)
     expert_shared_feed_forward_length: int = Field(0, ge=0)
+    expert_shared_count: int = Field(0, ge=0)
     leading_dense_block_count: int = Field(0, ge=0)
     interleave_moe_layer_step: int = Field(0, ge=0)
     nextn_predict_layers: int = Field(0, ge=0)  # blocks for multi-token prediction, counted in block_count
@@ -115,6 +116,7 @@ def architecture_of(header: Header) -> Architecture:
         expert_used_count=keys.by_layer("expert_used_count")[0],
         expert_feed_forward_length=keys.by_layer("expert_feed_forward_length")[0],
         expert_shared_feed_forward_length=shared,
+        expert_shared_count=keys.number("expert_shared_count", 0),
         leading_dense_block_count=keys.number("leading_dense_block_count", 0),
         interleave_moe_layer_step=keys.number("interleave_moe_layer_step", 0),
         nextn_predict_layers=keys.number("nextn_predict_layers", 0),

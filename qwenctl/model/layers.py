@@ -5,6 +5,7 @@ Source: llama.cpp b11434, src/models (``load_arch_hparams``), src/llama-hparams.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from qwenctl.model.architecture import Architecture
@@ -115,6 +116,7 @@ def window_of(model: Architecture) -> int:
     return pattern.default if model.sliding_window is None else model.sliding_window
 
 
+@lru_cache(maxsize=256)
 def layers(model: Architecture) -> tuple[Layer, ...]:
     """Return every layer of the model, in order."""
     return tuple(_layer(model, index) for index in range(model.block_count))

@@ -6,7 +6,7 @@ Numbers without a source are decisions of this project (docs/architecture.md), n
 from dataclasses import dataclass
 from typing import Literal
 
-from qwenctl.hardware.facts import Accelerator, Hardware
+from qwenctl.hardware.facts import Accelerator, Backend, Hardware
 from qwenctl.plan.memory import MIB, DeviceNeed, Memory, MemorySource, Part
 
 Verdict = Literal["fits", "tight", "no"]
@@ -15,9 +15,15 @@ Kind = Literal["dedicated", "unified", "shared", "cpu"]
 MARGIN_BYTES = 1024 * MIB
 """Left free on each card. Source: llama.cpp, ``--fit-target`` default."""
 CONTEXT_BYTES = 330 * MIB
-"""What the driver takes on each card. Source: unslothai/unsloth#6718, a CUDA context."""
+"""What the driver takes on each card. Source: unslothai/unsloth#6718, a CUDA context; 309 to 331 MiB on four
+cards with CUDA."""
+ROCM_CONTEXT_BYTES = 1024 * MIB
+"""The same for ROCm, unverified: 1,221 and 1,488 MiB on an MI355X (rocm-smi before and after a load, one
+source), which margin and context together cover; no figure of a smaller card is known."""
 WIRED_MARGIN_BYTES = 512 * MIB
 """Left free under a raised Metal limit."""
+MAPPED_MARGIN_BYTES = 256 * MIB
+"""So much of that may be the input's pages, which Metal maps and never reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,11 @@ def reserved_ram(ram_bytes: int) -> int:
     return max(2560 * MIB, ram_bytes * 12 // 100)
 
 
+def context_bytes(backend: Backend) -> int:
+    """Return what the driver takes on a card."""
+    return ROCM_CONTEXT_BYTES if backend == "rocm" else CONTEXT_BYTES
+
+
 def machines(hardware: Hardware) -> tuple[Machine, ...]:
     """Return the ways to use a machine, best first: all cards, then without the smallest, and so on.
 
@@ -111,6 +122,9 @@ def machines(hardware: Hardware) -> tuple[Machine, ...]:
         gpu = hardware.accelerators[0]
         usable_bytes = min(gpu.usable_bytes or hardware.ram_bytes, hardware.ram_bytes)
         budgets = (usable_bytes * 85 // 100,)
+        if _is_raised(gpu, ram_budget):  # all of such a limit is there to be used
+            usable_bytes = min(usable_bytes, gpu.wired_limit_bytes or usable_bytes)
+            budgets = (max(0, usable_bytes - WIRED_MARGIN_BYTES),)
         kind: Kind = "unified" if gpu.memory == "unified" else "shared"
         return (Machine(kind, (gpu,), (usable_bytes,), budgets, hardware.ram_bytes, ram_budget),)
     return (Machine("cpu", (), (), (), hardware.ram_bytes, ram_budget),)
@@ -120,7 +134,10 @@ def _dedicated(
     cards: tuple[Accelerator, ...], usable: dict[str, int], hardware: Hardware, ram_budget: int
 ) -> Machine:
     sizes = tuple(usable[card.id] for card in cards)
-    budgets = tuple(max(0, size - MARGIN_BYTES - CONTEXT_BYTES) for size in sizes)
+    budgets = tuple(
+        max(0, size - MARGIN_BYTES - context_bytes(card.backend))
+        for card, size in zip(cards, sizes, strict=True)
+    )
     return Machine("dedicated", cards, sizes, budgets, hardware.ram_bytes, ram_budget)
 
 
@@ -132,15 +149,13 @@ def judge(machine: Machine, need: Need) -> Judged:
     """
     wired: int | None = None
     tightest = Judged("fits", "RAM", 0, machine.ram_budget)
-    for part, budget, accelerator in zip(need.parts, machine.budgets, machine.accelerators, strict=True):
+    for part, usable, accelerator in zip(need.parts, machine.budgets, machine.accelerators, strict=True):
+        budget = usable + (_mapped_margin(part) if _is_raised(accelerator, machine.ram_budget) else 0)
         here = Judged("fits", accelerator.id, part.total, budget)
         if part.total > budget:
-            if (
-                accelerator.backend != "metal"
-                or part.total > machine.ram_budget // MIB * MIB - WIRED_MARGIN_BYTES
-            ):
+            wired = _raised_limit(machine, accelerator)
+            if wired is None or part.total > wired - WIRED_MARGIN_BYTES + _mapped_margin(part):
                 return Judged("no", accelerator.id, part.total, budget)
-            wired = machine.ram_budget // MIB * MIB
         if tightest.place == "RAM" or _room(here) < _room(tightest):
             tightest = here
     ram_need = need.host_bytes if machine.kind == "dedicated" else need.total_bytes
@@ -152,6 +167,30 @@ def judge(machine: Machine, need: Need) -> Judged:
     return min(tightest, ram, key=_room) if need.parts else ram
 
 
+def _raised_limit(machine: Machine, accelerator: Accelerator) -> int | None:
+    """Return the Metal limit that can be set; None where there is none, or a higher one is set already."""
+    limit = machine.ram_budget // MIB * MIB
+    if accelerator.backend != "metal" or limit <= (accelerator.wired_limit_bytes or 0):
+        return None
+    return None if _is_raised(accelerator, machine.ram_budget) and limit <= machine.usable[0] else limit
+
+
+def _is_raised(accelerator: Accelerator, ram_budget: int) -> bool:
+    """Say whether Metal's limit was raised by hand.
+
+    A machine file of an earlier version does not say so. But macOS' own limit is never as large as the RAM
+    that other programs leave: 107.5 of 128 GiB is the most that was seen.
+    """
+    if accelerator.backend != "metal":
+        return False
+    limit = ram_budget // MIB * MIB
+    return accelerator.wired_limit_bytes is not None or (accelerator.usable_bytes or 0) >= limit
+
+
+def _mapped_margin(part: Part) -> int:
+    return min(part.mapped, MAPPED_MARGIN_BYTES)
+
+
 def _room(judged: Judged) -> int:
     return judged.have_bytes - judged.need_bytes
 
@@ -160,7 +199,9 @@ def memory(machine: Machine, need: Need, judged: Judged) -> Memory:
     """Return a need beside the machine's budgets, as a plan shows it; a tight plan as after its fix."""
     budgets = machine.budgets
     if judged.wired_bytes is not None:
-        budgets = (judged.wired_bytes - WIRED_MARGIN_BYTES,)
+        budgets = (judged.wired_bytes - WIRED_MARGIN_BYTES + _mapped_margin(need.parts[0]),)
+    elif machine.accelerators and _is_raised(machine.accelerators[0], machine.ram_budget):
+        budgets = (budgets[0] + _mapped_margin(need.parts[0]),)
     parts = need.parts or (need.host,)
     sizes = (judged.wired_bytes,) if judged.wired_bytes is not None else machine.usable
     devices = tuple(

@@ -78,4 +78,4 @@ def _predicted(profile: Profile, quant: Quant, load: Load, machine: Machine) -> 
     parts: tuple[Part, ...] = ()
     if machine.accelerators:
         parts = device_parts(profile, quant, load, backends, machine.usable)
-    return parts, host_part(profile, quant, load, len(parts))
+    return parts, host_part(profile, quant, load, backends)

@@ -6,9 +6,11 @@ Decoding reads every active weight once per token, so tokens per second are at m
 from dataclasses import dataclass
 
 from qwenctl.model.architecture import Architecture
+from qwenctl.model.layers import layers
 from qwenctl.model.profile import Profile, Quant, SpeedClaim
 from qwenctl.plan.budget import Machine
 from qwenctl.plan.memory import device_weights_bytes
+from qwenctl.plan.memory.experts import expert_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ def bytes_per_token(model: Architecture, quant: Quant) -> int:
     weights = device_weights_bytes(model, quant)
     if not model.expert_count:
         return weights
-    per_expert = 3 * model.embedding_length * model.expert_feed_forward_length * model.block_count
+    lengths = [expert_length(model, layer) for layer in layers(model) if layer.experts]
+    per_expert = 3 * model.embedding_length * sum(lengths)
     idle = per_expert * (model.expert_count - model.expert_used_count)
     return weights - min(weights, int(idle * quant.bits_per_weight / 8))
 

@@ -6,6 +6,7 @@ Captured: llama-server b11434, ``-np 1 -lv 4``, CPU and RPC, files of each model
 import pytest
 
 from qwenctl.hardware.facts import Backend
+from qwenctl.model.layers import layers
 from qwenctl.plan.memory import (
     MIB,
     Load,
@@ -43,8 +44,8 @@ Q4 = next(quant for quant in BIG.quants if quant.name == "Q4_K_M")
     ],
 )
 def test_keys_and_values_of_the_27b_by_type(kv_type: str, bytes_per_token: int) -> None:
-    assert kv_bytes(MODEL, 65536, kv_type) == 65536 * bytes_per_token
-    assert kv_bytes(MODEL, 100, kv_type) == 256 * bytes_per_token, "padded to 256 tokens"
+    assert kv_bytes(MODEL, Load(65536, kv_type)) == 65536 * bytes_per_token
+    assert kv_bytes(MODEL, Load(100, kv_type)) == 256 * bytes_per_token, "padded to 256 tokens"
 
 
 def test_recurrent_state_does_not_depend_on_the_context() -> None:
@@ -82,7 +83,7 @@ def test_compute_buffers_are_what_the_engine_reserved(
     load = Load(tokens, "f16")
     assert compute_bytes(one.architecture, load, "rpc") // MIB == device_mib
     logits = 4 * one.architecture.vocab_size
-    assert (host_part(one, one.quants[0], load, 1).compute - logits) // MIB == host_mib
+    assert (host_part(one, one.quants[0], load, RPC[:1]).compute - logits) // MIB == host_mib
     if cpu_mib is not None:
         assert compute_bytes(one.architecture, load, "cpu") // MIB == cpu_mib
 
@@ -112,15 +113,15 @@ def test_layers_split_over_devices_as_the_engine_splits_them(
     assert tuple((part.kv + part.recurrent) // MIB for part in parts) == context_mib
     assert tuple(part.compute // MIB for part in parts) == compute_mib
     logits = 4 * one.architecture.vocab_size
-    assert (host_part(one, one.quants[0], load, count).compute - logits) // MIB == host_mib
+    assert (host_part(one, one.quants[0], load, RPC[:count]).compute - logits) // MIB == host_mib
 
 
 def test_every_layer_goes_to_exactly_one_device() -> None:
     for capacities in ((1,), (1, 1), (24, 8), (8, 24), (80, 80, 80), (1, 100), (100, 1)):
         split = shares(MODEL, capacities)
-        assert sum(share.layers for share in split) == 64
-        assert sum(share.attention_layers for share in split) == 16
-        assert all(share.layers >= share.attention_layers >= 0 for share in split)
+        held = [layer for share in split for layer in share.of(MODEL)]
+        assert held == list(layers(MODEL))
+        assert sum(layer.attention == "full" for layer in held) == 16
 
 
 def test_the_weights_of_all_devices_are_the_weights() -> None:
@@ -133,14 +134,15 @@ def test_the_weights_of_all_devices_are_the_weights() -> None:
     ("backend", "kv_type", "tokens", "mib"),
     [
         # facts, section 3.4: emulated for b10605; b11434 keeps 20 MiB more of the residual stream.
+        # ROCm keeps one copy more; Metal one copy of the queries less: public logs, tests/plan/field.
         ("cuda", "f16", 65536, 186 + 20),
         ("vulkan", "f16", 65536, 196 + 20),
         ("cuda", "q8_0", 131072, 720 + 20),
         ("cuda", "q8_0", 262144, 1360 + 20),
-        ("rocm", "q8_0", 131072, 720 + 20),
-        ("metal", "f16", 65536, 412 + 20),
-        ("metal", "f16", 262144, 1372 + 20),
-        ("metal", "q8_0", 65536, 412 + 20),
+        ("rocm", "q8_0", 131072, 720 + 30),
+        ("metal", "f16", 65536, 412 + 9),
+        ("metal", "f16", 262144, 1372 + 9),
+        ("metal", "q8_0", 65536, 412 + 9),
     ],
 )
 def test_attention_scratch_by_backend(backend: Backend, kv_type: str, tokens: int, mib: int) -> None:
@@ -152,9 +154,9 @@ def test_slots_have_their_own_context_and_state() -> None:
     load = Load(16384, "f16", parallel=4)
     part = device_parts(BIG, Q4, load, ("rpc",), (1,))[0]
     assert part.compute // MIB == 158
-    assert part.kv == kv_bytes(MODEL, 65536, "f16")
+    assert part.kv == kv_bytes(MODEL, Load(65536, "f16"))
     assert part.recurrent == 4 * 156_893_184
-    assert (host_part(BIG, Q4, load, 1).compute - 4 * 4 * MODEL.vocab_size) // MIB == 56
+    assert (host_part(BIG, Q4, load, RPC[:1]).compute - 4 * 4 * MODEL.vocab_size) // MIB == 56
 
 
 def test_drafts_cost_weights_cache_and_states() -> None:
@@ -178,7 +180,7 @@ def test_the_vision_encoder_takes_the_memory_measured_at_run_time() -> None:
 def test_a_cpu_holds_all_weights_also_when_they_are_repacked() -> None:
     """Captured: 27B Q4_K_M on a CPU at 65,536 tokens, no repacking: all on the host."""
     load = Load(65536, "f16")
-    part = host_part(BIG, Q4, load, 0)
+    part = host_part(BIG, Q4, load, ())
     assert part.weights == Q4.bytes - MODEL.header_bytes
     assert (part.kv + part.recurrent) // MIB == 4245
     assert (part.compute - 4 * MODEL.vocab_size) // MIB == 216
