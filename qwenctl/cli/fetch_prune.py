@@ -5,8 +5,9 @@ import sys
 import click
 
 from qwenctl import paths
+from qwenctl.cli.arguments import config
 from qwenctl.cli.output import Result, Session
-from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.models_in_use import models_in_use
 from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.errors import SettingsError
 from qwenctl.fetch.hub import default_hub
@@ -16,14 +17,14 @@ GB = 10**9
 
 
 def prune(session: Session, resolved: ResolvedSettings, *, yes: bool) -> Result:
-    """List partial files and quants that the settings do not use, and remove them after a yes.
+    """List partial files and quants that neither the daemon nor the settings use; remove them after a yes.
 
     Raises:
         SettingsError: there is no terminal to ask on, and ``--yes`` was not given.
     """
-    plan = pipeline.choose(resolved, pipeline.survey(resolved))
-    used = frozenset({model_file.model_path(resolved, plan)})
-    unused = leftovers(default_hub(offline=True).cache_dir, paths.state_dir(), used)
+    state = paths.state_dir()
+    using = models_in_use(state, config(session), resolved)
+    unused = leftovers(default_hub(offline=True).cache_dir, state, using.paths, using.requests)
     lines = [f"{one.kind:8} {one.bytes / GB:7.2f} GB  {one.repo} {one.name}" for one in unused]
     if not unused:
         return Result({"changed": False, "removed": []}, "nothing to remove")

@@ -65,13 +65,17 @@ def look_up(folder: Path, request: FetchRequest, commit: str) -> ResolvedRequest
 
     If the profile pins a hash, the file must have it. The pattern is tried if the names aren't there.
     """
-    snapshot = folder / "snapshots" / commit
-    names = (path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.gguf"))
-    listing = tuple(file for name in names if (file := _cached(folder, commit, name)) is not None)
     try:
-        return ResolvedRequest(request.repo, commit, pick(listing, request))
+        return ResolvedRequest(request.repo, commit, pick(files_at(folder, commit), request))
     except FetchError:
         return None
+
+
+def files_at(folder: Path, commit: str) -> tuple[RemoteFile, ...]:
+    """Return the GGUF files that are cached at a commit."""
+    snapshot = folder / "snapshots" / commit
+    names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.gguf"))
+    return tuple(file for name in names if (file := _cached(folder, commit, name)) is not None)
 
 
 def _cached(folder: Path, commit: str, name: str) -> RemoteFile | None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch import cache
 from qwenctl.fetch.answers import PassingError
 from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import cannot
@@ -67,22 +68,24 @@ async def read_listing(
 
     ``folder`` keeps listings. The hub is asked where none is kept, where the kept one is not ``sufficient``
     (a file that somebody names is newer than it), or for an ``update``. If the hub can't be asked then, the
-    kept one is returned with a warning.
+    kept one is returned with a warning, else what the hub's cache on this disk has of it.
 
     Raises:
         FetchError: there is no such repository, it has no GGUF file, or nothing is kept and the hub is away.
     """
     check_repo(repo)
     hub = hub or default_hub()
-    kept = _kept(folder, repo, revision)
+    kept = kept_listing(folder, repo, revision)
     if kept is not None and not update and sufficient(kept):
         return ReadListing(kept)
     try:
         listing = await _ask(repo, revision, hub, environment or FetchEnvironment())
     except _OutOfReachError as error:
-        if kept is None:
-            raise FetchError(error.message, hint=error.hint) from error
-        return ReadListing(kept, f"{error.message}; its files of an earlier day are used")
+        if kept is not None:
+            return ReadListing(kept, f"{error.message}; its files of an earlier day are used")
+        if (here := _in_cache(hub, repo, revision)) is not None:
+            return ReadListing(here, f"{error.message}; only its files on this disk are known")
+        raise FetchError(error.message, hint=error.hint) from error
     _keep(folder, listing)
     return ReadListing(listing)
 
@@ -147,7 +150,7 @@ def _check_has_models(listing: RepositoryListing) -> None:
     raise FetchError(f"cannot use repository {listing.repo}: it has no GGUF files{cause}", hint=hint)
 
 
-def _kept(folder: Path, repo: str, revision: str) -> RepositoryListing | None:
+def kept_listing(folder: Path, repo: str, revision: str) -> RepositoryListing | None:
     """Return the kept listing of a revision; None without a readable one that is what it should be."""
     place = _place(folder, repo)
     commit = revision if is_commit(revision) else (read_json(place / "refs.json") or {}).get(revision)
@@ -160,6 +163,16 @@ def _kept(folder: Path, repo: str, revision: str) -> RepositoryListing | None:
     if (listing.repo, listing.commit) != (repo, commit):
         return None
     return listing.model_copy(update={"revision": revision})
+
+
+def _in_cache(hub: Hub, repo: str, revision: str) -> RepositoryListing | None:
+    """Return the files that the hub's cache has of a revision, None if it has no GGUF file."""
+    folder = hub.folder(repo)
+    commit = cache.read_ref(folder, revision) or cache.read_ref(folder, cache.OWN_REF)
+    if commit is None or (is_commit(revision) and commit != revision):
+        return None
+    files = cache.files_at(folder, commit)
+    return RepositoryListing(repo=repo, revision=revision, commit=commit, files=files) if files else None
 
 
 def _keep(folder: Path, listing: RepositoryListing) -> None:

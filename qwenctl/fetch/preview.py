@@ -10,7 +10,7 @@ from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import free_bytes
 from qwenctl.fetch.hub import Hub, check_repo, default_hub, latest_commit
 from qwenctl.fetch.ranges import RangeJournal
-from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest, is_commit
+from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest, is_commit, pinned_files
 from qwenctl.fetch.resolve import METADATA_TIMEOUT_S, ask_hub, followed_revision, resolve
 
 
@@ -108,18 +108,25 @@ def _without_the_hub(
     if recorded is not None and recorded.is_usable():
         files = tuple(RemoteFile(file.name, file.bytes, file.sha256) for file in recorded.files)
         return ResolvedRequest(request.repo, recorded.commit, files)
+    commit = cache.read_ref(folder, request.revision)
+    pinned = pinned_files(request)
+    if commit and pinned and all(_has_blob(folder, file) for file in pinned):
+        return ResolvedRequest(request.repo, commit, pinned)
     if not offline and not is_commit(request.revision):
         return None
-    commit = cache.read_ref(folder, request.revision)
     return cache.look_up(folder, request, commit) if commit else None
+
+
+def _has_blob(folder: Path, file: RemoteFile) -> bool:
+    blob = cache.blob_path(folder, file.sha256 or "")
+    return blob.is_file() and blob.stat().st_size == file.bytes
 
 
 def _preview(folder: Path, commit: str, file: RemoteFile) -> PreviewFile:
     path = cache.snapshot_path(folder, commit, file.name)
     have = 0
     if file.sha256 is not None:
-        blob = cache.blob_path(folder, file.sha256)
-        if blob.is_file() and blob.stat().st_size == file.bytes:
+        if _has_blob(folder, file):
             have = file.bytes
         elif cache.partial_path(folder, file.sha256).is_file():
             journal = RangeJournal(cache.journal_path(folder, file.sha256), file, range_bytes=2**23)

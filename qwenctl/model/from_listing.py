@@ -13,6 +13,7 @@ from typing import Protocol
 
 from qwenctl.model.architecture import Architecture
 from qwenctl.model.gguf_name import GgufName, Kind, read_name, shards
+from qwenctl.model.name import quant_key
 from qwenctl.model.profile import File, Profile, Quant
 from qwenctl.model.quant_bits import embedding_bytes, nominal_bits
 
@@ -69,7 +70,7 @@ class RepositoryFiles:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its different models; most repositories have one."""
-        return tuple(dict.fromkeys(_key(listed.model) for listed in self.models))
+        return tuple(dict.fromkeys(quant_key(listed.model) for listed in self.models))
 
     def of_kind(self, kind: Kind) -> tuple[ListedModel, ...]:
         """Return the companions of one kind: projectors, say."""
@@ -81,19 +82,19 @@ class RepositoryFiles:
         Case and punctuation do not matter. ``Q4_K_M`` is also ``i1-Q4_K_M`` and ``UD-Q4_K_M`` where the
         repository has no other.
         """
-        key = _key(wanted.removesuffix(".gguf"))
+        key = quant_key(wanted.removesuffix(".gguf"))
         files = tuple(
             listed
             for listed in (*self.models, *self.others)
-            if any(key in (_key(name), _key(PurePosixPath(name).name)) for name in _names(listed))
+            if any(key in (quant_key(name), quant_key(PurePosixPath(name).name)) for name in _names(listed))
         )
         if files:
             return files
-        exact = tuple(listed for listed in self.models if _key(listed.quant or "") == key)
+        exact = tuple(listed for listed in self.models if quant_key(listed.quant or "") == key)
         return exact or tuple(
             listed
             for listed in self.models
-            if re.sub(r"^(?:ud|i1)(?=i?q|t?q|mx|nv|bf|f)", "", _key(listed.quant or "")) == key
+            if re.sub(r"^(?:ud|i1)(?=i?q|t?q|mx|nv|bf|f)", "", quant_key(listed.quant or "")) == key
         )
 
 
@@ -128,9 +129,11 @@ def repository_of(files: Iterable[ListedFile]) -> RepositoryFiles:
 
 def first_header(repository: RepositoryFiles) -> ListedModel | None:
     """Return the model whose header to read for the architecture, None where nothing can be served."""
-    usual = {_key(name): place for place, name in enumerate(reversed(USUAL), 1)}
+    usual = {quant_key(name): place for place, name in enumerate(reversed(USUAL), 1)}
     return max(
-        repository.models, key=lambda one: (usual.get(_key(one.quant or ""), 0), -one.bytes), default=None
+        repository.models,
+        key=lambda one: (usual.get(quant_key(one.quant or ""), 0), -one.bytes),
+        default=None,
     )
 
 
@@ -194,12 +197,12 @@ def with_listing(profile: Profile, files: Iterable[ListedFile]) -> tuple[Profile
     warnings: list[str] = []
     own = tuple(_confirmed(quant, listed, warnings) for quant in profile.quants)
     names = {file.name for quant in own for file in quant.files}
-    taken = {_key(quant.name) for quant in own}
+    taken = {quant_key(quant.name) for quant in own}
     repository = repository_of(listed.values())
     new = [
         one
         for one in repository.models
-        if not names & {file.name for file in one.files} and _key(one.label) not in taken
+        if not names & {file.name for file in one.files} and quant_key(one.label) not in taken
     ]
     added = quants_of(new, profile.architecture, parameters_of(profile.quants)) if new else ()
     added = tuple(
@@ -262,12 +265,8 @@ def _without_doubles(quants: tuple[Quant, ...]) -> tuple[Quant, ...]:
 
 
 def _rank(listed: ListedModel) -> tuple[str, int]:
-    return _key(listed.model), -listed.bytes
+    return quant_key(listed.model), -listed.bytes
 
 
 def _names(listed: ListedModel) -> Iterable[str]:
     return (file.name.removesuffix(".gguf") for file in listed.files)
-
-
-def _key(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())

@@ -1,6 +1,5 @@
 """The models on a disk: which files make one, and what a person types for it. Pure: no I/O."""
 
-import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from qwenctl.model.gguf_name import quant_in, read_name, shards
+from qwenctl.model.name import quant_key
 
 Origin = Literal["qwenctl", "hub", "llama.cpp", "LM Studio", "Ollama", "folder"]
 Use = Literal["served", "wanted", "downloading"]
@@ -136,11 +136,11 @@ def in_use(model: LibraryModel, uses: Mapping[tuple[int, int], Use]) -> LibraryM
 
 def find_model(models: Iterable[LibraryModel], wanted: str) -> tuple[LibraryModel, ...]:
     """Return the models that a person means by what ``up`` takes, a path, a label or a file's name."""
-    models, path, key = tuple(models), Path(wanted), _key(wanted)
+    models, path, key = tuple(models), Path(wanted), quant_key(wanted)
     ways: tuple[Callable[[LibraryModel], bool], ...] = (
         lambda model: wanted == model.up,
         lambda model: any(path in (file.disk.path, file.disk.real) for file in model.files),
-        lambda model: bool(key) and key in {_key(name) for name in _spoken(model)},
+        lambda model: bool(key) and key in {quant_key(name) for name in _spoken(model)},
     )
     return next((found for way in ways if (found := tuple(filter(way, models)))), ())
 
@@ -193,7 +193,3 @@ def _is_model(parts: Mapping[str, FoundFile]) -> bool:
         if not name.isprintable():
             return False
     return True
-
-
-def _key(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())

@@ -182,3 +182,24 @@ def test_a_file_of_two_commits_stays_while_one_of_them_is_used(fetcher: Fetcher)
     assert new.path != old.path
     remove(leftovers(fetcher.cache, fetcher.state, frozenset({new.path})), fetcher.state)
     fetcher.check(new)
+
+
+@pytest.mark.parametrize("hashes", ["known", "unknown", "of no file"])
+def test_the_partial_file_of_what_is_wanted_is_no_leftover(fetcher: Fetcher, hashes: str) -> None:
+    interrupted(fetcher)
+    sha256 = fetcher.fake.sha256("m.gguf") if hashes == "known" else None
+    files = () if hashes == "of no file" else (WantedFile("m.gguf", None, sha256),)
+    wanted = replace(REQUEST, files=files)
+    assert leftovers(fetcher.cache, fetcher.state, frozenset(), (wanted,)) == ()
+    other = replace(REQUEST, files=(WantedFile("n.gguf", None, "0" * 64),))
+    elsewhere = replace(wanted, repo="someone/Other-GGUF")
+    (found,) = leftovers(fetcher.cache, fetcher.state, frozenset(), (other, elsewhere))
+    assert found.kind == "partial"
+
+
+def test_removing_a_quant_leaves_no_ref_to_its_commit(fetcher: Fetcher) -> None:
+    fetcher.fetch()
+    remove(leftovers(fetcher.cache, fetcher.state, frozenset()), fetcher.state)
+    folder = fetcher.hub().folder(REPO)
+    assert [path for path in (folder / "refs").rglob("*") if path.is_file()] == []
+    assert list((folder / "snapshots").iterdir()) == []

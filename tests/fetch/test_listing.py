@@ -198,3 +198,14 @@ def test_a_name_that_leaves_the_folder_is_never_listed(fetcher: Fetcher, tmp_pat
     content = write_gguf(tmp_path / "x.gguf").read_bytes()
     fetcher.fake.files = {"../../evil.gguf": content, "/etc/evil.gguf": content, "good.gguf": content}
     assert [file.name for file in listed(fetcher).listing.files] == ["good.gguf"]
+
+
+def test_without_a_kept_listing_what_the_cache_has_is_listed_offline(fetcher: Fetcher, model: bytes) -> None:
+    fetcher.fetch()
+    fetcher.fake.files = {"m.gguf": model, "n.gguf": model}
+    found = listed(fetcher, offline=True)
+    assert [file.name for file in found.listing.files] == ["m.gguf"]
+    assert found.listing.commit == COMMIT
+    assert found.warning is not None
+    assert "only its files on this disk are known" in found.warning
+    assert len(listed(fetcher).listing.files) == 2, "such a listing is not kept"

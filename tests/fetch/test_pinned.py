@@ -17,6 +17,7 @@ from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.local_copies import copies
+from qwenctl.fetch.preview import dry_run
 from qwenctl.fetch.prune import leftovers
 from qwenctl.fetch.request import Artifact, FetchRequest, RemoteFile, WantedFile
 from qwenctl.model.toml import read_profile
@@ -258,3 +259,13 @@ def _is_healthy(client: httpx.Client) -> bool:
         return client.get("http://server/health").is_success
     except httpx.TransportError:
         return False
+
+
+def test_a_dry_run_knows_a_pinned_file_that_is_here_without_a_hub(
+    fetcher: Fetcher, pinned: FetchRequest
+) -> None:
+    at_a_later_commit(fetcher)
+    asked = len(fetcher.fake.log)
+    found = asyncio.run(dry_run(pinned, state_dir=fetcher.state, hub=fetcher.hub(offline=True)))
+    assert (found.needed_bytes, found.commit) == (0, COMMIT)
+    assert len(fetcher.fake.log) == asked
