@@ -9,6 +9,7 @@ from qwenctl.cli.arguments import model_argument, request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.launch.argv import lines
 
 
@@ -41,6 +42,6 @@ def command(
     """
     resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}, model))
     surveyed = pipeline.survey(resolved, hardware)
-    resolved, plan = pipeline.decide(resolved, surveyed)
+    resolved, plan = decide(resolved, surveyed)
     words = pipeline.command_line(resolved, surveyed, plan)
     return Result({"argv": list(words)}, shlex.join(words) if shell else "\n".join(lines(words)))

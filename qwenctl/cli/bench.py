@@ -12,6 +12,7 @@ from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.target import Target, endpoint, target
 from qwenctl.deploy import pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.errors import NoFitError, SettingsError
 
 if TYPE_CHECKING:
@@ -133,6 +134,6 @@ def _speed(where: Target) -> "Speed | None":
     if where.resolved is None:
         return None
     try:
-        return pipeline.decide(where.resolved, pipeline.survey(where.resolved))[1].speed
+        return decide(where.resolved, pipeline.survey(where.resolved))[1].speed
     except NoFitError:
         return None  # the settings changed after this server was started

@@ -12,6 +12,7 @@ from qwenctl import __version__, paths
 from qwenctl.cli.doctor_checks import examine
 from qwenctl.control.state_dir import CHILD, KEPT_FILES, LOGS, STATUS
 from qwenctl.deploy import pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.errors import QwenctlError
 from qwenctl.hardware.saved import to_text
@@ -69,7 +70,7 @@ def _settings(resolved: ResolvedSettings) -> str:
 def _plan(request: PlanRequest) -> str:
     resolved = pipeline.resolve(request)
     surveyed = pipeline.survey(resolved)
-    plan = pipeline.choose(resolved, surveyed)
+    resolved, plan = decide(resolved, surveyed)
     return json.dumps(to_json(plan, pipeline.command_line(resolved, surveyed, plan)), indent=1)
 
 

@@ -13,6 +13,7 @@ from qwenctl import paths
 from qwenctl.cli import via_service
 from qwenctl.control.state_dir import CHILD, STATUS, read_status, running
 from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.free_address import check_address
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import endpoint_address
@@ -60,7 +61,7 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
     yield _visible()
     try:
         surveyed = pipeline.survey(resolved)
-        plan = pipeline.choose(resolved, surveyed)
+        resolved, plan = decide(resolved, surveyed)
     except QwenctlError as error:
         yield diagnosis.failed("plan", resolved.profile.name, error.message, error.hint)
         return

@@ -13,6 +13,7 @@ from qwenctl.cli.fetch_prune import prune
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.gguf_check import local_artifact
@@ -84,7 +85,7 @@ def _fetch_request(resolved: ResolvedSettings, *, update: bool) -> FetchRequest 
         return None
     name = resolved.settings.model.quant
     if name == "auto":
-        resolved, plan = pipeline.decide(resolved, pipeline.survey(resolved))
+        resolved, plan = decide(resolved, pipeline.survey(resolved))
         name = plan.quant
     return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
 

@@ -11,6 +11,7 @@ from qwenctl.cli.plan_view import view
 from qwenctl.cli.verify import to_json as verified_to_json
 from qwenctl.cli.verify import verified
 from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.plan.wire import to_json
 
 
@@ -49,7 +50,7 @@ def command(
     surveyed = pipeline.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
         session.say(f"warning: {warning}")
-    resolved, plan = pipeline.decide(resolved, surveyed)
+    resolved, plan = decide(resolved, surveyed)
     checked = verified(resolved, surveyed, plan) if verify else None
     path = model_file.model_path(resolved, plan)
     data = to_json(plan, pipeline.command_line(resolved, surveyed, plan)) | {"path": str(path)}

@@ -8,12 +8,13 @@ import asyncio
 import difflib
 from collections.abc import Coroutine, Mapping
 from math import prod
+from pathlib import Path
 from typing import Any, TypeVar
 
 from qwenctl import paths
 from qwenctl.errors import FetchError, SettingsError
 from qwenctl.fetch.hub import Hub, default_hub
-from qwenctl.fetch.listing import RepositoryListing, read_listing, read_remote_header
+from qwenctl.fetch.listing import RemoteHeader, RepositoryListing, read_listing, read_remote_header
 from qwenctl.model.from_gguf import other_kind, profile_from_gguf, quant_of
 from qwenctl.model.from_listing import (
     FLOAT_BITS,
@@ -115,6 +116,20 @@ def with_exact_sizes(profile: Profile, name: str, *, offline: bool) -> Profile |
     )
 
 
+def header_file(profile: Profile, name: str, *, offline: bool) -> Path:
+    """Return the header of a quant's first file, with a hole to the size of the file.
+
+    Raises:
+        FetchError: it cannot be had.
+    """
+    quant = profile.quant(name)
+    if quant is None or profile.hub is None:
+        raise FetchError(f"cannot read the header of {name}: {profile.name} has no such file")
+    hub = default_hub(offline=offline)
+    listing, _ = _listing(HubModel(profile.hub.repo, revision=profile.hub.revision), hub, update=False)
+    return _remote(listing, ListedModel("model", "", quant.name, quant.files), hub)[0].path
+
+
 def _listing(wanted: HubModel, hub: Hub, *, update: bool) -> tuple[RepositoryListing, str | None]:
     def sufficient(listing: RepositoryListing) -> bool:
         asked = wanted.file or wanted.quant
@@ -134,10 +149,13 @@ def _listing(wanted: HubModel, hub: Hub, *, update: bool) -> tuple[RepositoryLis
 
 
 def _headers(listing: RepositoryListing, model: ListedModel, hub: Hub) -> tuple[Header, ...]:
+    return tuple(one.header for one in _remote(listing, model, hub))
+
+
+def _remote(listing: RepositoryListing, model: ListedModel, hub: Hub) -> tuple[RemoteHeader, ...]:
     names = {file.name for file in model.files}
     files = tuple(file for file in listing.files if file.name in names)
-    read = _run(read_remote_header(listing, files, folder=paths.cache_dir() / "headers", hub=hub))
-    return tuple(one.header for one in read)
+    return _run(read_remote_header(listing, files, folder=paths.cache_dir() / "headers", hub=hub))
 
 
 def _run(question: Coroutine[Any, Any, Answer]) -> Answer:

@@ -14,6 +14,7 @@ import psutil
 from qwenctl import paths
 from qwenctl.control.state_dir import GOOD, read_status, running
 from qwenctl.deploy import model_file, pipeline
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.errors import QwenctlError
 from qwenctl.fetch.artifact_record import read_records
@@ -82,7 +83,7 @@ def _wanted(resolved: ResolvedSettings) -> tuple[Path | None, FetchRequest | Non
     if resolved.settings.model.path is not None:
         return Path(resolved.settings.model.path).expanduser().absolute(), None
     try:
-        plan = pipeline.choose(resolved, pipeline.survey(resolved))
+        resolved, plan = decide(resolved, pipeline.survey(resolved))
         path = model_file.model_path(resolved, plan)
         return path, _request(resolved.profile, plan.quant, resolved.settings)
     except QwenctlError:

@@ -5,12 +5,11 @@ while an older server still answers; nothing here starts or stops one.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
-from qwenctl.deploy.listed_model import with_exact_sizes
+from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.model_file import model_path
 from qwenctl.deploy.named_model import named_profile, settings_of
 from qwenctl.deploy.oom_record import key, model_key, remembered
@@ -20,18 +19,16 @@ from qwenctl.engine.architectures import knows
 from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.find import find_server
 from qwenctl.engine.program import Engine
-from qwenctl.errors import NoFitError, NoServerError
+from qwenctl.errors import NoServerError
 from qwenctl.hardware.detect import SystemProbe, detect
-from qwenctl.hardware.devices import parse_devices, reserve, usable
+from qwenctl.hardware.devices import parse_devices, usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.model.toml import load_profiles
 from qwenctl.plan.outcome import MemoryRefusal, Plan
-from qwenctl.plan.planner import NoFit, find_quant, plan
-from qwenctl.plan.wire import no_fit_to_json
+from qwenctl.plan.planner import find_quant
 from qwenctl.settings.load import LoadedSettings, load, merge, read_file
 from qwenctl.settings.types import Settings
 
@@ -114,22 +111,6 @@ def draft(resolved: ResolvedSettings, refused: frozenset[MemoryRefusal] = frozen
     return Draft(resolved, hardware, server, chosen)
 
 
-def decide(resolved: ResolvedSettings, surveyed: Surveyed) -> tuple[ResolvedSettings, Plan]:
-    """Return the plan by exact sizes, and what it is of: the header of a quant is read once it is chosen.
-
-    Raises:
-        NoFitError: nothing fits.
-        FetchError: the header of the chosen file cannot be read.
-    """
-    while True:  # each round makes one quant exact
-        chosen = choose(resolved, surveyed)
-        offline = resolved.settings.fetch.offline
-        exact = with_exact_sizes(resolved.profile, chosen.quant, offline=offline)
-        if exact is None:
-            return resolved, chosen
-        resolved = replace(resolved, profile=exact)
-
-
 def _surveyed(
     resolved: ResolvedSettings,
     hardware: Hardware,
@@ -160,25 +141,6 @@ def _this_machine(settings: Settings, server: Engine | None) -> Hardware:
         devices = parse_devices(list_devices(server.path, settings.server.rpc))
         facts = ServerFacts(str(server.path), server.version, devices)
     return usable(detect(SystemProbe.real()), facts, settings.hardware)
-
-
-def choose(resolved: ResolvedSettings, surveyed: Surveyed) -> Plan:
-    """Return the plan, none of what memory ran out for before.
-
-    Raises:
-        NoFitError: nothing fits.
-    """
-    profile, settings = resolved.profile, resolved.settings
-    hardware, refused = reserve(surveyed.hardware, settings.hardware.reserve_mib), surveyed.refused
-    chosen = plan(hardware, profile, settings, refused=refused)
-    if isinstance(chosen, NoFit):
-        siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")
-        chosen = plan(hardware, profile, settings, siblings=siblings, refused=refused)
-    if isinstance(chosen, NoFit):
-        error = NoFitError(f"cannot plan {chosen.profile}: {chosen.reason}", hint=chosen.hint)
-        error.data = no_fit_to_json(chosen)
-        raise error
-    return chosen
 
 
 def spec(prepared: Draft, model: Path) -> LaunchSpec:
