@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qwenctl.client.check.run_checks import Expected
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "repeat_penalty")
-MARKS = {"pass": "pass", "fail": "FAIL", "not judged": "  ? "}
+MARKS = {"pass": "pass ", "fail": "FAIL ", "wrong": "wrong", "not judged": "  ?  "}
 
 
 @click.command("check", epilog="Example: qwenctl check --mechanics")
@@ -33,7 +33,8 @@ def command(
     """Check that the server works correctly, and that the model can do typical tasks.
 
     MODEL is what the daemon must be serving. Default: whatever it serves.
-    Exits 1 when a check fails. A check that cannot be judged does not count as failed.
+    Exits 1 when a check fails. A wrong answer of the model is shown and is no failure of the server; neither
+    is a check that cannot be judged.
     """
     from qwenctl.client.check.model_checks import MODEL_CHECKS
     from qwenctl.client.check.protocol_checks import PROTOCOL_CHECKS
@@ -61,9 +62,13 @@ def command(
         ],
         "passed": counts["pass"],
         "failed": counts["fail"],
+        "wrong": counts["wrong"],
         "not_judged": counts["not judged"],
     }
-    text = f"{counts['pass']} passed, {counts['fail']} failed, {counts['not judged']} not judged"
+    text = (
+        f"{counts['pass']} passed, {counts['fail']} failed, "
+        f"{counts['wrong']} wrong answers of the model, {counts['not judged']} not judged"
+    )
     return Result(data, text, ExitCode.FAILED if counts["fail"] else ExitCode.OK)
 
 

@@ -16,7 +16,8 @@ from qwenctl.files import read_json, reason
 LOCK, STATUS, CHILD = "lock", "status.json", "child.json"
 CONTROL_SOCKET, CHILD_SOCKET = "control.sock", "child.sock"
 EVENTS, SERVER_LOG, DAEMON_LOG, LAUNCHD_LOG = "events.jsonl", "server.log", "daemon.log", "launchd.log"
-OVERRIDES, GOOD, REFUSED, RECORDS = "overrides.json", "good.json", "refused.json", "artifacts.json"
+OVERRIDES, GOOD, RECORDS = "overrides.json", "good.json", "artifacts.json"
+REFUSED, LOADS = "refused.json", "loads.json"
 WARM = "warm"
 
 LOGS = (
@@ -33,8 +34,8 @@ LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, GOOD, *LOGS)
 """What a daemon leaves in the folder. Nobody needs it when the service is gone."""
 LEFT_FOLDERS = (WARM,)
 """Folders of saved prompts. They contain what people wrote, so they are removed with the service."""
-KEPT_FILES = (OVERRIDES, REFUSED, RECORDS)
-"""What outlives a service: a person's flags, what memory refused, and where the models come from."""
+KEPT_FILES = (OVERRIDES, REFUSED, LOADS, RECORDS)
+"""What outlives a service: a person's flags, what memory refused, what loads took, where models come from."""
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01
 

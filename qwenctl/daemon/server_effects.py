@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qwenctl import paths
+from qwenctl.control.state_dir import LOADS
 from qwenctl.daemon.child_record import attempt, record_child
 from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.event_log import EventLog
@@ -15,7 +16,9 @@ from qwenctl.daemon.isolation import contained, describe
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.free_memory import shortage
+from qwenctl.deploy.load_record import load_key, remember_load
 from qwenctl.launch.configuration import Configuration
+from qwenctl.launch.load_check import differences, known_load
 from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
@@ -91,6 +94,7 @@ class ServerEffects:
         self.process = spawn(child.spec, self._throttle, lambda: self._supervisor.post(listening))
         self._troubles.set("child", record_child(self._folder, self.process.pid))
         self._troubles.set("effects", None)
+        self._troubles.set("load", None)
         return self.process
 
     async def _probe(self, child: st.Child, timeout_s: float) -> bool:
@@ -106,12 +110,23 @@ class ServerEffects:
             return True
         buffers, plan = parse_log(process.said()), child.configuration.plan
         self.loaded = compare(plan.memory, buffers) if buffers.device_mib or buffers.host_mib else None
-        if self.loaded is not None:
-            self._events.note("loaded", **dataclasses.asdict(self.loaded))
+        self._note_load(child.configuration, buffers)
         if plan.devices and buffers.partly_on_cpu:
             self._supervisor.post(st.Faulty(phase.child.number, _spilled(buffers)))
             return False
         return True
+
+    def _note_load(self, one: Configuration, buffers: Buffers) -> None:
+        """Say how the load differs from its plan, and keep its figures for the next plan."""
+        plan = one.plan
+        if self.loaded is not None:
+            self._events.note("loaded", **dataclasses.asdict(self.loaded))
+        found = differences(plan, one.profile.architecture.name, buffers, self.loaded)
+        self._troubles.set("load", "; ".join(found) or None)
+        load = known_load(plan, buffers)
+        if load is not None and plan.memory.source != "measured":
+            wanted = load_key(one.hardware, one.profile, one.settings, one.engine)
+            self._troubles.set("loads", attempt(lambda: remember_load(self._folder, wanted, load), LOADS))
 
     async def _measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
         work = measure(spec, pid, timeout_s, self._gateway.traffic)

@@ -11,6 +11,8 @@ Place = Literal[
     "overrides",
     "good",
     "refused",
+    "load",
+    "loads",
     "gate",
     "sockets",
     "control socket",

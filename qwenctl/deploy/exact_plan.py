@@ -61,13 +61,16 @@ def _answer(resolved: ResolvedSettings, surveyed: Surveyed, chosen: Plan) -> Kno
 
 
 def choose(resolved: ResolvedSettings, surveyed: Surveyed, known: tuple[KnownLoad, ...] = ()) -> Plan:
-    """Return the plan, none of what memory ran out for before. ``known`` corrects the formulas.
+    """Return the plan, none of what memory ran out for before.
+
+    What was measured here and what is ``known`` beside it correct the formulas.
 
     Raises:
         NoFitError: nothing fits.
     """
     profile, settings = resolved.profile, resolved.settings
     hardware, refused = reserve(surveyed.hardware, settings.hardware.reserve_mib), surveyed.refused
+    known = (*surveyed.known, *known)
     chosen = plan(hardware, profile, settings, refused=refused, known=known)
     if isinstance(chosen, NoFit):
         siblings = load_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles")

@@ -11,6 +11,7 @@ from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.artifact_record import expected_path, read_records
 from qwenctl.fetch.clock import in_thread
 from qwenctl.fetch.gguf_check import local_artifact
+from qwenctl.fetch.packaged import packaged_artifact, packaged_path
 from qwenctl.fetch.preview import newer_commit
 from qwenctl.fetch.request import Progress, request_for
 from qwenctl.launch.configuration import Configuration
@@ -22,7 +23,10 @@ def model_path(resolved: ResolvedSettings, chosen: Plan) -> Path:
     """Return where the model file is, or will be once it is fetched."""
     if resolved.settings.model.path is not None:
         return Path(resolved.settings.model.path).expanduser().absolute()
-    wanted = request_for(resolved.profile, _quant(resolved, chosen), resolved.settings)
+    quant = _quant(resolved, chosen)
+    if (packaged := _packaged_path(resolved, quant)) is not None:
+        return packaged
+    wanted = request_for(resolved.profile, quant, resolved.settings)
     if wanted is None:
         return paths.cache_dir() / "demo" / chosen.files[0].name
     return expected_path(wanted, paths.state_dir())
@@ -66,6 +70,10 @@ async def obtain(prepared: Draft, on_progress: Callable[[Progress], None]) -> Pa
     wanted = None if is_local(resolved) else request_for(resolved.profile, quant, resolved.settings)
     if wanted is None:
         return await in_thread(lambda _: obtain_local(prepared))
+    if _packaged_path(resolved, quant) is not None:
+        packaged = await in_thread(lambda _: packaged_artifact(quant))
+        if packaged is not None:
+            return packaged.path
     return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
 
 
@@ -82,6 +90,13 @@ async def newer_than(configuration: Configuration) -> str | None:
         return await newer_commit(wanted, used.commit) if used is not None else None
     except FetchError:
         return None  # asked again tomorrow
+
+
+def _packaged_path(resolved: ResolvedSettings, quant: Quant) -> Path | None:
+    """Return the file of an installed package, where the profile's own files are wanted."""
+    model = resolved.settings.model
+    own = model.repo is None and model.file is None and model.revision is None
+    return packaged_path(quant) if own else None
 
 
 def _quant(resolved: ResolvedSettings, chosen: Plan) -> Quant:

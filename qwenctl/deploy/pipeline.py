@@ -10,6 +10,7 @@ from pathlib import Path
 from qwenctl import paths
 from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
 from qwenctl.deploy.exact_plan import decide
+from qwenctl.deploy.load_record import load_key, remembered_loads
 from qwenctl.deploy.model_file import model_path
 from qwenctl.deploy.named_model import named_profile, settings_of
 from qwenctl.deploy.oom_record import key, model_key, remembered
@@ -121,7 +122,8 @@ def _surveyed(
         _check_architecture(resolved, server)
     model = model_key(resolved.profile, resolved.settings.model.path)
     kept = remembered(resolved.folder, key(hardware, model, server))
-    return Surveyed(hardware, server, refused | kept)
+    loads = load_key(hardware, resolved.profile, resolved.settings, server)
+    return Surveyed(hardware, server, refused | kept, remembered_loads(resolved.folder, loads))
 
 
 def _check_architecture(resolved: ResolvedSettings, server: Engine) -> None:

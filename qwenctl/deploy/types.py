@@ -7,6 +7,7 @@ from pathlib import Path
 from qwenctl.engine.program import Engine
 from qwenctl.hardware.facts import Hardware
 from qwenctl.model.profile import Profile
+from qwenctl.plan.known import KnownLoad
 from qwenctl.plan.outcome import MemoryRefusal, Plan
 from qwenctl.settings.types import Settings
 
@@ -36,11 +37,15 @@ class ResolvedSettings:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """The machine as far as it may be planned for, the binary, if there is one, and what memory refused."""
+    """The machine as far as it may be planned for, the binary, if there is one, and what is known of loads.
+
+    ``refused``: what memory ran out for here. ``known``: what loads took here.
+    """
 
     hardware: Hardware
     server: Engine | None
     refused: frozenset[MemoryRefusal] = frozenset()
+    known: tuple[KnownLoad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ src/llama-context.cpp, and the captured samples in tests/launch/captured.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qwenctl.engine.fit_table import error_percent
 from qwenctl.plan.memory import MIB, Memory
 
+HOST_NAME = "host"
+"""What a buffer of the host is called in ``Buffers.sizes``."""
 HOST = ("CPU", "CPU_Mapped", "CPU_REPACK", "Host")
 """Buffer names that are the host's memory, beside pinned ones such as CUDA_Host."""
 
@@ -24,6 +27,9 @@ class Buffers:
     projected_mib: int | None
     offloaded: tuple[int, int] | None
     reduced_context: tuple[int, int] | None
+    sizes: tuple[tuple[str, str, float], ...] = ()  # device or HOST, kind of buffer, MiB
+    architecture: str | None = None
+    slot_tokens: int | None = None  # the context of each slot
 
     @property
     def partly_on_cpu(self) -> bool:
@@ -34,6 +40,8 @@ class Buffers:
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 _PROJECTED = re.compile(r"projected to use (\d+) MiB of")
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_ARCHITECTURE = re.compile(r"print_info: arch\s+= (\S+)")
+_SLOT_TOKENS = re.compile(r"n_ctx_slot = (\d+)")
 _REDUCED = re.compile(r"context size reduced from (\d+) to (\d+)")
 
 
@@ -57,6 +65,7 @@ def parse_log(text: str) -> Buffers:
     projected = _PROJECTED.findall(text)
     offloaded = _OFFLOADED.findall(text)
     reduced = _REDUCED.findall(text)
+    architectures, slots = _ARCHITECTURE.findall(text), _SLOT_TOKENS.findall(text)
     return Buffers(
         device_mib=sum(by_device.values()),
         host_mib=sum(mib for (name, _), mib in sizes.items() if _is_host(name)) - copied,
@@ -64,6 +73,9 @@ def parse_log(text: str) -> Buffers:
         projected_mib=int(projected[-1]) if projected else None,
         offloaded=(int(offloaded[-1][0]), int(offloaded[-1][1])) if offloaded else None,
         reduced_context=(int(reduced[-1][0]), int(reduced[-1][1])) if reduced else None,
+        sizes=_by_place(sizes, copied),
+        architecture=architectures[-1] if architectures else None,
+        slot_tokens=int(slots[0]) if slots else None,
     )
 
 
@@ -83,6 +95,17 @@ def compare(memory: Memory, buffers: Buffers) -> MeasuredLoad:
     predicted = memory.device_bytes if memory.devices else memory.host_bytes - caches
     actual = int((buffers.device_mib if memory.devices else buffers.host_mib) * MIB)
     return MeasuredLoad(predicted, actual, error_percent(predicted, actual), buffers.partly_on_cpu)
+
+
+def _by_place(sizes: Mapping[tuple[str, str], float], copied: float) -> tuple[tuple[str, str, float], ...]:
+    """Return the sizes by device and kind; repacked weights are counted once."""
+    places: dict[tuple[str, str], float] = {}
+    for (name, kind), mib in sizes.items():
+        place = HOST_NAME if _is_host(name) else _device(name)
+        places[place, kind] = places.get((place, kind), 0.0) + mib
+    if copied:
+        places[HOST_NAME, "model"] -= copied
+    return tuple((place, kind, mib) for (place, kind), mib in places.items())
 
 
 def _is_host(name: str) -> bool:

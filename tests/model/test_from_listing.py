@@ -210,7 +210,7 @@ def test_the_embedding_estimated_from_a_name_is_what_the_profile_knows(name: str
 
 
 SHA = "ac310abf2895aa397121bad6c0be89466af41f0f1606a21c1131b110eeb19d0e"
-HUB_27B = tuple(file for quant in QWEN_27B.quants for file in quant.files) + listings.files(
+ADDED = listings.files(
     {
         "Qwen3.6-27B-UD-Q5_K_XL.gguf": 20_038_256_864,
         "Qwen3.6-27B-UD-IQ2_XXS.gguf": 9.0,
@@ -218,18 +218,19 @@ HUB_27B = tuple(file for quant in QWEN_27B.quants for file in quant.files) + lis
         "mmproj-F16.gguf": 927607360,
     }
 )
+HUB_27B = tuple(file for quant in QWEN_27B.quants for file in quant.files)
 
 
 def test_a_profile_is_completed_with_the_quants_that_its_repository_lists() -> None:
-    completed, warnings = with_listing(QWEN_27B, HUB_27B)
+    lacking = {"UD-Q5_K_XL", "UD-IQ2_XXS", "UD-Q8_K_XL"}
+    fewer = tuple(quant for quant in QWEN_27B.quants if quant.name not in lacking)
+    base = QWEN_27B.model_copy(update={"quants": fewer})
+    files = {file.name: file for quant in fewer for file in quant.files} | {file.name: file for file in ADDED}
+    completed, warnings = with_listing(base, files.values())
     assert warnings == ()
     names = [quant.name for quant in completed.quants]
-    assert set(names) - {quant.name for quant in QWEN_27B.quants} == {
-        "UD-Q5_K_XL",
-        "UD-IQ2_XXS",
-        "UD-Q8_K_XL",
-    }
-    assert [name for name in names if QWEN_27B.quant(name)] == [quant.name for quant in QWEN_27B.quants]
+    assert set(names) - {quant.name for quant in fewer} == lacking
+    assert [name for name in names if base.quant(name)] == [quant.name for quant in fewer]
     assert names.index("Q6_K") < names.index("UD-Q5_K_XL") < names.index("Q5_K_M")
     added = completed.quant("UD-Q5_K_XL")
     assert added is not None

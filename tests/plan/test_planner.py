@@ -193,12 +193,12 @@ def test_a_named_quant_that_does_not_fit_is_refused_with_one_that_does() -> None
 def test_an_unknown_quant_is_answered_with_the_nearest() -> None:
     assert find_quant(BIG, "q4_k_m").name == "Q4_K_M"
     with pytest.raises(SettingsError) as caught:
-        find_quant(BIG, "Q4_K_N")
-    assert caught.value.hint == "did you mean Q4_K_M?"
+        find_quant(BIG, "Q8_00")
+    assert caught.value.hint == "did you mean Q8_0?"
     with pytest.raises(SettingsError) as caught:
         find_quant(BIG, "zzz")
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("known: BF16, Q8_0")
+    assert caught.value.hint.startswith("known: BF16, UD-Q8_K_XL")
     assert refused(plan(machine("m3-max-36gb"), BIG, settings("zzz"))).considered == ()
 
 
@@ -289,8 +289,10 @@ def test_prefer_context_gives_up_the_quant_before_the_context() -> None:
     assert chosen.context_tokens >= balanced.context_tokens
 
 
-def test_the_demo_model_is_never_suggested_instead() -> None:
-    assert refused(plan(made_up(ram_bytes=3 * GIB), BIG, Settings(), siblings=ALL)).sibling is None
+def test_the_demo_model_is_never_suggested_instead_and_a_tiny_machine_gets_the_smallest() -> None:
+    tiny = made_up(ram_bytes=3 * GIB)
+    assert refused(plan(tiny, BIG, Settings(), siblings=(profile("demo"),))).sibling is None
+    assert refused(plan(tiny, BIG, Settings(), siblings=ALL)).sibling == "smollm2-135m"
 
 
 def test_a_card_too_small_for_its_share_is_left_out() -> None:
@@ -312,7 +314,7 @@ def test_a_plan_for_a_cpu_warns_of_its_speed_before_the_download() -> None:
     chosen = planned(plan(machine("cpu-24gb"), BIG, Settings()))
     assert "no GPU: expect 1 to 2 tokens/s (14 GB to download)" in chosen.warnings
     assert chosen.memory.device_bytes == 0
-    assert chosen.memory.weights_bytes == BIG.quants[-2].bytes - BIG.architecture.header_bytes
+    assert chosen.memory.weights_bytes == find_quant(BIG, "Q3_K_M").bytes - BIG.architecture.header_bytes
 
 
 def test_drafts_come_from_the_twin_repository() -> None:

@@ -8,7 +8,8 @@ from typing import Literal
 from qwenctl.client.openai_api import Api
 from qwenctl.errors import ClientError
 
-ItemVerdict = Literal["pass", "fail", "not judged"]
+ItemVerdict = Literal["pass", "fail", "wrong", "not judged"]
+"""``fail``: the server is at fault. ``wrong``: the server did its part, the model's answer is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class CheckFailed(Exception):  # noqa: N818 - an outcome of a check, not an erro
     """The check failed. The message is the evidence."""
 
 
+class WrongAnswer(Exception):  # noqa: N818 - as CheckFailed
+    """The model's answer is wrong, and the server did its part. The message is the evidence."""
+
+
 class NotJudged(Exception):  # noqa: N818 - as CheckFailed
     """The check cannot be judged on this server. The message says why."""
 
@@ -62,6 +67,8 @@ def _judged(check: CheckFunction, api: Api, expected: Expected) -> tuple[ItemVer
         return "pass", check(api, expected)
     except CheckFailed as failed:
         return "fail", str(failed)
+    except WrongAnswer as wrong:
+        return "wrong", str(wrong)
     except NotJudged as reason:
         return "not judged", str(reason)
 
@@ -74,3 +81,13 @@ def need(condition: object, evidence: str) -> None:
     """
     if not condition:
         raise CheckFailed(evidence)
+
+
+def expect(condition: object, evidence: str) -> None:
+    """Judge the model's answer as wrong unless the condition holds.
+
+    Raises:
+        WrongAnswer: the condition does not hold.
+    """
+    if not condition:
+        raise WrongAnswer(evidence)

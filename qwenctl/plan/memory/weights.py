@@ -74,7 +74,8 @@ def share_weights_bytes(model: Architecture, quant: Quant, share: Share, *, last
     head = output_bytes(model, quant) if last else 0
     blocks = device_weights_bytes(model, quant) - output_bytes(model, quant)
     if len(quant.layer_bytes) != model.block_count:
-        return blocks * (share.stop - share.start) // model.block_count + head
+        loaded = [not layer.unused for layer in layers(model)]
+        return blocks * sum(loaded[share.start : share.stop]) // sum(loaded) + head
     used = [0 if layer.unused else size for layer, size in zip(layers(model), quant.layer_bytes, strict=True)]
     rest = max(0, blocks - sum(used)) if last else 0
     return sum(used[share.start : share.stop]) + rest + head
@@ -82,5 +83,5 @@ def share_weights_bytes(model: Architecture, quant: Quant, share: Share, *, last
 
 def _unused_bytes(model: Architecture, quant: Quant) -> int:
     if len(quant.layer_bytes) != model.block_count:
-        return 0
+        return quant.nextn_bytes
     return sum(size for layer, size in zip(layers(model), quant.layer_bytes, strict=True) if layer.unused)
