@@ -24,7 +24,7 @@ PURE = set(
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
     hardware.devices
     model.architecture model.layers model.tensor_sizes model.profile model.ggml model.gguf_header
-    model.gguf_name model.quant_bits model.from_listing model.library
+    model.gguf_name model.quant_bits model.from_listing model.library model.library_removal
     plan.memory plan.memory.server_load plan.memory.parts plan.memory.full_attention
     plan.memory.sliding_window plan.memory.latent_attention plan.memory.shared_kv plan.memory.recurrent
     plan.memory.experts plan.memory.kv_caches plan.memory.compute plan.memory.weights plan.memory.extra_parts

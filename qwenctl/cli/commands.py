@@ -13,6 +13,7 @@ COMMANDS = {
     "argv": "Print llama-server's command line.",
     "hardware": "Show this machine's memory, CPU and GPUs.",
     "profiles": "List the model profiles, or the quants of one.",
+    "models": "List the models on this disk, or remove some.",
     "chat": "Chat with the model, or ask one question in a pipe.",
     "check": "Check that the server works correctly.",
     "bench": "Measure the server's speed, compare results, and tune options.",
@@ -28,9 +29,10 @@ OTHER_WORDS = {
     **dict.fromkeys(("start", "serve", "launch", "load", "init"), "up"),
     **dict.fromkeys(("stop", "kill", "quit", "shutdown", "unload", "exit"), "down"),
     **dict.fromkeys(("ps", "info", "health"), "status"),
-    **dict.fromkeys(("list", "ls", "models"), "profiles"),
+    **dict.fromkeys(("list", "ls"), "models"),
     **dict.fromkeys(("pull", "download", "get"), "fetch"),
-    **dict.fromkeys(("rm", "remove", "delete", "prune"), "fetch --prune"),
+    **dict.fromkeys(("rm", "remove", "delete"), "models rm"),
+    **dict.fromkeys(("prune",), "fetch --prune"),
     **dict.fromkeys(("show", "explain"), "plan"),
     **dict.fromkeys(("log", "tail"), "logs"),
     **dict.fromkeys(("config", "get-config", "env"), "settings"),
@@ -44,7 +46,7 @@ OTHER_WORDS = {
     **dict.fromkeys(("help",), "--help"),
 }
 """What other tools call a command, and what it is called here. Source: ollama, lms, docker, systemctl."""
-TAKES_A_MODEL = ("up", "fetch", "plan", "argv", "run")
+TAKES_A_MODEL = ("up", "fetch", "plan", "argv", "run", "models rm")
 """Commands that other tools give a model by name. ``run`` alone takes none here: it serves the settings."""
 OTHER_OPTIONS = {
     "--host": "set [server] host in config.toml",

@@ -4,7 +4,7 @@ Where the settings cannot be read, or nothing fits, every model that qwenctl eve
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from qwenctl import paths
-from qwenctl.control.state_dir import GOOD, read_status, running
+from qwenctl.control.state_dir import GOOD, read_overrides, read_status, running
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
@@ -26,6 +26,7 @@ from qwenctl.model.library import Use
 from qwenctl.model.profile import Profile
 from qwenctl.model.toml import load_profile
 from qwenctl.plan.planner import find_quant
+from qwenctl.settings.load import load, read_file
 from qwenctl.settings.types import Settings
 
 
@@ -51,8 +52,7 @@ def models_in_use(
     """
     files: dict[Path, Use] = {}
     requests: list[FetchRequest] = []
-    for one in (resolved, _settings(folder, config)):
-        path, request = _wanted(one) if one is not None else (None, None)
+    for path, request in _all_wanted(folder, config, resolved):
         requests.extend([request] if request is not None else [])
         for other in _recorded(folder, request) if path is None else parts(path):
             files.setdefault(other.resolve(), "wanted")
@@ -72,10 +72,29 @@ def parts(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(name) for name in shards(path.name))
 
 
-def _settings(folder: Path, config: Path | None) -> ResolvedSettings | None:
-    with contextlib.suppress(QwenctlError):
-        return pipeline.resolve(PlanRequest(folder, {"fetch": {"offline": True}}, config))
-    return None
+def _all_wanted(
+    folder: Path, config: Path | None, resolved: ResolvedSettings | None
+) -> Iterator[tuple[Path | None, FetchRequest | None]]:
+    """Yield what the command line and the daemon's next start want."""
+    if resolved is not None:
+        yield _wanted(resolved)
+    request = PlanRequest(folder, {"fetch": {"offline": True}}, config)
+    try:
+        yield _wanted(pipeline.resolve(request))
+    except QwenctlError:
+        yield _named(request)
+
+
+def _named(request: PlanRequest) -> tuple[Path | None, FetchRequest | None]:
+    """Return the file or the repository that settings name which cannot be planned."""
+    try:
+        file = read_file(pipeline.config_path(request), required=False)
+        model = load(flags={}, up=read_overrides(request.folder), file=file, profile={}).settings.model
+    except QwenctlError:
+        return None, None
+    if model.path is not None:
+        return Path(model.path).expanduser().absolute(), None
+    return None, None if model.repo is None else FetchRequest(model.repo, ())
 
 
 def _wanted(resolved: ResolvedSettings) -> tuple[Path | None, FetchRequest | None]:

@@ -13,7 +13,7 @@ from qwenctl.errors import FetchError
 from qwenctl.fetch.artifact_record import Recorded, read_records, write_records
 from qwenctl.fetch.cache import JOURNAL, PARTIAL, Lock, forget_commit
 from qwenctl.fetch.disk import allocated_bytes, cannot
-from qwenctl.fetch.request import FetchRequest
+from qwenctl.fetch.request import FetchRequest, is_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def forget_files(state_dir: Path, gone: Collection[Path]) -> None:
     """
     for path in gone:
         commit = next((parent for parent in path.parents if parent.parent.name == "snapshots"), None)
-        if commit is not None:
+        if commit is not None and is_commit(commit.name):
             forget_commit(commit.parents[1], commit.name)
     entries = read_records(state_dir).artifacts
     remaining = tuple(entry for entry in entries if not any(file.path in gone for file in entry.files))

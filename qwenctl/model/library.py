@@ -28,7 +28,8 @@ class FileOnDisk:
     """A file: the path by which it is opened, where its bytes are, and what they take.
 
     ``links`` counts the names of the bytes: they are free when the last one goes. ``used_at`` is the later
-    of the times of reading and writing, as far as the disk keeps them.
+    of the times of reading and writing, as far as the disk keeps them. ``is_link``: the path is a symbolic
+    link, and its removal frees nothing.
     """
 
     path: Path
@@ -38,12 +39,14 @@ class FileOnDisk:
     inode: tuple[int, int]
     links: int
     used_at: float
+    is_link: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that may be a model, or a part of one. ``root`` is the folder of the program that has it.
+    """A file that may be a model, or a part of one.
 
+    ``root`` is the folder of the program that has it, ``real_root`` the same without symbolic links.
     ``name`` is what its publisher called it. ``label`` is what its program calls it; ``current``: its commit
     is the one that the repository's refs name.
     """
@@ -52,6 +55,7 @@ class FoundFile:
     name: str
     origin: Origin
     root: Path
+    real_root: Path
     repo: str | None = None
     commit: str | None = None
     current: bool = True
@@ -186,10 +190,8 @@ def _name(
 
 
 def _is_model(parts: Mapping[str, FoundFile]) -> bool:
-    for name, file in parts.items():
+    for file in parts.values():
         read = read_name(file.name)
         if file.origin != "Ollama" and (read is None or read.kind not in ("model", "mtp")):
-            return False
-        if not name.isprintable():
             return False
     return True

@@ -44,10 +44,12 @@ def walk(root: Path, entries: int = ENTRIES, depth: int = DEPTH) -> Walked:
                     if seen > entries:
                         notes.append(f"{root} has more than {entries} entries; the rest is not looked at")
                         return Walked(tuple(sorted(files)), tuple(notes))
+                    if not entry.name.isprintable():
+                        continue  # no name that could be shown, or typed
                     if entry.is_dir(follow_symlinks=False):
                         if level < depth:
                             waiting.append((Path(entry.path), level + 1))
-                    elif _is_shown(entry):
+                    elif _is_file(entry):
                         files.append(Path(entry.path))
         except (FileNotFoundError, NotADirectoryError):
             continue
@@ -73,6 +75,7 @@ def look_at(path: Path) -> FileOnDisk | None:
         inode=(found.st_dev, found.st_ino),
         links=found.st_nlink,
         used_at=max(found.st_atime, found.st_mtime),
+        is_link=path.is_symlink(),
     )
 
 
@@ -99,10 +102,9 @@ def read_small(path: Path) -> bytes:
     return content if len(content) <= TABLE_BYTES else b""
 
 
-def _is_shown(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file or a link to one, and its name can be shown."""
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a link to one."""
     try:
-        entry.name.encode()
         return entry.is_file()
-    except (OSError, UnicodeEncodeError):
+    except OSError:
         return False

@@ -124,11 +124,23 @@ def _found(
     current: bool = True,
 ) -> Iterator[FoundFile]:
     """Yield a file if it is there and, by its name, a GGUF file. Ollama's have no names."""
-    if not name.isprintable() or (origin != "Ollama" and not name.lower().endswith(".gguf")):
+    if origin != "Ollama" and not name.lower().endswith(".gguf"):
         return
     disk = look_at(path)
     if disk is not None:
-        yield FoundFile(disk, name, origin, root, repo, commit, current)
+        yield FoundFile(disk, name, origin, root, root.resolve(), repo, commit, current)
+
+
+def links_in(root: Path, repo: str) -> tuple[FoundFile, ...]:
+    """Return every link of every commit of a repository, whatever kind of file it names."""
+    snapshots = root / f"models--{repo.replace('/', '--')}" / "snapshots"
+    found = []
+    for path in walk(snapshots).files:
+        commit, *rest = path.relative_to(snapshots).parts
+        disk = look_at(path)
+        if disk is not None and rest:
+            found.append(FoundFile(disk, "/".join(rest), "hub", root, root.resolve(), repo, commit))
+    return tuple(found)
 
 
 def _referenced(folder: Path) -> frozenset[str]:

@@ -146,6 +146,13 @@ class FakeHub:
             return _refusal(fault) or web.json_response(
                 [{"type": "file", "path": name, **self._listing(name)} for name in self.files]
             )
+        if path == f"/api/models/{REPO}/refs":
+            fault = await self._ask("other", request)
+            branches = [
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
+                for name, commit in self.branches.items()
+            ]
+            return _refusal(fault) or web.json_response({"branches": branches, "tags": [], "converts": []})
         if match := re.fullmatch(rf"/{REPO}/resolve/([^/]+)/(.+)", path):
             return await self._resolve(request, match[2].replace("%2F", "/"))
         await self._ask("other", request)

@@ -150,7 +150,10 @@ def test_a_repository_without_a_gguf_says_what_it_has_and_where_to_look(fetcher:
         listed(fetcher)
 
 
-@pytest.mark.parametrize("damage", ["", "{}", '{"repo": "other/x"}', "[" * 100])
+OTHERS = f'{{"repo": "other/x", "revision": "main", "commit": "{COMMIT}", "files": []}}'
+
+
+@pytest.mark.parametrize("damage", ["", "{}", OTHERS, "[" * 100])
 def test_a_damaged_kept_listing_is_asked_for_again(fetcher: Fetcher, damage: str) -> None:
     first = listed(fetcher)
     (kept,) = (fetcher.folder / "listings").rglob(f"{COMMIT}.json")
