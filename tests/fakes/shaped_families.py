@@ -11,6 +11,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from qwenctl.model.architecture import architecture_of
+from qwenctl.model.gguf_header import read_header
+from qwenctl.model.profile import File, Profile, Quant
+from qwenctl.model.tensor_sizes import sizes_of
+from tests.fakes.machines import profile
 from tests.fakes.shaped import Tensor, size_of
 
 Value = int | float | str | list[int] | list[bool]
@@ -558,3 +563,22 @@ def write_family(path: Path, model: ShapedModel, quant: str) -> int:
     with path.open("r+b") as file:
         file.truncate(total)
     return total
+
+
+def describe(path: Path) -> tuple[Profile, Quant]:
+    """Return the profile and the quant that describe a file, from nothing but its header."""
+    with path.open("rb") as file:
+        header = read_header(file.read)
+    sizes = sizes_of((header,))
+    quant = Quant(
+        name="whole",
+        files=(File(name=path.name, bytes=path.stat().st_size),),
+        token_embd_bytes=sizes.token_embd_bytes,
+        output_bytes=sizes.output_bytes,
+        other_input_bytes=sizes.other_input_bytes,
+        layer_bytes=sizes.layer_bytes,
+        bits_per_weight=4,
+        source="the file's own header",
+    )
+    demo = profile("demo")
+    return demo.model_copy(update={"architecture": architecture_of(header), "quants": (quant,)}), quant
