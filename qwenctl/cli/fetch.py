@@ -14,12 +14,15 @@ from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
-from qwenctl.deploy.types import ResolvedSettings
+from qwenctl.deploy.types import PlanRequest, ResolvedSettings
+from qwenctl.errors import FetchError
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.gguf_check import local_artifact
 from qwenctl.fetch.preview import Preview, dry_run
-from qwenctl.fetch.request import Artifact, FetchRequest, Progress, request_for
+from qwenctl.fetch.request import Artifact, Progress, request_for
+from qwenctl.model.profile import Quant
 from qwenctl.plan.planner import find_quant
+from qwenctl.settings.load import merge
 
 GB = 10**9
 
@@ -51,18 +54,24 @@ def command(
     """
     offline = True if switches["offline"] else None
     plan_request = request(session, {"model.quant": quant, "fetch.offline": offline}, model)
-    resolved = pipeline.resolve(replace(plan_request, update=switches["update"]))
     if switches["pruning"]:
-        return prune(session, resolved, yes=switches["yes"])
+        return prune(session, _without_hub(plan_request), yes=switches["yes"])
+    resolved = pipeline.resolve(replace(plan_request, update=switches["update"]))
     if local is not None:
         return _result(local_artifact(local, resolved.profile.architecture.name), changed=False)
     named = resolved.settings.model.path
     if named is not None:
         return _result(local_artifact(Path(named), resolved.profile.architecture.name), changed=False)
-    fetch_request = _fetch_request(resolved, update=switches["update"])
-    if fetch_request is None:
+    if model_file.is_local(resolved):
         path = model_file.obtain_local(pipeline.prepare(plan_request))
         return Result({"changed": False, "path": str(path), "commit": None}, str(path))
+    resolved, chosen = _chosen(resolved)
+    packaged = None if switches["update"] else model_file.packaged_file(resolved, chosen)
+    if packaged is not None:
+        return _result(packaged, changed=False)
+    fetch_request = request_for(resolved.profile, chosen, resolved.settings, update=switches["update"])
+    if fetch_request is None:
+        raise FetchError(f"cannot fetch {chosen.name}: profile {resolved.profile.name} names no repository")
     if switches["dry_run"]:
         return _preview(asyncio.run(dry_run(fetch_request, state_dir=paths.state_dir())))
     downloads = 0
@@ -79,15 +88,21 @@ def command(
     return _result(artifact, changed=downloads > 0)
 
 
-def _fetch_request(resolved: ResolvedSettings, *, update: bool) -> FetchRequest | None:
-    """Return the request for the quant in the settings, else for the one that the plan chooses."""
-    if model_file.is_local(resolved):
+def _without_hub(wanted: PlanRequest) -> ResolvedSettings | None:
+    """Return the settings, None where they name a repository that only the hub could describe."""
+    try:
+        return pipeline.resolve(replace(wanted, flags=merge(wanted.flags, {"fetch": {"offline": True}})))
+    except FetchError:
         return None
+
+
+def _chosen(resolved: ResolvedSettings) -> tuple[ResolvedSettings, Quant]:
+    """Return the quant of the settings, else the one that the plan chooses, with its exact sizes."""
     name = resolved.settings.model.quant
     if name == "auto":
         resolved, plan = decide(resolved, pipeline.survey(resolved))
         name = plan.quant
-    return request_for(resolved.profile, find_quant(resolved.profile, name), resolved.settings, update=update)
+    return resolved, find_quant(resolved.profile, name)
 
 
 def _result(artifact: Artifact, *, changed: bool) -> Result:

@@ -16,7 +16,7 @@ from qwenctl.fetch.prune import Leftover, leftovers, remove
 GB = 10**9
 
 
-def prune(session: Session, resolved: ResolvedSettings, *, yes: bool) -> Result:
+def prune(session: Session, resolved: ResolvedSettings | None, *, yes: bool) -> Result:
     """List partial files and quants that neither the daemon nor the settings use; remove them after a yes.
 
     Raises:

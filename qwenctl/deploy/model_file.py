@@ -13,7 +13,7 @@ from qwenctl.fetch.clock import in_thread
 from qwenctl.fetch.gguf_check import local_artifact
 from qwenctl.fetch.packaged import packaged_artifact, packaged_path
 from qwenctl.fetch.preview import newer_commit
-from qwenctl.fetch.request import Progress, request_for
+from qwenctl.fetch.request import Artifact, Progress, request_for
 from qwenctl.launch.configuration import Configuration
 from qwenctl.model.profile import Quant
 from qwenctl.plan.planner import Plan, find_quant
@@ -70,10 +70,9 @@ async def obtain(prepared: Draft, on_progress: Callable[[Progress], None]) -> Pa
     wanted = None if is_local(resolved) else request_for(resolved.profile, quant, resolved.settings)
     if wanted is None:
         return await in_thread(lambda _: obtain_local(prepared))
-    if _packaged_path(resolved, quant) is not None:
-        packaged = await in_thread(lambda _: packaged_artifact(quant))
-        if packaged is not None:
-            return packaged.path
+    packaged = await in_thread(lambda _: packaged_file(resolved, quant))
+    if packaged is not None:
+        return packaged.path
     return (await fetch(wanted, on_progress, state_dir=paths.state_dir())).path
 
 
@@ -90,6 +89,15 @@ async def newer_than(configuration: Configuration) -> str | None:
         return await newer_commit(wanted, used.commit) if used is not None else None
     except FetchError:
         return None  # asked again tomorrow
+
+
+def packaged_file(resolved: ResolvedSettings, quant: Quant) -> Artifact | None:
+    """Return the verified file of an installed package, where the profile's own files are wanted. Blocks.
+
+    Raises:
+        FetchError: the file is there and cannot be read.
+    """
+    return packaged_artifact(quant) if _packaged_path(resolved, quant) is not None else None
 
 
 def _packaged_path(resolved: ResolvedSettings, quant: Quant) -> Path | None:

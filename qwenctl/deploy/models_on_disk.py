@@ -1,5 +1,6 @@
 """The models on this disk: qwenctl's, and those of the hub's cache, llama.cpp, LM Studio and Ollama."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from qwenctl import paths
 from qwenctl.deploy.models_in_use import models_in_use
 from qwenctl.errors import ProfileError
 from qwenctl.fetch.hub import default_hub
+from qwenctl.fetch.packaged import packaged_path
 from qwenctl.model.library import LibraryModel, Use, in_use, models_of, offered
 from qwenctl.model.library_files import facts_of
 from qwenctl.model.library_layouts import (
@@ -18,6 +20,7 @@ from qwenctl.model.library_layouts import (
     scan_llama_cpp,
     scan_ollama,
 )
+from qwenctl.model.profile import Profile
 from qwenctl.model.toml import find_profiles, read_profile
 
 
@@ -64,6 +67,7 @@ def _scan(extra: tuple[Path, ...]) -> Scanned:
     return joined(
         [
             _demo(),
+            _packaged(),
             *(scan_hub(root) for root in (hub,) if new(root)),
             *(scan_llama_cpp(root) for root in folders.llama_cpp if new(root)),
             *(scan_folder(root, "LM Studio") for root in folders.lm_studio if new(root)),
@@ -81,13 +85,27 @@ def _demo() -> Scanned:
     )
 
 
+def _packaged() -> Scanned:
+    """Return the models that installed Python packages carry, with the names of their profiles."""
+    found = []
+    for profile in _profiles():
+        for quant in profile.quants:
+            path = packaged_path(quant)
+            files = scan_folder(path.parent, "package").files if path is not None else ()
+            found += [replace(file, label=profile.name) for file in files if file.disk.path == path]
+    return Scanned(tuple(found))
+
+
+def _profiles() -> Iterator[Profile]:
+    """Yield every profile that can be read."""
+    for found in find_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles"):
+        with contextlib.suppress(ProfileError):
+            yield read_profile(found.path)
+
+
 def _profile_names() -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what to type for each file that a profile lists, by repository and name."""
-    for found in find_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles"):
-        try:
-            profile = read_profile(found.path)
-        except ProfileError:
-            continue
+    for profile in _profiles():
         if profile.hub is None:
             continue
         for quant in profile.quants:

@@ -9,7 +9,7 @@ from typing import Literal
 from qwenctl.model.gguf_name import quant_in, read_name, shards
 from qwenctl.model.name import quant_key
 
-Origin = Literal["qwenctl", "hub", "llama.cpp", "LM Studio", "Ollama", "folder"]
+Origin = Literal["qwenctl", "hub", "llama.cpp", "LM Studio", "Ollama", "folder", "package"]
 Use = Literal["served", "wanted", "downloading"]
 NOT_FOR_CHAT = ("adapter", "mmproj", "imatrix", "vocab", "clip")
 """Types of a file that is no model; "clip" is a projector's architecture. Source: gguf-py, GGUFType."""
@@ -143,6 +143,7 @@ def find_model(models: Iterable[LibraryModel], wanted: str) -> tuple[LibraryMode
     models, path, key = tuple(models), Path(wanted), quant_key(wanted)
     ways: tuple[Callable[[LibraryModel], bool], ...] = (
         lambda model: wanted == model.up,
+        lambda model: wanted == model.first.label,
         lambda model: any(path in (file.disk.path, file.disk.real) for file in model.files),
         lambda model: bool(key) and key in {quant_key(name) for name in _spoken(model)},
     )
@@ -173,7 +174,7 @@ def _name(
     model: LibraryModel, models: Iterable[LibraryModel], profiles: Mapping[tuple[str, str], str]
 ) -> str:
     first = model.first
-    if first.origin == "qwenctl":
+    if first.origin in ("qwenctl", "package"):
         return first.label or str(first.disk.path)
     if first.repo is None or first.origin != "hub":
         return shlex.join((str(first.disk.path),))

