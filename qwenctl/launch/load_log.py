@@ -38,6 +38,10 @@ class Buffers:
 
 
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
+_CONTEXT = re.compile(r"constructing llama_context|loading model tensors")
+_DRY_PASS_ENDS = re.compile(
+    r"fitting params to free memory took|fit params to free device memory|projected to use"
+)
 _PROJECTED = re.compile(r"projected to use (\d+) MiB of")
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _ARCHITECTURE = re.compile(r"print_info: arch\s+= (\S+)")
@@ -48,13 +52,20 @@ _REDUCED = re.compile(r"context size reduced from (\d+) to (\d+)")
 def parse_log(text: str) -> Buffers:
     """Return what a log at ``-lv 4`` says about memory.
 
-    llama-server first tries the load without allocating (the dry pass), then loads. Both print the same
-    lines, so the last line of a kind counts. Repacked weights are copies of pages of the mapped file. Those
-    pages are not needed again, so repacked weights count once.
+    llama-server first tries the load without allocating (the dry pass), then says what it projects, then
+    loads: only what follows counts. A load has several buffers of a kind on one device: one for each file of a
+    split model, one for each kind of cache, one for each context (the drafts have their own), so they add up. A
+    context that reserves its graph anew prints its compute buffer again: the last one counts. Repacked weights
+    are copies of pages of the mapped file. Those pages are not needed again, so repacked weights count once.
     """
     sizes: dict[tuple[str, str], float] = {}
-    for name, kind, mib in _BUFFER.findall(text):
-        sizes[name, kind] = float(mib)
+    for part in _CONTEXT.split(_loaded(text)):
+        mine: dict[tuple[str, str], float] = {}
+        for name, kind, mib in _BUFFER.findall(part):
+            before = 0.0 if kind in ("compute", "output") else mine.get((name, kind), 0.0)
+            mine[name, kind] = before + float(mib)
+        for key, mib in mine.items():
+            sizes[key] = sizes.get(key, 0.0) + mib
     mapped = sizes.get(("CPU_Mapped", "model"), 0.0)
     copied = min(mapped, sizes.get(("CPU_REPACK", "model"), 0.0))
     by_device: dict[str, float] = {}
@@ -77,6 +88,12 @@ def parse_log(text: str) -> Buffers:
         architecture=architectures[-1] if architectures else None,
         slot_tokens=int(slots[0]) if slots else None,
     )
+
+
+def _loaded(text: str) -> str:
+    """Return what follows the dry pass."""
+    end = max((found.end() for found in _DRY_PASS_ENDS.finditer(text)), default=0)
+    return text[end:] if _BUFFER.search(text, end) else text
 
 
 @dataclass(frozen=True, slots=True)

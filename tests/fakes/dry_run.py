@@ -2,13 +2,14 @@
 
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 from qwenctl.plan.memory import Load
 
-TIMEOUT_S = 60
+TIMEOUT_S = 30
 _ROW = re.compile(r"\|   - ([^|(]*?)(?: \([^)]*\))? +\|[^|]*?(\d+) = +(\d+) \+ +(\d+) \+ +(\d+)")
-_LAST = "projected to use"
+_LAST = ("projected to use", "failed to fit params")
 
 
 def server_holds(tools: Path, model: Path, load: Load, rpc: tuple[str, ...] = ()) -> dict[str, int]:
@@ -31,12 +32,15 @@ def server_holds(tools: Path, model: Path, load: Load, rpc: tuple[str, ...] = ()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     heard = []
+    deadline = threading.Timer(TIMEOUT_S, process.kill)
+    deadline.start()
     try:
         for line in process.stdout:
             heard.append(line)
-            if _LAST in line:
+            if any(word in line for word in _LAST):
                 break
     finally:
+        deadline.cancel()
         process.kill()
         process.wait(timeout=TIMEOUT_S)
         process.stdout.close()

@@ -64,6 +64,50 @@ def test_of_repeated_lines_the_last_counts() -> None:
     assert said.offloaded == (65, 65)
 
 
+DRAFTING = """
+load_tensors: loading model tensors, this can take a while... (load_mode = mmap)
+load_tensors:   CPU_Mapped model buffer size =   682.03 MiB
+load_tensors:      Vulkan0 model buffer size = 18163.06 MiB
+llama_context: constructing llama_context
+llama_kv_cache:    Vulkan0 KV buffer size =  2048.00 MiB
+llama_memory_recurrent:    Vulkan0 RS buffer size =   448.88 MiB
+sched_reserve:    Vulkan0 compute buffer size =   664.18 MiB
+llama_context: constructing llama_context
+llama_kv_cache:    Vulkan0 KV buffer size =   128.00 MiB
+sched_reserve:    Vulkan0 compute buffer size =   520.06 MiB
+"""
+"""The buffers of a public log: 3090, Vulkan, b9849, two drafts; 21,972.18 MiB on the card."""
+
+
+def test_the_context_of_the_drafts_adds_to_that_of_the_model() -> None:
+    said = parse_log(DRAFTING)
+    assert said.by_device == (("Vulkan0", pytest.approx(21972.18)),)
+    assert said.host_mib == pytest.approx(682.03)
+
+
+def test_full_and_windowed_caches_and_files_of_a_split_model_add_up() -> None:
+    """Captured: Gemma 3 270M, b11434; the second file written after src/llama-model.cpp, load_tensors."""
+    said = parse_log(
+        "load_tensors:      RPC0 model buffer size =   100.00 MiB\n"
+        "load_tensors:      RPC0 model buffer size =   171.00 MiB\n"
+        "llama_kv_cache:      RPC0 KV buffer size =    24.00 MiB\n"
+        "llama_kv_cache:      RPC0 KV buffer size =    15.00 MiB\n"
+        "sched_reserve:      RPC0 compute buffer size =    26.02 MiB\n"
+        "sched_reserve:      RPC0 compute buffer size =    26.02 MiB\n"
+    )
+    assert said.device_mib == pytest.approx(271 + 39 + 26.02)
+
+
+def test_the_dry_pass_does_not_count() -> None:
+    said = parse_log(
+        "llama_kv_cache:      CUDA0 KV buffer size =  8192.00 MiB\n"
+        "common_params_fit_impl: projected to use 9000 MiB of device memory vs. 8000 MiB\n"
+        "common_fit_params: fitting params to free memory took 0.10 seconds\n"
+        "llama_kv_cache:      CUDA0 KV buffer size =  4096.00 MiB\n"
+    )
+    assert said.device_mib == 4096
+
+
 def test_mapped_repacked_and_pinned_buffers_are_counted_on_the_right_device() -> None:
     """Written after llama.cpp's buffer type names."""
     said = parse_log(

@@ -69,12 +69,11 @@ def rotation_bytes(model: Architecture, load: Load) -> int:
 
     Source: llama.cpp b11434, src/llama-kv-cache.cpp (attn_rot_k, attn_rot_v).
     """
-    if not load.quantized or model.key_length_mla or model.key_length % 64:
+    length = model.key_length
+    if not load.quantized or model.key_length_mla or length == 0 or length % 64:
         return 0
     caches = len({layer.attention for layer in layers(model)} & {"full", "window"})
-    size = 64
-    while model.key_length % (2 * size) == 0:
-        size *= 2
+    size = length & -length  # the largest power of two that divides it
     return caches * 4 * (size * size + 64 * 64)
 
 

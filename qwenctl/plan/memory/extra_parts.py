@@ -19,7 +19,7 @@ def draft_bytes(profile: Profile, quant: Quant, load: Load, backend: Backend | L
     model, tokens = profile.architecture, load.batch
     weights = int(quant.bytes * profile.mtp.block_share)
     kv = draft_kv_bytes(model, load)
-    mask = 2 * load.padded_tokens * tokens
+    mask = 2 * load.stream_tokens * tokens
     narrow = 4 * tokens * 2 * model.feed_forward_length + mask + (kv if backend == "metal" else 0)
     return weights + kv + max(4 * tokens * 3 * (model.feed_forward_length + model.embedding_length), narrow)
 
