@@ -57,14 +57,15 @@ def load(
 ) -> LoadedSettings:
     """Return the settings of these layers and the environment.
 
-    None in a layer, where a setting cannot be None, means that this layer says nothing of it.
+    None in a layer, where a setting cannot be None, means that this layer says nothing of it; among the flags
+    it also takes back what an earlier ``up`` said.
 
     Raises:
         SettingsError: a key is unknown or a value impossible. The message names the layer.
     """
     layers = {
         "flag": _spoken(absolute_layer(flags or {}, None), DEFAULTS),
-        "up": _spoken(up or {}, DEFAULTS),
+        "up": _spoken(_merge(up or {}, _nones(flags or {})), DEFAULTS),
         "environment": _read_environment(),
         "file": file or {},
         "profile": profile or {},
@@ -220,6 +221,14 @@ def _spoken(layer: Layer, defaults: BaseModel) -> dict[str, object]:
         elif value is not None or default is None:
             spoken[name] = value
     return spoken
+
+
+def _nones(layer: Layer) -> dict[str, object]:
+    """Return only what a layer sets to None."""
+    tables = {name: _nones(value) for name, value in layer.items() if isinstance(value, Mapping)}
+    return {name: None for name, value in layer.items() if value is None} | {
+        name: table for name, table in tables.items() if table
+    }
 
 
 def _merge(below: Layer, above: Layer) -> dict[str, object]:
