@@ -10,6 +10,7 @@ wait for. Progress is reported on the event loop's thread only.
 
 import contextlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from qwenctl.errors import FetchError
@@ -135,12 +136,15 @@ class _Fetch:
         meter = self._meter(resolved)
         meter.start(file.name, 0)
         for path in await in_thread(lambda _background: tuple(elsewhere(file))):
-            if not await self._has_hash(path, file, meter):
-                continue
-            found = ArtifactFile(file.name, path, file.bytes, file.sha256)
-            artifact = Artifact((found,), resolved.repo, request.revision, resolved.commit, request.quant)
-            return await self._checked(artifact, fetched=False)
-        return None
+            if await self._has_hash(path, file, meter):
+                break
+        else:
+            return None
+        found = ArtifactFile(file.name, path, file.bytes, file.sha256)
+        artifact = Artifact((found,), resolved.repo, request.revision, resolved.commit, request.quant)
+        await in_thread(lambda _background: self._check(artifact))
+        record(self._state_dir, request, artifact, fetched=False)
+        return self._done(artifact)
 
     async def from_hub(self) -> Artifact:
         request = self._request
@@ -249,16 +253,14 @@ class _Fetch:
         if self._records.verified(path, hash_of(file)):
             return True
 
-        def verifying(done: int) -> None:
-            meter.report("verifying", done)
-
         def hash_blob(background: Background) -> str:
-            return hash_file(path, lambda done: background.report(verifying, done), background.stop.is_set)
+            verifying = partial(background.report, partial(meter.report, "verifying"))
+            return hash_file(path, verifying, background.stop.is_set)
 
         return await in_thread(hash_blob) == file.sha256
 
     async def _publish(self, resolved: ResolvedRequest, *, fetched: bool) -> Artifact:
-        """Link the verified blobs where programs look for them."""
+        """Link the verified blobs where programs look for them, check them as a whole, note them."""
         request = self._request
         files = tuple(
             ArtifactFile(
@@ -270,19 +272,17 @@ class _Fetch:
             for file in resolved.files
         )
         artifact = Artifact(files, resolved.repo, request.revision, resolved.commit, request.quant)
+        await in_thread(lambda _background: self._check(artifact))
         if not request.update and not request.offline and not self._hub.offline:
             cache.write_ref(self._folder, request.revision, resolved.commit)
         self._keep_from_pruning(resolved.commit)
         earlier = self._records.find(request)
         fetched = fetched or (earlier is not None and earlier.fetched and earlier.commit == resolved.commit)
-        return await self._checked(artifact, fetched=fetched)
-
-    async def _checked(self, artifact: Artifact, *, fetched: bool) -> Artifact:
-        """Check the artifact as a whole, and note it."""
-        request = self._request
-        await in_thread(lambda _background: check_gguf(artifact.path, request.architecture))
         record(self._state_dir, request, artifact, fetched=fetched)
         return self._done(artifact)
+
+    def _check(self, artifact: Artifact) -> None:
+        check_gguf(artifact.path, self._request.architecture)
 
     def _keep_from_pruning(self, commit: str) -> None:
         if is_commit(commit) and (self._folder / "snapshots" / commit).is_dir():

@@ -100,13 +100,20 @@ async def read_remote_header(
 ) -> tuple[RemoteHeader, ...]:
     """Return the headers of a model's file, or of all parts of a split one, read by range and kept.
 
-    The first part has the keys; the later ones have only tensors.
+    The first part has the keys; the later ones have only tensors. Files that the hub's cache has are read
+    there, and ``path`` is then the file itself.
 
     Raises:
         FetchError: a header is not kept and the hub can't be asked, or a file is no GGUF.
     """
-    resolved = ResolvedRequest(listing.repo, listing.commit, files)
-    paths = await bring_headers(resolved, folder, hub or default_hub(), environment or FetchEnvironment())
+    hub = hub or default_hub()
+    place = hub.folder(listing.repo)
+    here = {file.name: file for file in cache.files_at(place, listing.commit)}
+    if all(here.get(file.name) == file for file in files):
+        paths = tuple(cache.snapshot_path(place, listing.commit, file.name) for file in files)
+    else:
+        resolved = ResolvedRequest(listing.repo, listing.commit, files)
+        paths = await bring_headers(resolved, folder, hub, environment or FetchEnvironment())
     return tuple(RemoteHeader(_header_in(path), path) for path in paths)
 
 

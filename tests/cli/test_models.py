@@ -14,6 +14,7 @@ from qwenctl.demo.model import make_model
 from qwenctl.fetch.cache import JOURNAL, PARTIAL
 from qwenctl.model.toml import read_profile
 from tests.fakes.home import Home, until
+from tests.fakes.hub import COMMIT as HUB_COMMIT
 from tests.fakes.hub import REPO as HUB_REPO
 from tests.fakes.hub import FakeHub
 from tests.fakes.libraries import (
@@ -253,3 +254,38 @@ def is_healthy(socket: Path) -> bool:
             return client.get("http://server/health").is_success
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    model = tmp_path / "tiny-F16.gguf"
+    make_model(model, read_profile(PROFILES / "demo.toml").architecture)
+    return model
+
+
+def test_what_models_shows_can_be_typed_offline_though_qwenctl_never_asked_the_hub(
+    bare_home: Home, tiny: Path
+) -> None:
+    link = put_in_hub(
+        bare_home.path / ".cache/huggingface/hub", HUB_REPO, tiny.name, tiny.read_bytes(), HUB_COMMIT
+    )
+    bare_home.environment["HF_HUB_OFFLINE"] = "1"
+    (found,) = bare_home.json("models")["data"]["models"]
+    assert found["up"] == f"{HUB_REPO}:F16"
+    fetched = bare_home.json("fetch", found["up"])
+    assert fetched["ok"] is True, fetched
+    assert fetched["data"]["path"] == str(link)
+    assert bare_home.json("argv", found["up"])["data"]["argv"][2] == str(link)
+
+
+def test_a_copy_that_ollama_has_is_used_instead_of_a_download(bare_home: Home, tiny: Path) -> None:
+    put_in_ollama(bare_home.path / ".ollama/models", "tiny", "f16", tiny.read_bytes())
+    with FakeHub({tiny.name: tiny}) as hub:
+        bare_home.environment["HF_ENDPOINT"] = hub.endpoint
+        fetched = bare_home.json("fetch", f"{HUB_REPO}:F16")
+        assert fetched["ok"] is True, fetched
+        assert hub.count("bytes") <= 1, "the header alone"
+    assert "/.ollama/models/blobs/sha256-" in fetched["data"]["path"]
+    bare_home.environment["QWENCTL_MODEL__REPO"] = HUB_REPO
+    (found,) = bare_home.json("models")["data"]["models"]
+    assert (found["origin"], found["use"]) == ("Ollama", "wanted")

@@ -14,7 +14,6 @@ import pytest
 from qwenctl.errors import FetchError
 from qwenctl.fetch import cache
 from qwenctl.fetch.artifact import _Fetch, fetch
-from qwenctl.fetch.artifact_record import Recorded, RecordedFile, write_records
 from qwenctl.fetch.clock import Background, FetchEnvironment, in_thread
 from qwenctl.fetch.disk import PartialFile
 from qwenctl.fetch.download_url import AddressInfo, Resolver
@@ -200,27 +199,23 @@ def test_while_a_disk_does_not_answer_the_hashing_thread(fetcher: Fetcher) -> No
     let_go(fifo)
 
 
+class SlowCheck(_Fetch):
+    """Its disk takes as long as the test wants to give the header of the whole file."""
+
+    began = threading.Event()
+    may_end = threading.Event()
+
+    def _check(self, artifact: Artifact) -> None:
+        self.began.set()
+        self.may_end.wait(20)
+        super()._check(artifact)
+
+
 def test_while_a_disk_does_not_answer_the_check_of_the_header(fetcher: Fetcher) -> None:
-    fifo = cached(fetcher, os.mkfifo)
-    hashed = RecordedFile(name="m.gguf", path=fifo, bytes=0, sha256=SHA256, mtime_ns=fifo.stat().st_mtime_ns)
-    write_records(
-        fetcher.state,
-        (
-            Recorded(
-                repo=REPO,
-                revision="another",
-                asked=("m.gguf",),
-                quant=None,
-                commit=COMMIT,
-                architecture=None,
-                fetched=False,
-                files=(hashed,),
-            ),
-        ),
-    )
-    cancel(fetching(fetcher, replace(REQUEST, revision=COMMIT)), once=a_new_worker())
-    assert not has_phase(fetcher, "verifying")()
-    let_go(fifo)
+    work = SlowCheck(REQUEST, fetcher.hub(), fetcher.environment(), fetcher.state, fetcher.progress.append)
+    cancel(work.from_hub(), once=work.began.is_set)
+    work.may_end.set()
+    assert not (fetcher.state / "artifacts.json").exists(), "what was not checked is not noted"
 
 
 class SlowSettle(_Fetch):

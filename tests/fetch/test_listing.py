@@ -212,3 +212,16 @@ def test_without_a_kept_listing_what_the_cache_has_is_listed_offline(fetcher: Fe
     assert found.warning is not None
     assert "only its files on this disk are known" in found.warning
     assert len(listed(fetcher).listing.files) == 2, "such a listing is not kept"
+
+
+def test_the_header_of_a_file_that_is_here_is_read_from_it(fetcher: Fetcher) -> None:
+    artifact = fetcher.fetch()
+    asked = len(fetcher.fake.log)
+    listing = listed(fetcher, offline=True).listing
+    (read,) = headers(fetcher, listing, listing.files, offline=True)
+    assert read.path == artifact.path
+    assert read.header.architecture == "qwen35"
+    assert len(fetcher.fake.log) == asked
+    artifact.path.unlink()
+    with pytest.raises(FetchError, match="offline"):
+        headers(fetcher, listing, listing.files, offline=True)
