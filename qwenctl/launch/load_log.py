@@ -53,10 +53,10 @@ def parse_log(text: str) -> Buffers:
     """Return what a log at ``-lv 4`` says about memory.
 
     llama-server first tries the load without allocating (the dry pass), then says what it projects, then
-    loads: only what follows counts. A load has several buffers of a kind on one device: one for each file of a
-    split model, one for each kind of cache, one for each context (the drafts have their own), so they add up. A
-    context that reserves its graph anew prints its compute buffer again: the last one counts. Repacked weights
-    are copies of pages of the mapped file. Those pages are not needed again, so repacked weights count once.
+    loads: only what follows counts. A load has several buffers of a kind on one device, and they add up: one
+    for each file of a split model, one for each kind of cache, one for each context (drafts have their own).
+    A context that reserves its graph anew prints its compute buffer again: the last one counts. Repacked
+    weights are copies of pages of the mapped file. Those pages are not needed again: they count once.
     """
     sizes: dict[tuple[str, str], float] = {}
     for part in _CONTEXT.split(_loaded(text)):
@@ -85,7 +85,7 @@ def parse_log(text: str) -> Buffers:
         offloaded=(int(offloaded[-1][0]), int(offloaded[-1][1])) if offloaded else None,
         reduced_context=(int(reduced[-1][0]), int(reduced[-1][1])) if reduced else None,
         sizes=_by_place(sizes, copied),
-        architecture=architectures[-1] if architectures else None,
+        architecture=architectures[0] if architectures else None,
         slot_tokens=int(slots[0]) if slots else None,
     )
 

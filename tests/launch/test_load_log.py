@@ -81,7 +81,7 @@ sched_reserve:    Vulkan0 compute buffer size =   520.06 MiB
 
 def test_the_context_of_the_drafts_adds_to_that_of_the_model() -> None:
     said = parse_log(DRAFTING)
-    assert said.by_device == (("Vulkan0", pytest.approx(21972.18)),)
+    assert dict(said.by_device) == {"Vulkan0": pytest.approx(21972.18)}
     assert said.host_mib == pytest.approx(682.03)
 
 
