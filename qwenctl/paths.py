@@ -73,9 +73,19 @@ def model_folders() -> ModelFolders:
     service = (Path("/usr/share/ollama/.ollama/models"), Path("/var/lib/ollama/models"))
     return ModelFolders(
         (cache.expanduser(),),
-        (home / ".lmstudio/models", home / ".cache/lm-studio/models"),
+        (*_lm_studio(home), home / ".cache/lm-studio/models"),
         (Path(ollama).expanduser(),) if ollama else (home / ".ollama/models", *service),
     )
+
+
+def _lm_studio(home: Path) -> tuple[Path, ...]:
+    """Return LM Studio's folder. A file in the home names it. Source: lmstudio.js, find-lms-home."""
+    try:
+        with (home / ".lmstudio-home-pointer").open(encoding="utf-8") as file:
+            named = Path(file.read(4096).strip())
+    except (OSError, ValueError):
+        named = home / ".lmstudio"
+    return (named / "models",) if named.is_absolute() else ()
 
 
 def system_wide() -> bool:

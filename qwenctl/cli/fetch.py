@@ -14,7 +14,7 @@ from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
-from qwenctl.deploy.types import PlanRequest, ResolvedSettings
+from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.errors import FetchError
 from qwenctl.fetch.artifact import fetch
 from qwenctl.fetch.gguf_check import local_artifact
@@ -22,7 +22,6 @@ from qwenctl.fetch.preview import Preview, dry_run
 from qwenctl.fetch.request import Artifact, Progress, request_for
 from qwenctl.model.profile import Quant
 from qwenctl.plan.planner import find_quant
-from qwenctl.settings.load import merge
 
 GB = 10**9
 
@@ -54,8 +53,9 @@ def command(
     """
     offline = True if switches["offline"] else None
     plan_request = request(session, {"model.quant": quant, "fetch.offline": offline}, model)
-    if switches["pruning"]:
-        return prune(session, _without_hub(plan_request), yes=switches["yes"])
+    if switches["pruning"]:  # it needs no hub, and no settings that can be planned
+        offline_request = request(session, {"model.quant": quant, "fetch.offline": True}, model)
+        return prune(session, offline_request, yes=switches["yes"])
     resolved = pipeline.resolve(replace(plan_request, update=switches["update"]))
     if local is not None:
         return _result(local_artifact(local, resolved.profile.architecture.name), changed=False)
@@ -86,14 +86,6 @@ def command(
             fetch(fetch_request, on_progress, state_dir=paths.private_dir(paths.state_dir()))
         )
     return _result(artifact, changed=downloads > 0)
-
-
-def _without_hub(wanted: PlanRequest) -> ResolvedSettings | None:
-    """Return the settings, None where they name a repository that only the hub could describe."""
-    try:
-        return pipeline.resolve(replace(wanted, flags=merge(wanted.flags, {"fetch": {"offline": True}})))
-    except FetchError:
-        return None
 
 
 def _chosen(resolved: ResolvedSettings) -> tuple[ResolvedSettings, Quant]:

@@ -5,10 +5,9 @@ import sys
 import click
 
 from qwenctl import paths
-from qwenctl.cli.arguments import config
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy.models_in_use import models_in_use
-from qwenctl.deploy.types import ResolvedSettings
+from qwenctl.deploy.types import PlanRequest
 from qwenctl.errors import SettingsError
 from qwenctl.fetch.hub import default_hub
 from qwenctl.fetch.prune import Leftover, leftovers, remove
@@ -16,14 +15,14 @@ from qwenctl.fetch.prune import Leftover, leftovers, remove
 GB = 10**9
 
 
-def prune(session: Session, resolved: ResolvedSettings | None, *, yes: bool) -> Result:
+def prune(session: Session, request: PlanRequest, *, yes: bool) -> Result:
     """List partial files and quants that neither the daemon nor the settings use; remove them after a yes.
 
     Raises:
         SettingsError: there is no terminal to ask on, and ``--yes`` was not given.
     """
     state = paths.state_dir()
-    using = models_in_use(state, config(session), resolved)
+    using = models_in_use(state, request.config, request)
     unused = leftovers(default_hub(offline=True).cache_dir, state, using.paths, using.requests)
     lines = [f"{one.kind:8} {one.bytes / GB:7.2f} GB  {one.repo} {one.name}" for one in unused]
     if not unused:

@@ -4,7 +4,7 @@ Where the settings cannot be read, or nothing fits, every model that qwenctl eve
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from qwenctl import paths
 from qwenctl.control.state_dir import GOOD, read_overrides, read_status, running
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
-from qwenctl.deploy.types import PlanRequest, ResolvedSettings
+from qwenctl.deploy.types import PlanRequest
 from qwenctl.errors import QwenctlError
 from qwenctl.fetch.artifact_record import read_records
 from qwenctl.fetch.listing import kept_listing
@@ -43,16 +43,15 @@ class InUse:
         return frozenset(self.files)
 
 
-def models_in_use(
-    folder: Path, config: Path | None = None, resolved: ResolvedSettings | None = None
-) -> InUse:
+def models_in_use(folder: Path, config: Path | None = None, asked: PlanRequest | None = None) -> InUse:
     """Return what the daemon of this folder serves or wants, and what the settings want.
 
-    ``resolved``: settings of a command line that also count, beside those of the daemon's next start.
+    ``asked``: a command line that also counts, beside the daemon's next start. The hub is asked nothing.
     """
     files: dict[Path, Use] = {}
     requests: list[FetchRequest] = []
-    for path, request in _all_wanted(folder, config, resolved):
+    next_start = PlanRequest(folder, {"fetch": {"offline": True}}, config)
+    for path, request in map(_wanted, [next_start] if asked is None else [asked, next_start]):
         requests.extend([request] if request is not None else [])
         for other in _recorded(folder, request) if path is None else parts(path):
             files.setdefault(other.resolve(), "wanted")
@@ -72,24 +71,12 @@ def parts(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(name) for name in shards(path.name))
 
 
-def _all_wanted(
-    folder: Path, config: Path | None, resolved: ResolvedSettings | None
-) -> Iterator[tuple[Path | None, FetchRequest | None]]:
-    """Yield what the command line and the daemon's next start want."""
-    if resolved is not None:
-        yield _wanted(resolved)
-    request = PlanRequest(folder, {"fetch": {"offline": True}}, config)
-    try:
-        yield _wanted(pipeline.resolve(request))
-    except QwenctlError:
-        yield _named(request)
-
-
 def _named(request: PlanRequest) -> tuple[Path | None, FetchRequest | None]:
     """Return the file or the repository that settings name which cannot be planned."""
     try:
         file = read_file(pipeline.config_path(request), required=False)
-        model = load(flags={}, up=read_overrides(request.folder), file=file, profile={}).settings.model
+        up = read_overrides(request.folder)
+        model = load(flags=request.flags, up=up, file=file, profile={}).settings.model
     except QwenctlError:
         return None, None
     if model.path is not None:
@@ -97,8 +84,12 @@ def _named(request: PlanRequest) -> tuple[Path | None, FetchRequest | None]:
     return None, None if model.repo is None else FetchRequest(model.repo, ())
 
 
-def _wanted(resolved: ResolvedSettings) -> tuple[Path | None, FetchRequest | None]:
-    """Return the file and the download of the plan of these settings; None where there is no plan."""
+def _wanted(request: PlanRequest) -> tuple[Path | None, FetchRequest | None]:
+    """Return the file and the download of the plan of a request; None where there is no plan."""
+    try:
+        resolved = pipeline.resolve(request)
+    except QwenctlError:
+        return _named(request)
     if resolved.settings.model.path is not None:
         return Path(resolved.settings.model.path).expanduser().absolute(), None
     try:

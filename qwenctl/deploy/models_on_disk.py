@@ -10,8 +10,8 @@ from qwenctl.deploy.models_in_use import models_in_use
 from qwenctl.errors import ProfileError
 from qwenctl.fetch.hub import default_hub
 from qwenctl.fetch.packaged import packaged_path
-from qwenctl.model.library import LibraryModel, Use, in_use, models_of, offered
-from qwenctl.model.library_files import facts_of
+from qwenctl.model.library import FoundFile, LibraryModel, Use, in_use, models_of, offered
+from qwenctl.model.library_files import facts_of, look_at
 from qwenctl.model.library_layouts import (
     Scanned,
     joined,
@@ -86,21 +86,20 @@ def _demo() -> Scanned:
 
 
 def _packaged() -> Scanned:
-    """Return the models that installed Python packages carry, with the names of their profiles."""
-    found = []
+    """Return the models that installed Python packages carry, by the names of their profiles."""
+    files = []
     for profile in _profiles():
         for quant in profile.quants:
             path = packaged_path(quant)
-            files = scan_folder(path.parent, "package").files if path is not None else ()
-            found += [replace(file, label=profile.name) for file in files if file.disk.path == path]
-    return Scanned(tuple(found))
-
-
-def _profiles() -> Iterator[Profile]:
-    """Yield every profile that can be read."""
-    for found in find_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles"):
-        with contextlib.suppress(ProfileError):
-            yield read_profile(found.path)
+            if path is None or quant.package is None or (disk := look_at(path)) is None:
+                continue
+            name = profile.name if len(profile.quants) == 1 else f"{profile.name} --quant {quant.name}"
+            remover = f"pip uninstall {quant.package.distribution.split('==')[0]}"
+            folder = path.parent
+            files.append(
+                FoundFile(disk, path.name, "package", folder, folder.resolve(), label=name, remover=remover)
+            )
+    return Scanned(tuple(files))
 
 
 def _profile_names() -> Iterator[tuple[tuple[str, str], str]]:
@@ -111,6 +110,13 @@ def _profile_names() -> Iterator[tuple[tuple[str, str], str]]:
         for quant in profile.quants:
             for file in quant.files:
                 yield (profile.hub.repo, file.name), f"{profile.name} --quant {quant.name}"
+
+
+def _profiles() -> Iterator[Profile]:
+    """Yield the profiles that can be read."""
+    for found in find_profiles(paths.data_root() / "profiles", paths.config_dir() / "profiles"):
+        with contextlib.suppress(ProfileError):
+            yield read_profile(found.path)
 
 
 def _used(files: dict[Path, Use]) -> dict[tuple[int, int], Use]:

@@ -9,7 +9,7 @@ from typing import Literal
 from qwenctl.model.gguf_name import quant_in, read_name, shards
 from qwenctl.model.name import quant_key
 
-Origin = Literal["qwenctl", "hub", "llama.cpp", "LM Studio", "Ollama", "folder", "package"]
+Origin = Literal["qwenctl", "package", "hub", "llama.cpp", "LM Studio", "Ollama", "folder"]
 Use = Literal["served", "wanted", "downloading"]
 NOT_FOR_CHAT = ("adapter", "mmproj", "imatrix", "vocab", "clip")
 """Types of a file that is no model; "clip" is a projector's architecture. Source: gguf-py, GGUFType."""
@@ -48,7 +48,7 @@ class FoundFile:
 
     ``root`` is the folder of the program that has it, ``real_root`` the same without symbolic links.
     ``name`` is what its publisher called it. ``label`` is what its program calls it; ``current``: its commit
-    is the one that the repository's refs name.
+    is the one that the repository's refs name. ``remover`` is what removes it where qwenctl may not.
     """
 
     disk: FileOnDisk
@@ -62,6 +62,7 @@ class FoundFile:
     label: str | None = None
     quant: str | None = None
     architecture: str | None = None
+    remover: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

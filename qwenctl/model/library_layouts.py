@@ -5,6 +5,7 @@ Their tables and names may say anything. What they name must lie in their own fo
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +81,8 @@ def scan_folder(root: Path, origin: Origin = "folder") -> Scanned:
         parts = path.relative_to(root).parts
         repo = "/".join(parts[:2]) if origin == "LM Studio" and len(parts) >= 3 else None
         name = "/".join(parts[2:]) if repo else "/".join(parts)
-        files.extend(_found(path, name, origin, root, repo=repo))
+        remover = f"rm {shlex.quote(str(path))}" if origin == "folder" else None
+        files.extend(replace(found, remover=remover) for found in _found(path, name, origin, root, repo=repo))
     return Scanned(tuple(files), walked.notes)
 
 
@@ -106,6 +108,7 @@ def scan_ollama(root: Path) -> Scanned:
                 replace(
                     found,
                     label=label,
+                    remover=f"ollama rm {label}",
                     quant=quant if isinstance(quant, str) and NAME.fullmatch(quant) else None,
                     architecture=family if isinstance(family, str) and NAME.fullmatch(family) else None,
                 )

