@@ -10,7 +10,7 @@ from qwenctl.model.gguf_name import quant_in, read_name, shards
 from qwenctl.model.name import quant_key
 
 Origin = Literal["qwenctl", "package", "hub", "llama.cpp", "LM Studio", "Ollama", "folder"]
-Use = Literal["served", "wanted", "downloading"]
+Use = Literal["served", "wanted"]
 NOT_FOR_CHAT = ("adapter", "mmproj", "imatrix", "vocab", "clip")
 """Types of a file that is no model; "clip" is a projector's architecture. Source: gguf-py, GGUFType."""
 
@@ -135,7 +135,7 @@ def offered(model: LibraryModel, facts: Facts | None) -> LibraryModel | None:
 def in_use(model: LibraryModel, uses: Mapping[tuple[int, int], Use]) -> LibraryModel:
     """Return a model with what its bytes are used for, under whatever name."""
     found = [uses[inode] for inode in sorted(model.inodes) if inode in uses]
-    use = min(found, key=("served", "downloading", "wanted").index, default=None)
+    use = min(found, default=None)  # "served" goes before "wanted"
     return LibraryModel(model.up, model.quant, model.files, model.architecture, use)
 
 

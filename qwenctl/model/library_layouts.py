@@ -15,7 +15,7 @@ from qwenctl.model.library_files import look_at, read_small, walk
 
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-NAME = re.compile(r"[\w.-]{1,128}")
+NAME = re.compile(r"(?=.*\w)[\w.-]{1,128}")
 MODEL_LAYER = "application/vnd.ollama.image.model"
 OLLAMA_HUB, OLLAMA_LIBRARY = "registry.ollama.ai", "library"
 """The parts of a name that Ollama leaves out when it shows it."""
@@ -43,7 +43,10 @@ def scan_hub(root: Path, origin: Origin = "hub") -> Scanned:
     files: list[FoundFile] = []
     notes: list[str] = []
     for folder in sorted(root.glob("models--*--*")):
-        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        owner, _, name = folder.name.removeprefix("models--").partition("--")
+        if not (NAME.fullmatch(owner) and NAME.fullmatch(name)):
+            continue
+        repo = f"{owner}/{name}"
         current = _referenced(folder)
         walked = walk(folder / "snapshots")
         notes.extend(walked.notes)

@@ -14,7 +14,6 @@ from qwenctl.model.library import FoundFile, LibraryModel
 IN_USE = {
     "served": ("it is served now", "qwenctl down, or qwenctl up another model first"),
     "wanted": ("the settings name it: it is what qwenctl up serves next", "qwenctl up another model first"),
-    "downloading": ("it is being downloaded", "wait for the download, or stop it"),
 }
 KEPT = {
     "Ollama": "it is Ollama's",

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwenctl.model.architecture import Architecture
 from qwenctl.model.from_listing import (
@@ -259,3 +261,20 @@ def test_a_listing_completes_sizes_and_hashes_and_warns_of_another_hash() -> Non
 def test_the_parameters_of_a_model_follow_from_its_quants() -> None:
     assert parameters_of(QWEN_27B.quants) == pytest.approx(26.9e9, rel=0.01)
     assert parameters_of(()) is None
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).map(lambda text: f"{text}.gguf")))
+def test_any_names_are_grouped_without_a_loss(names: list[str]) -> None:
+    files = tuple(File(name=name, bytes=number + 1) for number, name in enumerate(dict.fromkeys(names)))
+    repository = repository_of(files)
+    grouped = [file.name for one in (*repository.models, *repository.others) for file in one.files]
+    assert sorted(grouped) == sorted(file.name for file in files)
+
+
+PARTS = ("Model", "7B", "Instruct", "UD", "i1", "Q4", "K", "M", "IQ2", "XXS", "F16", "mtp", "00001-of-00002")
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=7), st.sampled_from("-_."))
+def test_a_quant_that_was_read_is_read_again_from_its_own_spelling(words: list[str], separator: str) -> None:
+    quant = quant_in(f"{separator.join(words)}.gguf")
+    assert quant is None or quant_in(f"Model-{quant}.gguf") == quant

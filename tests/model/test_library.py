@@ -190,6 +190,9 @@ def test_names_that_would_disturb_a_terminal_are_left_out(tmp_path: Path) -> Non
     (tmp_path / "evil\x1b[2J-Q4_K_M.gguf").write_bytes(content(tmp_path / "x", 1))
     os.mkdir(bytes(tmp_path) + b"/not\xffutf8")  # noqa: PTH102 - no text is that name
     assert [path.name for path in walk(tmp_path).files if path.parent == tmp_path] == []
+    put_in_hub(tmp_path / "hub", "evil\x1b[2J/Model-GGUF", "Model-Q8_0.gguf", content(tmp_path / "x", 2))
+    put_in_hub(tmp_path / "hub", "..--../x", "Model-Q8_0.gguf", content(tmp_path / "x", 3))
+    assert ups(scan_hub(tmp_path / "hub")) == []
 
 
 def test_what_is_no_file_or_too_long_is_not_read(tmp_path: Path) -> None:
