@@ -29,6 +29,9 @@ from qwenctl.plan.memory.weights import mapped_bytes
 from qwenctl.plan.outcome import Plan
 
 TOOL = "llama-fit-params"
+COUNTED_TWICE = frozenset({"gemma3n", "gemma4"})
+"""Families of which a dry run on a CPU counts the embedding twice: src/models makes the output tensor first.
+A load maps the file, so it holds the embedding once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,8 @@ def in_engine_convention(
     if not accelerators:
         compute = max(compute, inputs + logits_bytes(model, load) + 4 * model.embedding_length * load.batch)
     weights = quant.token_embd_bytes + quant.other_input_bytes if accelerators else host.weights
+    if not accelerators and model.tied_embeddings and model.name in COUNTED_TWICE:
+        weights += quant.token_embd_bytes
     predicted.append(("Host", weights + host.kv + host.recurrent + compute))
     return tuple(predicted)
 

@@ -39,9 +39,7 @@ class Buffers:
 
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 _CONTEXT = re.compile(r"constructing llama_context|loading model tensors")
-_DRY_PASS_ENDS = re.compile(
-    r"fitting params to free memory took|fit params to free device memory|projected to use"
-)
+_DRY_PASS_ENDS = re.compile(r"fitting params to free memory took|fit params to|projected to use")
 _PROJECTED = re.compile(r"projected to use (\d+) MiB of")
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _ARCHITECTURE = re.compile(r"print_info: arch\s+= (\S+)")

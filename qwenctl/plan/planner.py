@@ -81,7 +81,7 @@ def plan(
     if chosen is None:
         return _no_fit(hardware, question, tried, siblings)
     shown = (
-        *(considered(one, reason_of(one, chosen, settings)) for one in _distinct(tried, chosen)),
+        *(considered(one, reason_of(one, chosen, profile, settings)) for one in _distinct(tried, chosen)),
         *_others(question, tried),
     )
     return _plan(hardware, profile, settings, chosen, shown, drafting=extras.draft_tokens > 0)
@@ -189,7 +189,7 @@ def _no_fit(
     if name != "auto" and profile.quant(name) is None:
         return NoFit(profile.name, f"profile {profile.name} has no quant {name!r}", None, ())
     shown = [
-        *(considered(one, reason_of(one, None, settings)) for one in _distinct(tried, None)),
+        *(considered(one, reason_of(one, None, profile, settings)) for one in _distinct(tried, None)),
         *_bottoms(question, tried),
     ]
     reason = no_fit_reason(question.ways[0], profile, settings, shown)

@@ -27,10 +27,12 @@ def considered(one: TriedCandidate, reason: str) -> Considered:
     )
 
 
-def reason_of(one: TriedCandidate, chosen: TriedCandidate | None, settings: Settings) -> str:
+def reason_of(
+    one: TriedCandidate, chosen: TriedCandidate | None, profile: Profile, settings: Settings
+) -> str:
     """Say why a candidate that was tried won or lost."""
     if one is chosen:
-        given_up = losses(one.candidate, settings)
+        given_up = losses(one.candidate, profile, settings)
         return f"chosen, with {', '.join(given_up)}" if given_up else "chosen"
     return shortfall(one.judged) if one.judged.verdict == "no" else "fits only with a raised Metal limit"
 
@@ -67,11 +69,12 @@ def shortfall(judged: Judged) -> str:
     return f"needs {need:.1f} GiB on {judged.place}, which has {have:.1f} to give"
 
 
-def losses(candidate: Candidate, settings: Settings) -> list[str]:
-    """Name what the candidate gives up against the settings."""
+def losses(candidate: Candidate, profile: Profile, settings: Settings) -> list[str]:
+    """Name what the candidate gives up against the settings for want of memory."""
     wanted, given_up = settings.context, []
-    if candidate.context_tokens < wanted.tokens:
-        given_up.append(f"{candidate.context_tokens:,} tokens of context instead of {wanted.tokens:,}")
+    tokens = min(wanted.tokens, profile.architecture.context_length)
+    if candidate.context_tokens < tokens:
+        given_up.append(f"{candidate.context_tokens:,} tokens of context instead of {tokens:,}")
     if wanted.kv_type == "auto" and candidate.kv_type not in ("f16", "bf16", "f32"):
         given_up.append(f"{candidate.kv_type} keys and values")
     if candidate.cache_ram_mib < wanted.cache_ram_mib:
@@ -91,16 +94,10 @@ def warnings(
 ) -> Iterator[str]:
     """Yield warnings that the owner should read before this plan runs."""
     quant, machine = chosen.candidate.quant, chosen.machine
-    if profile.note:
-        yield profile.note
-    if chosen.need.source == "bound":
-        yield (
-            f"nobody has written memory formulas for the architecture {profile.architecture.name!r}: "
-            "the figures are an upper bound"
-        )
+    yield from _model_warnings(profile, settings, chosen)
     if fix:
         yield f"fits only after {fix!r}, which lasts until the next restart of the machine"
-    if given_up := losses(chosen.candidate, settings):
+    if given_up := losses(chosen.candidate, profile, settings):
         yield f"memory is short: {', '.join(given_up)}"
     if quant.note:
         yield f"{quant.name}: {quant.note}"
@@ -115,6 +112,20 @@ def warnings(
         yield f"only {', '.join(machine.ids)} is used: the smallest card cannot hold its share"
     if quant.estimated and not profile.generated:
         yield f"the size of {quant.name} is an estimate until the hub has been read"
+
+
+def _model_warnings(profile: Profile, settings: Settings, chosen: TriedCandidate) -> Iterator[str]:
+    """Yield what is to be said of the model, whatever the machine."""
+    model = profile.architecture
+    if profile.note:
+        yield profile.note
+    if chosen.need.source == "bound":
+        yield (
+            f"nobody has written memory formulas for the architecture {model.name!r}: "
+            "the figures are an upper bound"
+        )
+    if model.context_length < settings.context.tokens:
+        yield f"the model's own context is {model.context_length:,} tokens, not {settings.context.tokens:,}"
 
 
 def _cpu_warning(quant: Quant, pace: Speed, *, local: bool) -> str:

@@ -98,6 +98,13 @@ def test_metal_may_use_a_part_of_the_ram(ram: int, limit: int, working_set: int)
     assert apple.working_set_bytes(ram, limit) == working_set
 
 
+@pytest.mark.parametrize(("limit", "kept"), [("0", None), ("14000", 14_000 << 20), ("no", None)])
+def test_a_metal_limit_that_was_raised_is_kept_beside_what_it_allows(limit: str, kept: int | None) -> None:
+    values = {"hw.memsize": str(16 * GIB), "hw.optional.arm64": "1", "iogpu.wired_limit_mb": limit}
+    (gpu,) = apple.accelerators(values)
+    assert gpu.wired_limit_bytes == kept
+
+
 def test_sysctl_is_parsed_line_by_line() -> None:
     text = "hw.memsize: 1\nmachdep.cpu.brand_string: Intel(R): odd\nunknown oid 'iogpu.x'\n"
     assert apple.parse_sysctl(text) == {"hw.memsize": "1", "machdep.cpu.brand_string": "Intel(R): odd"}

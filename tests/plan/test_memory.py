@@ -6,6 +6,7 @@ Captured: llama-server b11434, ``-np 1 -lv 4``, CPU and RPC, files of each model
 import pytest
 
 from qwenctl.hardware.facts import Backend
+from qwenctl.model.architecture import Architecture
 from qwenctl.model.layers import layers
 from qwenctl.plan.memory import (
     MIB,
@@ -147,6 +148,155 @@ def test_the_weights_of_all_devices_are_the_weights() -> None:
 )
 def test_attention_scratch_by_backend(backend: Backend, kv_type: str, tokens: int, mib: int) -> None:
     assert compute_bytes(MODEL, Load(tokens, kv_type), backend) / MIB == pytest.approx(mib, abs=1)
+
+
+@pytest.mark.parametrize("kv_type", ["bf16", "f32", "q8_0", "q4_0"])
+def test_cuda_keeps_an_f16_copy_of_every_kv_type_but_f16(kv_type: str) -> None:
+    """Source: ggml-cuda/fattn.cu; a public log of two cards with bf16 keys: 6,360.13 MiB each, not 4,600."""
+    plain = compute_bytes(MODEL, Load(262144, "f16"), "cuda")
+    copied = compute_bytes(MODEL, Load(262144, kv_type), "cuda")
+    assert (copied - plain) / MIB == pytest.approx(982, abs=1)
+    two = Load(524288, "bf16", ubatch=1024)
+    for position in (0, 1):
+        mib = compute_bytes(MODEL, two, "cuda", position, 2) / MIB
+        assert mib == pytest.approx(6360.13, rel=0.011), "and b11434 keeps 40 MiB more of the residual stream"
+
+
+@pytest.mark.parametrize("backend", ["cuda", "rocm"])
+def test_every_card_of_several_computes_with_as_much(backend: Backend) -> None:
+    """A public log of two MI355X, 262,144 tokens, batches of 2,048: 4,744.25 MiB each; b11434: 80 more."""
+    load = Load(262144, "f16", ubatch=2048)
+    sizes = [compute_bytes(MODEL, load, backend, position, 2) / MIB for position in (0, 1)]
+    assert sizes == [pytest.approx(4744.25 + 80, abs=0.5)] * 2
+
+
+def test_drafts_have_f16_keys_and_need_no_copy_of_them_on_cuda() -> None:
+    """Public logs: 613 MiB for 27B on two 5060 Ti with q8_0, where 1,186 were planned."""
+    load = Load(262144, "q8_0", draft_tokens=3)
+    for backend in ("cuda", "rocm", "vulkan"):
+        plain = draft_bytes(BIG, Q4, Load(262144, "f16", draft_tokens=3), backend)
+        assert draft_bytes(BIG, Q4, load, backend) == plain
+    assert draft_bytes(BIG, Q4, load, "metal") > draft_bytes(BIG, Q4, load, "cuda")
+
+
+def test_metal_maps_the_embedding_with_the_weights() -> None:
+    """Three Macs' logs: 16,027.69 MiB of 27B Q4_K_M, 21,098.65 of 35B UD-Q4_K_M, in one buffer."""
+    load = Load(32768, "f16")
+    moe = profile("qwen3.6-35b-a3b")
+    for one, name, mib in ((BIG, "Q4_K_M", 16027.69), (moe, "UD-Q4_K_M", 21098.65)):
+        quant = one.quant(name)
+        assert quant is not None
+        (part,) = device_parts(one, quant, load, ("metal",), (1,))
+        assert part.weights / MIB == pytest.approx(mib, abs=0.01)
+        assert part.mapped == quant.token_embd_bytes
+        assert host_part(one, quant, load, ("metal",)).weights == 0, "the same pages"
+        (other,) = device_parts(one, quant, load, ("vulkan",), (1,))
+        assert other.weights == part.weights - part.mapped
+        assert other.mapped == 0
+
+
+def test_the_embedding_of_the_mixture_is_of_8_bits() -> None:
+    """Two logs of UD-Q4_K_M: 515.31 MiB on the host, 20,583.34 on the device."""
+    moe = profile("qwen3.6-35b-a3b")
+    quant = moe.quant("UD-Q4_K_M")
+    assert quant is not None
+    load = Load(34048, "f16")
+    assert host_part(moe, quant, load, ("vulkan",)).weights / MIB == pytest.approx(515.31, abs=0.01)
+    (part,) = device_parts(moe, quant, load, ("vulkan",), (1,))
+    assert part.weights / MIB == pytest.approx(20583.34, abs=0.01)
+
+
+def test_vulkan_needs_one_more_copy_of_the_residual_stream() -> None:
+    """Public logs of the 27B and 9B: 10 MiB with batches of 512, 40 and 32 with 2,048."""
+    for one, batch, mib in ((BIG, 512, 10), (BIG, 2048, 40), (profile("qwen3.5-9b"), 2048, 32)):
+        load = Load(32768, "f16", ubatch=batch)
+        extra = compute_bytes(one.architecture, load, "vulkan") - compute_bytes(
+            one.architecture, load, "rocm"
+        )
+        assert extra == mib * MIB
+
+
+def test_a_model_without_attention_has_no_cache_whatever_its_type() -> None:
+    mamba = Architecture(
+        name="mamba2",
+        block_count=64,
+        embedding_length=2560,
+        ssm_conv_kernel=4,
+        ssm_state_size=128,
+        ssm_group_count=1,
+        ssm_time_step_rank=80,
+        ssm_inner_size=5120,
+        vocab_size=50288,
+        context_length=1 << 20,
+        source="state-spaces/mamba2-2.7b config.json",
+    )
+    for kv_type in ("f16", "q8_0"):
+        load = Load(8192, kv_type)
+        assert kv_bytes(mamba, load) == 0
+        assert compute_bytes(mamba, load, "cpu") / MIB == pytest.approx(79.23, abs=0.1)
+    assert recurrent_bytes(mamba, 4) == 4 * recurrent_bytes(mamba, 1)
+
+
+def windowed(**more: object) -> Architecture:
+    """Return Gemma 3 270M's numbers."""
+    numbers: dict[str, object] = {
+        "name": "gemma3",
+        "block_count": 18,
+        "embedding_length": 640,
+        "feed_forward_length": 2048,
+        "head_count": 4,
+        "head_count_kv": 1,
+        "key_length": 256,
+        "value_length": 256,
+        "vocab_size": 262144,
+        "context_length": 32768,
+        "sliding_window": 512,
+        "tied_embeddings": True,
+        "source": "google/gemma-3-270m config.json",
+    }
+    return Architecture.model_validate(numbers | more)
+
+
+@pytest.mark.parametrize(
+    ("load", "mib"),
+    [
+        # captured: llama-server b11434, "KV buffer size", both caches
+        (Load(8192, "f16"), 39),
+        (Load(65536, "f16"), 207),
+        (Load(65536, "q8_0"), 109.97),
+        (Load(16384, "f16", 4), 252),
+        (Load(16384, "f16", 4, unified=True), 229.5),
+    ],
+)
+def test_a_window_keeps_itself_and_one_batch_for_each_slot(load: Load, mib: float) -> None:
+    assert kv_bytes(windowed(), load) / MIB == pytest.approx(mib, abs=0.01)
+
+
+def test_a_checkpoint_keeps_the_windows_of_one_slot() -> None:
+    one = Load(65536, "f16", 4)
+    assert checkpoint_bytes(windowed(), one) / MIB == 15
+    assert checkpoint_bytes(windowed(sliding_window=0), one) == 0
+
+
+def test_layers_that_share_a_cache_have_none_of_their_own() -> None:
+    own = windowed(name="gemma4", sliding_window_layers=(True, False) * 9, shared_kv_layers=8)
+    alone = own.model_copy(update={"block_count": 10, "shared_kv_layers": 0})
+    assert kv_bytes(own, Load(8192, "f16")) == kv_bytes(alone, Load(8192, "f16"))
+
+
+def test_weights_go_where_their_layers_go_if_their_sizes_are_known() -> None:
+    """Unused blocks are not loaded, but count when layers are shared out."""
+    model = MODEL.model_copy(update={"block_count": 65, "nextn_predict_layers": 1})
+    sizes = (*(100 * MIB + layer for layer in range(64)), 276 * MIB)
+    total = sum(sizes) + Q4.token_embd_bytes + (Q4.output_bytes or 0) + 5 * MIB + model.header_bytes
+    quant = Q4.model_copy(
+        update={"layer_bytes": sizes, "files": (Q4.files[0].model_copy(update={"bytes": total}),)}
+    )
+    one = BIG.model_copy(update={"architecture": model})
+    first, second = device_parts(one, quant, Load(8192, "f16"), ("cuda", "cuda"), (1, 1))
+    assert first.weights == sum(sizes[:33])
+    assert second.weights == sum(sizes[33:64]) + (Q4.output_bytes or 0) + 5 * MIB
+    assert host_part(one, quant, Load(8192, "f16"), ()).weights == total - model.header_bytes - sizes[64]
 
 
 def test_slots_have_their_own_context_and_state() -> None:

@@ -51,3 +51,29 @@ def test_a_kv_type_that_the_settings_name_is_kept() -> None:
     way = machines(machine("rtx4090-24gb"))[0]
     wanted = Settings(context=ContextSettings(kv_type="q5_1"))
     assert {one.kv_type for one in candidates(way, BIG, wanted)} == {"q5_1"}
+
+
+ALLOWING = BIG.model_copy(update={"kv_types": ("f16", "q8_0", "q4_0")})
+
+
+def test_four_bit_keys_and_values_are_the_last_concession_before_a_poorer_quant() -> None:
+    way = machines(machine("rtx4090-24gb"))[0]
+    tried = list(candidates(way, ALLOWING, Settings()))
+    four = [index for index, one in enumerate(tried) if one.kv_type == "q4_0"]
+    assert [(tried[i].context_tokens, tried[i].cache_ram_mib, tried[i].checkpoints) for i in four] == [
+        (8192, 0, 0)
+    ] * len(four)
+    for index in four:
+        before, here = tried[index - 1], tried[index]
+        assert (before.quant, before.kv_type) == (here.quant, "q8_0")
+        assert all(after.quant != here.quant for after in tried[index + 1 :])
+    plain = [one for one in tried if one.kv_type != "q4_0"]
+    assert plain == list(candidates(way, BIG, Settings())), "nothing else changes"
+
+
+def test_a_profile_that_lists_no_four_bit_keys_and_values_never_uses_them() -> None:
+    for name in ("m2-16gb", "rtx4090-24gb", "cpu-24gb"):
+        assert {one.kv_type for one in candidates(machines(machine(name))[0], BIG, Settings())} <= {
+            "f16",
+            "q8_0",
+        }

