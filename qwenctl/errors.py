@@ -6,6 +6,7 @@
     ├── DetectionError           1
     ├── NoFitError               4  no_fit
     ├── FetchError               6  fetch
+    │   └── ModelFileError       6
     ├── LaunchError              1
     │   ├── NoServerError        5  no_server
     │   └── NotReadyError        7  not_ready
@@ -91,6 +92,10 @@ class FetchError(QwenctlError):
     """The hub, the network, a checksum or the disk failed."""
 
     exit_code = ExitCode.FETCH
+
+
+class ModelFileError(FetchError):
+    """A named file is missing, or no model that can be served. Waiting does not help."""
 
 
 class LaunchError(QwenctlError):

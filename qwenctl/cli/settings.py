@@ -11,6 +11,7 @@ from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import PlanRequest
+from qwenctl.errors import FetchError
 from qwenctl.settings.load import known_keys, value_of
 
 
@@ -23,7 +24,11 @@ def command(ctx: click.Context) -> Result | None:
     """Show every setting and where its value comes from."""
     if ctx.invoked_subcommand is not None:
         return None
-    resolved = pipeline.resolve(request(ctx.obj, {}))
+    try:
+        resolved = pipeline.resolve(request(ctx.obj, {}))
+    except FetchError as error:  # settings are what helps to find out why
+        ctx.obj.say(f"warning: {error.message}")
+        resolved = pipeline.resolve_without_model(request(ctx.obj, {}))
     rows = [(key, value_of(resolved.settings, key), resolved.origins[key]) for key in known_keys()]
     width = max(len(key) for key, _, _ in rows)
     lines = [(f"{key:{width}} = {json.dumps(value)}", origin) for key, value, origin in rows]

@@ -13,7 +13,7 @@ from qwenctl.control.state_dir import read_status, running
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.engine.address import endpoint_address
-from qwenctl.errors import NotRunningError, SettingsError
+from qwenctl.errors import FetchError, NotRunningError, SettingsError
 from qwenctl.model.name import quant_key
 from qwenctl.settings.key_file import first_key
 from qwenctl.settings.load import api_keys
@@ -74,7 +74,12 @@ def target(session: Session, url: str | None, api_key_file: Path | None, model: 
             "cannot find an endpoint: the daemon is not running",
             hint="qwenctl up starts it; --url uses another server",
         )
-    resolved = pipeline.resolve(request(session, {}, model))
+    try:
+        resolved = pipeline.resolve(request(session, {}, model))
+    except FetchError:
+        if model is not None:
+            raise
+        resolved = pipeline.resolve_without_model(request(session, {}))  # what serves may go on without it
     if model is not None:
         _check_serves(resolved, status, model)
     if key is None:

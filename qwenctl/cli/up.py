@@ -62,7 +62,7 @@ def command(
     given = {"model.quant": quant, "context.tokens": ctx, "server.port": port}
     wanted = flags(session, given, model, anew=switches["reset"])
     before = read_status(folder) or {} if running(folder) is not None else {}
-    asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before)
+    asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before) or _is_file(wanted)
     with ProgressView(session) as view:
         started = None
         if before:
@@ -122,6 +122,12 @@ def _asks(folder: Path, wanted: Mapping[str, object], before: Mapping[str, objec
     kept, change = read_overrides(folder), before.get("change")
     settled = isinstance(change, dict) and change.get("state") == "settled"
     return bool(wanted) and not (settled and merge(kept, wanted) == kept)
+
+
+def _is_file(wanted: Mapping[str, object]) -> bool:
+    """Return whether a file is named: it may be another one by now, under the same name."""
+    model = wanted.get("model")
+    return isinstance(model, dict) and model.get("path") is not None
 
 
 def _tell_plan(session: Session, status: dict[str, object]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qwenctl import paths
-from qwenctl.errors import FetchError, SettingsError
+from qwenctl.errors import FetchError, ModelFileError, SettingsError
 from qwenctl.fetch.hub import Hub, default_hub
 from qwenctl.fetch.listing import RemoteHeader, RepositoryListing, read_listing, read_remote_header
 from qwenctl.model.from_gguf import other_kind, profile_from_gguf, quant_of
@@ -63,12 +63,14 @@ def listed_profile(
         raise _nothing(wanted.repo, repository)
     headers = _headers(listing, first, hub)
     if (kind := other_kind(headers[0])) is not None:
-        raise FetchError(f"cannot use {first.files[0].name} of {wanted.repo}: it is {kind.what}", kind.hint)
+        raise ModelFileError(
+            f"cannot use {first.files[0].name} of {wanted.repo}: it is {kind.what}", kind.hint
+        )
     try:
         profile = profile_from_gguf(headers, first.files, known, named)
     except FetchError as error:
         message = error.message.replace("the file", f"{first.files[0].name} of {wanted.repo}", 1)
-        raise FetchError(message, error.hint) from error
+        raise ModelFileError(message, error.hint) from error
     parameters = sum(prod(tensor.dims) for header in headers for tensor in header.tensors)
     quants = quants_of(models, profile.architecture, parameters, _divergences(known, profile))
     exact = _exact(first, headers)
@@ -188,7 +190,7 @@ def _wanted_models(wanted: HubModel, repository: RepositoryFiles) -> tuple[Liste
         )
     if one not in repository.models:
         what = KINDS.get(one.kind, f"no model but {one.kind}")
-        raise FetchError(
+        raise ModelFileError(
             f"cannot use {one.files[0].name} of {wanted.repo}: it is {what}", hint="name a model of it"
         )
     return found

@@ -4,15 +4,17 @@ What is planned is the very file that is served. So a file's own header says wha
 shape lends presets and advice. The header is read again whenever the file has changed.
 """
 
+import contextlib
 from functools import lru_cache
 from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.deploy.listed_model import listed_profile, with_listed_quants
-from qwenctl.errors import FetchError, SettingsError
+from qwenctl.errors import FetchError, ModelFileError, SettingsError
 from qwenctl.fetch.gguf_check import ModelParts, read_model
 from qwenctl.files import reason
 from qwenctl.model.from_gguf import is_quant_name, profile_from_gguf
+from qwenctl.model.gguf_name import shards
 from qwenctl.model.name import HubModel, quant_key
 from qwenctl.model.profile import File, Profile
 from qwenctl.model.toml import load_profile, load_profiles
@@ -94,7 +96,7 @@ def _is_of(profile: Profile, repo: str | None) -> bool:
 def settings_of(settings: Settings, profile: Profile) -> Settings:
     """Return the settings with what the model's name says: its quant, and the commit that was looked at."""
     model = settings.model
-    if model.path is not None:
+    if model.path is not None and profile.made:
         model = model.model_copy(update={"quant": "auto"})  # a file holds one quant
     elif model.file is not None:
         of_file = profile.quant_of_file(model.file)
@@ -108,14 +110,14 @@ def file_profile(path: Path, named: str | None = None) -> Profile:
     """Return the profile of a file. ``named``: the profile that was named beside it.
 
     Raises:
-        FetchError: the file is missing, no whole GGUF, or no model.
+        ModelFileError: the file is missing, no whole GGUF, or no model.
     """
-    model = read_model_once(path)
-    files = tuple(File(name=file.name, bytes=file.bytes) for file in model.files)
     try:
+        model = read_model_once(path)
+        files = tuple(File(name=file.name, bytes=file.bytes) for file in model.files)
         return profile_from_gguf(model.headers, files, load_profiles(*_folders()), named)
     except FetchError as error:
-        raise FetchError(error.message.replace("the file", str(path), 1), error.hint) from error
+        raise ModelFileError(error.message.replace("the file", str(path), 1), error.hint) from error
 
 
 def read_model_once(path: Path) -> ModelParts:
@@ -125,15 +127,28 @@ def read_model_once(path: Path) -> ModelParts:
         FetchError: the file is missing, no whole GGUF, or no model.
     """
     try:
-        stat = path.stat()
+        stamps = [stamp_of(path)]
     except OSError as error:
         raise _missing(path, error) from error
-    return _read(path, stat.st_size, stat.st_mtime_ns)
+    for name in shards(path.name):
+        with contextlib.suppress(OSError):  # reading says which part is missing
+            stamps.append(stamp_of(path.with_name(name)))
+    return _read(path, tuple(stamps))
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another one of the same name: its size and its time.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, size: int, mtime_ns: int) -> ModelParts:
-    del size, mtime_ns
+def _read(path: Path, stamps: tuple[tuple[int, int], ...]) -> ModelParts:
+    del stamps
     return read_model(path)
 
 

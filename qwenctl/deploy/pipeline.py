@@ -4,7 +4,7 @@ Each step is its own function, so that a command stops where it needs to. Everyt
 while an older server still answers; nothing here starts or stops one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qwenctl import paths
@@ -12,7 +12,7 @@ from qwenctl.control.state_dir import CHILD_SOCKET, read_overrides
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.load_record import load_key, remembered_loads
 from qwenctl.deploy.model_file import model_path
-from qwenctl.deploy.named_model import named_profile, settings_of
+from qwenctl.deploy.named_model import named_profile, settings_of, stamp_of
 from qwenctl.deploy.oom_record import key, model_key, remembered
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import Address, endpoint_address
@@ -28,6 +28,8 @@ from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.spec import LaunchSpec
+from qwenctl.model.profile import Profile
+from qwenctl.model.toml import load_profile
 from qwenctl.plan.outcome import MemoryRefusal, Plan
 from qwenctl.plan.planner import find_quant
 from qwenctl.settings.load import LoadedSettings, load, merge, read_file
@@ -46,21 +48,40 @@ def resolve(request: PlanRequest) -> ResolvedSettings:
         SettingsError, ProfileError: one of them is wrong, or the quant unknown; the message says where.
         FetchError: the file that they name cannot be used.
     """
-    config = config_path(request)
-    file = read_file(config, required=request.config is not None)
+    layered = _layers(request)
+    resolved = _resolved(request, layered, named_profile(layered({}), update=request.update))
+    if resolved.settings.model.quant != "auto":
+        find_quant(resolved.profile, resolved.settings.model.quant)
+    return resolved
+
+
+def resolve_without_model(request: PlanRequest) -> ResolvedSettings:
+    """Return the settings and the named profile, for whoever needs no model: the file may be gone by now.
+
+    Raises:
+        SettingsError, ProfileError: as ``resolve``.
+    """
+    layered = _layers(request)
+    shipped, own = paths.data_root() / "profiles", paths.config_dir() / "profiles"
+    return _resolved(request, layered, load_profile(layered({}).settings.profile, shipped, own))
+
+
+Layered = Callable[[Mapping[str, object]], LoadedSettings]
+
+
+def _layers(request: PlanRequest) -> Layered:
+    """Return what the layers say of every setting, once the profile's own is given."""
+    file = read_file(config_path(request), required=request.config is not None)
     up = read_overrides(request.folder) if request.overrides is None else request.overrides
+    return lambda profile: load(flags=request.flags, up=up, file=file, profile=profile)
 
-    def layered(profile: Mapping[str, object]) -> LoadedSettings:
-        return load(flags=request.flags, up=up, file=file, profile=profile)
 
-    profile = named_profile(layered({}), update=request.update)
+def _resolved(request: PlanRequest, layered: Layered, profile: Profile) -> ResolvedSettings:
     preset = layered(profile.settings).settings.sampling.preset
     drawn = profile.sampling[preset].model_dump(exclude={"source"})
     loaded = layered(merge(profile.settings, {"sampling": drawn}))
     settings = settings_of(loaded.settings, profile)
-    if settings.model.quant != "auto":
-        find_quant(profile, settings.model.quant)
-    return ResolvedSettings(settings, loaded.origins, profile, config, request.folder)
+    return ResolvedSettings(settings, loaded.origins, profile, config_path(request), request.folder)
 
 
 def config_path(request: PlanRequest) -> Path:
@@ -159,6 +180,7 @@ def spec(prepared: Draft, model: Path) -> LaunchSpec:
         address=launch.address,
         environment=SHOW_SLOTS if launch.slots else (),
         key_file=launch.key_file,
+        model_stamp=stamp_of(model) if settings.model.path is not None else None,
         ready_timeout_s=settings.supervise.ready_timeout_s,
         stop_timeout_s=settings.supervise.stop_timeout_s,
         drain_timeout_s=drain_timeout_s(settings),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from qwenctl.deploy.states import Refusal
-from qwenctl.errors import FetchError, QwenctlError
+from qwenctl.errors import FetchError, ModelFileError, QwenctlError
 from qwenctl.files import reason
 from qwenctl.plan.outcome import MemoryRefusal
 
@@ -15,7 +15,7 @@ def refusal_of(error: QwenctlError | OSError) -> Refusal:
     hub or the network refused passes by itself.
     """
     if isinstance(error, QwenctlError):
-        passing = isinstance(error, FetchError)
+        passing = isinstance(error, FetchError) and not isinstance(error, ModelFileError)
         return Refusal(error.code, error.message, error.hint, passing=passing, data=error.data)
     what = f"{error.filename}: " if error.filename else ""
     return Refusal("failed", f"cannot prepare: {what}{reason(error)}")

@@ -15,13 +15,15 @@ class LaunchSpec:
     Two equal specs need no restart: patience is no part of the comparison. ``environment`` is added to the
     cleaned environment of the daemon. ``key_file`` holds the keys that the server itself asks its clients
     for, one a line. Times are seconds. ``drain_timeout_s`` is 0 where no gate knows of requests in flight.
-    ``on_oom`` says whether a smaller plan is taken when memory ran out.
+    ``on_oom`` says whether a smaller plan is taken when memory ran out. ``model_stamp`` is the size and time
+    of a file that a person named: under the same name there may be another one by now.
     """
 
     argv: tuple[str, ...]
     address: Address
     environment: tuple[tuple[str, str], ...] = ()
     key_file: str | None = None
+    model_stamp: tuple[int, int] | None = None
     ready_timeout_s: float = field(default=600.0, compare=False)
     stop_timeout_s: float = field(default=20.0, compare=False)
     drain_timeout_s: float = field(default=0.0, compare=False)

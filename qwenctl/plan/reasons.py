@@ -101,9 +101,7 @@ def warnings(
         yield f"memory is short: {', '.join(given_up)}"
     if quant.note:
         yield f"{quant.name}: {quant.note}"
-    local = profile.made and profile.hub is None
-    if machine.kind == "cpu" and not profile.generated and (pace.low or quant.bytes > SMALL_BYTES):
-        yield _cpu_warning(quant, pace, local=local)
+    yield from _cpu_warning(machine, profile, quant, pace)
     if pace.doubtful:
         yield (
             f"{pace.low:g} tokens/s are claimed for such a machine; its memory allows {pace.bound:g} at most"
@@ -128,11 +126,15 @@ def _model_warnings(profile: Profile, settings: Settings, chosen: TriedCandidate
         yield f"the model's own context is {model.context_length:,} tokens, not {settings.context.tokens:,}"
 
 
-def _cpu_warning(quant: Quant, pace: Speed, *, local: bool) -> str:
+def _cpu_warning(machine: Machine, profile: Profile, quant: Quant, pace: Speed) -> Iterator[str]:
+    if machine.kind != "cpu" or profile.generated:
+        return
+    local = profile.made and profile.hub is None
     size = "" if local else f" ({quant.bytes / 1e9:.0f} GB to download)"
-    if pace.low is None:
-        return f"no GPU: expect few tokens/s{size}"
-    return f"no GPU: expect {pace.low:g} to {pace.high or pace.low:g} tokens/s{size}"
+    if pace.low is not None:
+        yield f"no GPU: expect {pace.low:g} to {pace.high or pace.low:g} tokens/s{size}"
+    elif quant.bytes > SMALL_BYTES:
+        yield f"no GPU: expect few tokens/s{size}"
 
 
 def no_fit_reason(machine: Machine, profile: Profile, settings: Settings, shown: list[Considered]) -> str:

@@ -1,4 +1,4 @@
-"""Which architectures a llama-server knows is read from its library; without one nobody knows."""
+"""Which architectures a llama-server knows is read from its library; without one, nobody knows."""
 
 from pathlib import Path
 
