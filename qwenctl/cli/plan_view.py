@@ -28,6 +28,12 @@ PARTS = (
     ("reserve", "-", "red"),
     ("free", "·", "dim"),
 )
+SOURCES = {
+    "measured": "measured here: a load of this model and engine on this machine",
+    "engine": "the engine's own answer, asked with the header of this file",
+    "bound": "an upper bound: nobody has written formulas for this kind of model",
+}
+"""Where figures come from that are no formula's."""
 BAR_CELLS = 56
 SHOWN = 6
 
@@ -51,6 +57,8 @@ def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification
     for bar in bars(plan.memory, hardware):
         console.print(_bar_text(bar), soft_wrap=True)
     console.print(_legend())
+    if (source := SOURCES.get(plan.memory.source)) is not None:
+        console.print(Text(f"memory  {source}"), soft_wrap=True)
     if plan.speed is not None:
         console.print(_speed(plan.speed), soft_wrap=True)
     console.print(_losers(plan.considered))

@@ -65,6 +65,7 @@ def test_the_next_plan_is_the_one_that_was_measured(small: Home) -> None:
     actual = small.status()["memory"]["actual_bytes"]
     planned = small.json("plan", "--profile", "smollm2-135m")["data"]["memory"]
     assert planned["source"] == "measured"
+    assert "measured here" in small.run("plan", "smollm2-135m").out
     held = planned["host_bytes"] - planned["cache_bytes"] - planned["checkpoints_bytes"]
     assert abs(held - actual) < 16, "a byte for each buffer is lost in rounding"
     assert small.run("down").code == 0
