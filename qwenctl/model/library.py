@@ -21,6 +21,7 @@ class Facts:
 
     architecture: str | None
     type: str | None
+    quant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def offered(model: LibraryModel, facts: Facts | None) -> LibraryModel | None:
     """Return a model with what its first keys say; None if they say that it is none."""
     if facts is None or facts.type in NOT_FOR_CHAT or facts.architecture in (None, *NOT_FOR_CHAT):
         return None
-    return LibraryModel(model.up, model.quant, model.files, facts.architecture, model.use)
+    return LibraryModel(model.up, model.quant or facts.quant, model.files, facts.architecture, model.use)
 
 
 def in_use(model: LibraryModel, uses: Mapping[tuple[int, int], Use]) -> LibraryModel:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qwenctl.errors import FetchError
 from qwenctl.files import reason
+from qwenctl.model.from_gguf import FILE_TYPES, GUESSED
 from qwenctl.model.gguf_header import read_first_keys
 from qwenctl.model.library import Facts, FileOnDisk
 
@@ -87,8 +88,11 @@ def facts_of(path: Path) -> Facts | None:
     except (OSError, FetchError):
         return None
     architecture, kind = keys.get("general.architecture"), keys.get("general.type")
+    number = keys.get("general.file_type")
     return Facts(
-        architecture if isinstance(architecture, str) else None, kind if isinstance(kind, str) else None
+        architecture if isinstance(architecture, str) else None,
+        kind if isinstance(kind, str) else None,
+        FILE_TYPES.get(number % GUESSED) if isinstance(number, int) else None,
     )
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import gguf
 import pytest
 
 from qwenctl.model.library import FoundFile, LibraryModel, find_model, in_use, models_of, offered
@@ -204,6 +205,18 @@ def test_what_is_no_file_or_too_long_is_not_read(tmp_path: Path) -> None:
     assert scan_folder(tmp_path).files == ()
     (tmp_path / "long.json").write_bytes(bytes(2**21))
     assert read_small(tmp_path / "long.json") == b""
+
+
+def test_a_quant_that_the_name_lacks_is_the_headers(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_file_type(1024 + 15)  # a guessed Q4_K_M
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    shown = offered(only(scan_folder(tmp_path)), facts_of(path))
+    assert shown is not None
+    assert shown.quant == "Q4_K_M"
 
 
 def test_what_is_served_is_served_under_every_name(tmp_path: Path) -> None:
