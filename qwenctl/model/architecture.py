@@ -140,7 +140,7 @@ def architecture_of(header: Header) -> Architecture:
     )
 
 
-INTERVALS = {"qwen35": 4, "qwen35moe": 4, "qwen3next": 4, "minimax-01": 8}
+INTERVALS = {"qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
 """``full_attention_interval`` where the header has none. Source: llama.cpp b11434, src/models."""
 
 

@@ -73,7 +73,7 @@ WINDOWS = {
 }
 """Families with a sliding window. Others ignore the header's key, phi3 and llama among them."""
 
-RECURRENT_BY_INTERVAL = frozenset({"qwen35", "qwen35moe", "qwen3next", "minimax-01"})
+RECURRENT_BY_INTERVAL = frozenset({"qwen35", "qwen35moe", "qwen3next"})
 RECURRENT_WITHOUT_HEADS = frozenset(
     "jamba granitehybrid plamo2 lfm2 lfm2moe kimi-linear bailingmoe3 nemotron_h nemotron_h_moe".split()
 )
@@ -123,6 +123,8 @@ def layers(model: Architecture) -> tuple[Layer, ...]:
 
 
 def _layer(model: Architecture, index: int) -> Layer:
+    if not is_known(model):
+        return _bound(model, index)
     if index >= model.block_count - model.nextn_predict_layers:
         return Layer("none", unused=True)
     heads = _at(model.head_counts_kv, index, model.head_count_kv)
@@ -143,6 +145,16 @@ def _layer(model: Architecture, index: int) -> Layer:
     if index >= model.block_count - _shared(model):
         kind = "shared"
     return Layer(kind, heads * keys, heads * values, recurrent, experts, deep)
+
+
+def _bound(model: Architecture, index: int) -> Layer:
+    """Return the most that a layer of a family nobody knows can keep: every token, and a state beside it."""
+    heads = model.head_count_kv or model.head_count
+    keys = heads * max(model.key_length, model.key_length_swa)
+    values = heads * max(model.value_length, model.value_length_swa)
+    states = model.ssm_inner_size or model.wkv_head_size or model.kda_head_dim or model.shortconv_l_cache
+    deep = _at(model.feed_forward_lengths, index, model.feed_forward_length)
+    return Layer("full", keys, values, states > 0, _has_experts(model, index), deep)
 
 
 def _shared(model: Architecture) -> int:

@@ -262,6 +262,69 @@ def gemma3n(model: ShapedModel, index: int) -> Iterator[Tensor]:
     yield vector("laurel_post_norm.weight", wide)
 
 
+def mixtral(model: ShapedModel, index: int) -> Iterator[Tensor]:
+    yield from attention(model, index)
+    yield vector("ffn_norm.weight", model.wide)
+    yield from experts(model, model.number("feed_forward_length"))
+
+
+def cohere2(model: ShapedModel, index: int) -> Iterator[Tensor]:
+    yield from attention(model, index)
+    yield from dense(model)
+
+
+def qwen3next(model: ShapedModel, index: int) -> Iterator[Tensor]:
+    wide, head, heads_kv = model.wide, model.head, model.number("attention.head_count_kv")
+    yield vector("attn_norm.weight", wide)
+    yield vector("post_attention_norm.weight", wide)
+    if (index + 1) % 4 == 0:
+        queries = model.number("attention.head_count") * head
+        yield matrix("attn_q.weight", wide, 2 * queries)  # query and gate
+        yield matrix("attn_k.weight", wide, heads_kv * head)
+        yield matrix("attn_v.weight", wide, heads_kv * head)
+        yield matrix("attn_output.weight", queries, wide)
+        yield vector("attn_q_norm.weight", head)
+        yield vector("attn_k_norm.weight", head)
+    else:
+        inner, rank = model.number("ssm.inner_size"), model.number("ssm.time_step_rank")
+        state = model.number("ssm.state_size")
+        channels = inner + 2 * model.number("ssm.group_count") * state
+        yield matrix("attn_qkv.weight", wide, channels)
+        yield matrix("attn_gate.weight", wide, inner)
+        yield Tensor("ssm_conv1d.weight", (model.number("ssm.conv_kernel"), channels), plain=True)
+        yield vector("ssm_dt.bias", rank)
+        yield vector("ssm_a", rank)
+        yield matrix("ssm_ba.weight", wide, 2 * rank)
+        yield vector("ssm_norm.weight", state)
+        yield matrix("ssm_out.weight", inner, wide)
+    yield vector("ffn_gate_inp_shexp.weight", wide)
+    yield from experts(
+        model, model.number("expert_feed_forward_length"), model.number("expert_shared_feed_forward_length")
+    )
+
+
+def gemma4(model: ShapedModel, index: int) -> Iterator[Tensor]:
+    wide, small = model.wide, model.number("embedding_length_per_layer_input")
+    windowed = model.number("attention.sliding_window_pattern", index)
+    head = model.number("attention.key_length_swa") if windowed else model.head
+    count, kv = model.number("attention.head_count"), model.number("attention.head_count_kv")
+    yield vector("attn_norm.weight", wide)
+    yield matrix("attn_q.weight", wide, count * head)
+    if index < model.number("block_count") - model.number("attention.shared_kv_layers"):
+        yield matrix("attn_k.weight", wide, kv * head)
+        yield matrix("attn_v.weight", wide, kv * head)
+        yield vector("attn_k_norm.weight", head)
+    yield matrix("attn_output.weight", count * head, wide)
+    yield vector("attn_q_norm.weight", head)
+    yield vector("post_attention_norm.weight", wide)
+    yield vector("ffn_norm.weight", wide)
+    yield from dense(model, index)
+    yield vector("post_ffw_norm.weight", wide)
+    yield matrix("inp_gate.weight", wide, small)
+    yield matrix("proj.weight", small, wide)
+    yield vector("post_norm.weight", wide)
+
+
 def shape(blocks: int, wide: int, deep: Value, context: int, vocabulary: int) -> dict[str, Value]:
     return {
         "block_count": blocks,
@@ -511,6 +574,64 @@ MODELS = (
             vector("per_layer_proj_norm.weight", 256),
         ),
         flags=frozenset({"qk_norm"}),
+    ),
+    ShapedModel(
+        "Gemma 4 made up",
+        "gemma4",
+        shape(35, 2560, 10240, 131072, 262144)
+        | heads(8, 2, 512)
+        | {
+            "attention.key_length_swa": 256,
+            "attention.value_length_swa": 256,
+            "rope.dimension_count_swa": 256,
+            "attention.sliding_window": 512,
+            "attention.sliding_window_pattern": [True, True, True, True, False] * 7,
+            "attention.shared_kv_layers": 15,
+            "embedding_length_per_layer_input": 256,
+        },
+        gemma4,
+        "no model's: numbers that show each key that src/models/gemma4.cpp reads",
+        tied=True,
+        more=(
+            matrix("per_layer_token_embd.weight", 256 * 35, 262144),
+            matrix("per_layer_model_proj.weight", 2560, 256 * 35),
+            vector("per_layer_proj_norm.weight", 256),
+            vector("rope_freqs.weight", 256),
+        ),
+    ),
+    ShapedModel(
+        "Mixtral 8x7B",
+        "llama",
+        shape(32, 4096, 14336, 32768, 32000)
+        | heads(32, 8, 128)
+        | {"expert_count": 8, "expert_used_count": 2},
+        mixtral,
+        "mistralai/Mixtral-8x7B-Instruct-v0.1 config.json",
+    ),
+    ShapedModel(
+        "Command R7B",
+        "cohere2",
+        shape(32, 4096, 14336, 8192, 256000)
+        | heads(32, 8, 128)
+        | {
+            "attention.sliding_window": 4096,
+            "attention.layer_norm_epsilon": 1e-5,
+            "logit_scale": 0.25,
+        },
+        cohere2,
+        "CohereLabs/c4ai-command-r7b-12-2024 config.json",
+        tied=True,
+    ),
+    ShapedModel(
+        "Qwen3 Next 80B A3B",
+        "qwen3next",
+        shape(48, 2048, 5120, 262144, 151936)
+        | heads(16, 2, 256)
+        | moe(512, 10, 512)
+        | ssm(4, 128, 16, 32, 4096)
+        | {"expert_shared_feed_forward_length": 512, "rope.dimension_count": 64},
+        qwen3next,
+        "Qwen/Qwen3-Next-80B-A3B-Instruct config.json",
     ),
 )
 """Numbers of the models' own ``config.json`` files, each compared with a second publication of them."""

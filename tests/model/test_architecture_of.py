@@ -50,6 +50,10 @@ def kinds(model: Architecture) -> str:
         ("Mamba 2 2.7B", "r" * 64, 0),
         ("LFM2 1.2B", "rrFrrFrrFrFrFrFr", 0),
         ("Gemma 3n E4B", "WWWWF" * 4 + "S" * 15, 512),
+        ("Gemma 4 made up", "WWWWF" * 4 + "S" * 15, 512),
+        ("Mixtral 8x7B", "F" * 32, 0),
+        ("Command R7B", "WWWF" * 8, 4096),
+        ("Qwen3 Next 80B A3B", "rrrF" * 12, 0),
     ],
 )
 def test_each_layer_is_of_the_kind_that_the_engine_makes_it(
@@ -99,10 +103,12 @@ def test_padding_of_the_vocabulary_changes_no_shape_but_another_model_does() -> 
         assert not same_shape(plain, plain.model_copy(update=change)), change
 
 
-def test_a_family_nobody_knows_is_taken_as_full_attention() -> None:
+def test_a_family_nobody_knows_keeps_every_token_and_a_state_in_each_layer() -> None:
     model = profile("qwen3.6-27b").architecture.model_copy(update={"name": "new-family"})
     assert not is_known(model)
-    assert kinds(model) == "F" * 64
+    assert kinds(model) == "f" * 64
+    latent = {"key_length_mla": 192, "value_length_mla": 128, "ssm_inner_size": 0, "nextn_predict_layers": 1}
+    assert kinds(model.model_copy(update=latent)) == "F" * 64
 
 
 def header(keys: dict[str, object], *tensors: Tensor) -> Header:
