@@ -42,6 +42,7 @@ KINDS = {
     "imatrix": "an importance matrix",
     "adapter": "an adapter (LoRA)",
     "vocabulary": "a vocabulary without weights",
+    "unusable": "made for another engine: llama.cpp has no such quant",
 }
 
 
