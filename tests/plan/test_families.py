@@ -39,6 +39,25 @@ def test_a_device_holds_what_the_formulas_say(tools: Path, tmp_path: Path, model
         assert (host.total - logits) / MIB == pytest.approx(held["Host"], rel=0.01, abs=1), load
 
 
+SPLIT = ("Llama 3.1 8B", "Gemma 3 12B", "gpt-oss 20B", "DeepSeek V2 Lite", "Nemotron Nano 9B v2", "LFM2 1.2B")
+
+
+@pytest.mark.parametrize("title", SPLIT)
+def test_each_of_two_devices_holds_what_the_formulas_say(tools: Path, tmp_path: Path, title: str) -> None:
+    """Layers of unlike kinds and sizes are split where the engine splits them."""
+    if not (tools / "ggml-rpc-server").is_file():
+        pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
+    path = tmp_path / "model.gguf"
+    write_family(path, next(model for model in MODELS if model.title == title), "Q4_K_M")
+    profile, quant = describe(path)
+    load = Load(16384, "f16")
+    with worker(tools) as first, worker(tools) as second:
+        held = server_holds(tools, path, load, (first, second))
+    parts = device_parts(profile, quant, load, ("rpc", "rpc"), (1, 1))
+    for index, part in enumerate(parts):
+        assert part.total / MIB == pytest.approx(held[f"RPC{index}"], rel=0.01)
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.title)
 def test_a_cpu_holds_what_the_formulas_say(tools: Path, tmp_path: Path, model: ShapedModel) -> None:
     path = tmp_path / "model.gguf"
