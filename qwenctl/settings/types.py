@@ -22,17 +22,20 @@ class ModelSettings(Section):
     """Which weights."""
 
     quant: str = Field(
-        "auto", description="name of a quant in the profile; auto: the best one that fits this machine"
+        "auto",
+        description="name of a quant of the model, in any spelling; auto: the best that fits this machine",
     )
     prefer: Prefer = Field(
         "balanced",
         description="what to keep when memory is short; balanced: what the profile recommends",
     )
     path: str | None = Field(
-        None, description="a GGUF file on this machine, used instead of one from the hub"
+        None,
+        description="a GGUF file on this machine, served as what it is; relative to the folder of this file",
     )
     repo: str | None = Field(
-        None, description="a repository on the hub, OWNER/NAME, used instead of the profile's"
+        None,
+        description="a repository on the hub, OWNER/NAME, served as what it is instead of the profile's",
     )
     file: str | None = Field(None, description="a file in the repository, used instead of the quant's")
     revision: str | None = Field(

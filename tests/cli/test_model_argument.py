@@ -86,3 +86,10 @@ def test_fetch_checks_a_file_of_this_machine(bare_home: Home) -> None:
     ran = bare_home.run("fetch", "x.gguf")
     assert ran.code == 6
     assert ran.err.startswith(f"cannot use {bare_home.path}/x.gguf: no valid GGUF header")
+
+
+def test_settings_are_shown_also_when_the_models_file_is_gone(bare_home: Home) -> None:
+    ran = bare_home.run("settings", QWENCTL_MODEL__PATH="gone.gguf")
+    assert ran.code == 0
+    assert ran.err == f"warning: cannot read {bare_home.path}/gone.gguf: no such file or directory\n"
+    assert f'"{bare_home.path}/gone.gguf"' in ran.out

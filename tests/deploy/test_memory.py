@@ -7,16 +7,20 @@ import pytest
 
 from qwenctl.control.state_dir import forget_refused_memory
 from qwenctl.deploy.free_memory import missing
-from qwenctl.deploy.oom_record import key, refusal, remember, remembered
+from qwenctl.deploy.oom_record import key, model_key, refusal, remember, remembered
 from qwenctl.hardware.facts import Hardware
 from qwenctl.hardware.holders import RAM, Free
 from qwenctl.hardware.saved import read_machine
+from qwenctl.model.from_gguf import profile_from_gguf
+from qwenctl.model.profile import File, Profile
 from qwenctl.model.toml import load_profile
 from qwenctl.paths import data_root
 from qwenctl.plan.outcome import Plan
 from qwenctl.plan.planner import plan
 from qwenctl.settings.types import Settings
+from tests.fakes.headers import header
 from tests.fakes.home import Home, until
+from tests.fakes.real_models import smollm2
 from tests.fakes.scripted_server import FAKE, behave, fake_server
 
 MACHINES = Path(__file__).parents[1] / "machines"
@@ -111,6 +115,39 @@ def test_out_of_memory_takes_something_smaller_and_remembers_it(home: Home) -> N
     assert home.run("up", "--forget").code == 0
     until(lambda: home.status()["plan"]["context_tokens"] == 65536 and home.status()["ready"], 20)
     assert home.status()["degraded"] is None
+
+
+def test_a_refusal_holds_for_one_file_and_not_for_another_of_its_name() -> None:
+    one = made("x.gguf", 1000)
+    assert model_key(one, "/a/x.gguf") != model_key(one, "/b/x.gguf")
+    assert model_key(one, "/a/x.gguf") != model_key(made("x.gguf", 2000), "/a/x.gguf")
+    profile = load_profile("demo", data_root() / "profiles", data_root() / "profiles")
+    assert model_key(profile, None) == "demo"
+
+
+def made(name: str, size: int) -> Profile:
+    return profile_from_gguf((header(),), (File(name=name, bytes=size),), ())
+
+
+def test_a_file_that_runs_out_of_memory_is_served_smaller_and_a_replaced_one_anew(home: Home) -> None:
+    fake_server(home, oom_above=4_000)
+    path = home.path / "x.gguf"
+    path.symlink_to(smollm2())
+    home.environment["QWENCTL_CONTEXT__MIN_TOKENS"] = "512"
+    ran = home.run("up", "x.gguf", "--port", str(home.port))
+    assert ran.code == 0, ran
+    status = home.status()
+    assert status["plan"]["profile"] == "x"
+    assert status["plan"]["context_tokens"] < 4_000
+    assert "8,192" in status["degraded"]
+    assert home.json("plan", "x.gguf")["data"]["context_tokens"] == status["plan"]["context_tokens"]
+    path.unlink()
+    path.write_bytes(smollm2().read_bytes())
+    assert home.json("up", "x.gguf")["data"]["changed"] is True
+    assert home.status()["pid"] != status["pid"]
+    settled = home.status()["pid"]
+    assert home.json("up", "x.gguf")["data"]["changed"] is False
+    assert home.status()["pid"] == settled
 
 
 def test_out_of_memory_can_be_told_to_stop(home: Home) -> None:

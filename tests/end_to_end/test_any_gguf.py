@@ -131,7 +131,7 @@ def test_a_file_is_planned_as_what_it_is_whatever_the_settings_say_of_profiles(
     wrong = bare_home.run("plan", SMOLLM2, "--quant", "Q8_0")
     assert (wrong.code, wrong.err.splitlines()[0]) == (2, f"cannot use quant 'Q8_0': {small} is Q4_1")
     beside = bare_home.run("plan", SMOLLM2, "--profile", "qwen3.6-27b")
-    assert "warning: the file is not Qwen3.6 27B" in beside.out
+    assert "the file is not Qwen3.6 27B: its architecture differs" in beside.out
 
 
 def test_a_relative_path_in_the_config_file_works_from_any_folder(bare_home: Home, small: Path) -> None:
