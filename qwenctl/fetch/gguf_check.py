@@ -8,8 +8,10 @@ from qwenctl.errors import FetchError
 from qwenctl.fetch.request import Artifact, ArtifactFile
 from qwenctl.files import reason
 from qwenctl.model.from_gguf import other_kind
-from qwenctl.model.gguf_header import Header, read_header
+from qwenctl.model.gguf_header import Header, TruncatedHeaderError, read_header
 from qwenctl.model.gguf_name import shards
+
+INCOMPLETE = "the file is incomplete; download it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def check_part(path: Path, architecture: str | None = None, name: str | None = N
         raise FetchError(f"cannot read {label}: {reason(error)}") from error
     except FetchError as error:
         cause = error.message.removeprefix("cannot read GGUF header: ")
-        raise FetchError(f"cannot use {label}: no valid GGUF header: {cause}") from error
+        hint = INCOMPLETE if isinstance(error, TruncatedHeaderError) else "name a model in a GGUF file"
+        raise FetchError(f"cannot use {label}: no valid GGUF header: {cause}", hint=hint) from error
     _check_kind(label, header, architecture)
     for tensor in header.tensors:
         end = header.data_offset + tensor.offset + (tensor.bytes or 0)
@@ -89,7 +92,7 @@ def check_part(path: Path, architecture: str | None = None, name: str | None = N
         if end > size:
             raise FetchError(
                 f"cannot use {label}: tensor {tensor.name!r} ends at byte {end}, the file at {size}",
-                hint="the file is incomplete; download it again",
+                hint=INCOMPLETE,
             )
     return header
 

@@ -43,7 +43,7 @@ def untried(one: TriedCandidate, row: Quant | None, profile: Profile, settings: 
     if settings.model.quant != "auto":
         return f"not considered: the settings name {settings.model.quant}"
     if quant.named_only:
-        return f"only when asked for by name: {quant.note or 'poor'}"
+        return _by_name(quant)
     if one.judged.verdict == "no":
         return shortfall(one.judged)
     if row is not None and profile.quants.index(quant) < profile.quants.index(row):
@@ -53,12 +53,16 @@ def untried(one: TriedCandidate, row: Quant | None, profile: Profile, settings: 
     return "not needed: a better one fits"
 
 
+def _by_name(quant: Quant) -> str:
+    return f"only when asked for by name: {quant.note or 'no hardware row was made with it'}"
+
+
 def bottom(one: TriedCandidate) -> str:
     """Say whether a candidate would run with every loss applied."""
     quant = one.candidate.quant
     if one.judged.verdict == "no":
         return shortfall(one.judged)
-    return f"only when asked for by name: {quant.note or 'poor'}" if quant.named_only else "would fit"
+    return _by_name(quant) if quant.named_only else "would fit"
 
 
 def shortfall(judged: Judged) -> str:

@@ -78,9 +78,9 @@ def lonely_part(path: Path) -> Path:
     ("make", "message", "hint"),
     [
         (lambda path: path, "cannot read {}: no such file", "the name after up"),
-        (folder, "cannot read {}: is a directory", None),
-        (pipe, "cannot use {}: no valid GGUF header: it is no regular file", None),
-        (page, "cannot use {}: no valid GGUF header: it does not begin with GGUF", None),
+        (folder, "cannot read {}: is a directory", "name a model"),
+        (pipe, "cannot use {}: no valid GGUF header: it is no regular file", "name a model"),
+        (page, "cannot use {}: no valid GGUF header: it does not begin with GGUF", "name a model"),
         (cut, "cannot use {}: tensor 'blk.0.attn_q.weight' ends at byte", "download it again"),
         (lambda path: write(path, "clip"), "cannot use {}: it is a projector", "name the model file beside"),
         (lambda path: write(path, "llama", kind="adapter"), "cannot use {}: it is an adapter", "base model"),
