@@ -12,6 +12,7 @@ from qwenctl.model.gguf_header import Header, TruncatedHeaderError, read_header
 from qwenctl.model.gguf_name import shards
 
 INCOMPLETE = "the file is incomplete; download it again"
+NOT_GGUF = "name a model in a GGUF file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,11 @@ def check_part(path: Path, architecture: str | None = None, name: str | None = N
     try:
         size, header = _size_and_header(path)
     except OSError as error:
-        raise FetchError(f"cannot read {label}: {reason(error)}") from error
+        hint = NOT_GGUF if isinstance(error, IsADirectoryError) else None
+        raise FetchError(f"cannot read {label}: {reason(error)}", hint=hint) from error
     except FetchError as error:
         cause = error.message.removeprefix("cannot read GGUF header: ")
-        hint = INCOMPLETE if isinstance(error, TruncatedHeaderError) else "name a model in a GGUF file"
+        hint = INCOMPLETE if isinstance(error, TruncatedHeaderError) else NOT_GGUF
         raise FetchError(f"cannot use {label}: no valid GGUF header: {cause}", hint=hint) from error
     _check_kind(label, header, architecture)
     for tensor in header.tensors:
