@@ -1,6 +1,6 @@
 """Correct a prediction by what is known: a load measured here, or the engine's own answer. Pure: no I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qwenctl.plan.memory import Load, Part
@@ -39,6 +39,20 @@ class KnownLoad:
         return self.quant == quant and self.kv_type == load.kv_type and len(self.parts) == devices
 
 
+def as_mapped(known: KnownLoad, predicted: Parts, predicted_host: Part) -> KnownLoad:
+    """Return a load of Metal as a plan counts it: the pages that it maps are the device's, and count once.
+
+    A log names the embedding twice, in Metal's buffer and as the host's mapped pages. A dry run maps nothing
+    and leaves it with the host.
+    """
+    unmapped = 0 if known.source == "measured" else 1
+    parts = tuple(
+        replace(part, weights=part.weights + unmapped * guess.mapped, mapped=guess.mapped)
+        for part, guess in zip(known.parts, predicted, strict=True)
+    )
+    return replace(known, parts=parts, host=replace(known.host, weights=predicted_host.weights))
+
+
 def nearest(known: tuple[KnownLoad, ...], quant: str, load: Load, devices: int) -> KnownLoad | None:
     """Return the known load that tells most about this one: that one itself, else the nearest context.
 
@@ -65,6 +79,7 @@ def corrected(predicted: Part, at_known: Part, known: Part) -> Part:
         recurrent=_scaled(predicted.recurrent, at_known.recurrent, known.recurrent),
         compute=_scaled(predicted.compute, at_known.compute, known.compute),
         extras=predicted.extras,
+        mapped=predicted.mapped,
     )
 
 

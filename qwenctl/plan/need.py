@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from qwenctl.model.layers import is_known
 from qwenctl.model.profile import Profile, Quant
 from qwenctl.plan.budget import Machine, Need
-from qwenctl.plan.known import KnownLoad, corrected, nearest
+from qwenctl.plan.known import KnownLoad, as_mapped, corrected, nearest
 from qwenctl.plan.memory import (
     MIB,
     Load,
@@ -61,6 +61,8 @@ def _load_need(
     known = nearest(question.known, quant.name, load, len(parts)) if plain else None
     if known is None:
         return parts, host, "formula" if is_known(question.profile.architecture) else "bound"
+    if any(accelerator.backend == "metal" for accelerator in machine.accelerators):
+        known = as_mapped(known, parts, host)
     if known.is_of(quant.name, load, len(parts)):
         return known.parts, known.host, known.source
     other = Load(known.context_tokens, known.kv_type, known.parallel)

@@ -7,7 +7,7 @@ import pytest
 from qwenctl.model.profile import Profile
 from qwenctl.plan.known import KnownLoad, corrected, nearest
 from qwenctl.plan.memory import MIB, Load, Part
-from qwenctl.plan.planner import NoFit, Plan, plan
+from qwenctl.plan.planner import NoFit, Plan, find_quant, plan
 from qwenctl.settings.types import ContextSettings, ModelSettings, Settings
 from tests.fakes.machines import GIB, machine, made_up, profile
 
@@ -102,6 +102,47 @@ def test_a_load_that_took_more_changes_the_choice() -> None:
         first.context_tokens,
         first.kv_type,
     )
+
+
+@pytest.mark.parametrize("source", ["measured", "engine"])
+def test_on_metal_the_embedding_counts_once_whoever_says_it(source: str) -> None:
+    """A log names it twice: 16,027.69 MiB in Metal's buffer, 682.03 on the host. A dry run: on the host."""
+    mac = machine("m3-max-36gb")
+    settings = wanted(32768)
+    plain = plan(mac, BIG, settings)
+    assert isinstance(plain, Plan)
+    embedding = find_quant(BIG, "Q4_K_M").token_embd_bytes
+    guess = part_of(plain)
+    on_device = guess.weights if source == "measured" else guess.weights - embedding
+    said = KnownLoad(
+        "Q4_K_M",
+        32768,
+        "f16",
+        1,
+        (dataclasses.replace(guess, weights=on_device),),
+        Part(embedding, 0, 0, plain.memory.host_bytes - plain.memory.cache_bytes),
+        source,  # type: ignore[arg-type]
+    )
+    after = plan(mac, BIG, settings, known=(said,))
+    assert isinstance(after, Plan)
+    assert after.memory.weights_bytes == plain.memory.weights_bytes
+    assert after.memory.source == source
+    assert after.memory.host_bytes <= plain.memory.host_bytes + plain.memory.checkpoints_bytes
+
+
+def test_a_measured_load_under_a_raised_metal_limit_still_fits() -> None:
+    mac = machine("m2-16gb")
+    limit = 13824 * MIB
+    gpu = dataclasses.replace(mac.accelerators[0], usable_bytes=limit, wired_limit_bytes=limit)
+    mac = dataclasses.replace(mac, accelerators=(gpu,))
+    first = plan(mac, BIG, Settings())
+    assert isinstance(first, Plan)
+    took = KnownLoad(
+        first.quant, first.context_tokens, first.kv_type, 1, (part_of(first),), Part(0, 0, 0, 0), "measured"
+    )
+    second = plan(mac, BIG, Settings(), known=(took,))
+    assert isinstance(second, Plan)
+    assert (second.quant, second.verdict, second.memory.source) == (first.quant, "fits", "measured")
 
 
 def unknown_family() -> Profile:
