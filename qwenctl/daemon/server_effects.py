@@ -21,6 +21,7 @@ from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_check import differences, known_load
 from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
+from qwenctl.plan.known import KnownLoad
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
@@ -38,6 +39,7 @@ class ServerEffects:
         self.process: ChildProcess | None = None
         self.loaded: MeasuredLoad | None = None  # the prediction beside what the last load took
         self._folder, self._events, self._troubles = folder, events, troubles
+        self._unsaved: tuple[str, KnownLoad] | None = None
         self._throttle = Throttle(log.write)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -125,8 +127,15 @@ class ServerEffects:
         self._troubles.set("load", "; ".join(found) or None)
         load = known_load(plan, buffers)
         if load is not None and plan.memory.source != "measured":
-            wanted = load_key(one.hardware, one.profile, one.settings, one.engine)
-            self._troubles.set("loads", attempt(lambda: remember_load(self._folder, wanted, load), LOADS))
+            self._unsaved = load_key(one.hardware, one.profile, one.settings, one.engine), load
+            self._save_load()
+
+    def _save_load(self) -> None:
+        if self._unsaved is not None:
+            wanted, load = self._unsaved
+            trouble = attempt(lambda: remember_load(self._folder, wanted, load), LOADS)
+            self._troubles.set("loads", trouble)
+            self._unsaved = self._unsaved if trouble else None
 
     async def _measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
         work = measure(spec, pid, timeout_s, self._gateway.traffic)
@@ -152,6 +161,7 @@ class ServerEffects:
         """Write now what could not be written before."""
         if self._troubles.get("child") and self.process is not None:
             self._troubles.set("child", record_child(self._folder, self.process.pid))
+        self._save_load()
 
     def _unanswered(self, error: Exception) -> bool:
         self._troubles.set("effects", f"cannot ask the server for a token: {describe(error)}")

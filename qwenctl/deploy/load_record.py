@@ -43,6 +43,8 @@ def remember_load(folder: Path, wanted: str, load: KnownLoad) -> None:
         OSError: it cannot be written.
     """
     kept = read_json(folder / LOADS) or {}
+    if load in remembered_loads(folder, wanted):
+        return
     others = [one for one in remembered_loads(folder, wanted) if _same(one) != _same(load)]
     newest = [dataclasses.asdict(one) for one in (*others, load)][-MOST_LOADS:]
     rest = {name: value for name, value in kept.items() if name != wanted}
