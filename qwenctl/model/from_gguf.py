@@ -11,6 +11,7 @@ from qwenctl.errors import FetchError
 from qwenctl.model.architecture import Architecture, architecture_of
 from qwenctl.model.families import GENERAL, preset, presets_of, same_for_all
 from qwenctl.model.gguf_header import TEMPLATE, Header, Skipped
+from qwenctl.model.gguf_name import quant_in
 from qwenctl.model.layers import same_shape
 from qwenctl.model.name import quant_key
 from qwenctl.model.profile import File, Profile, Quant, SamplingPreset
@@ -31,11 +32,6 @@ OTHER_NAMES = """
 """Names that publishers gave to mixtures of their own."""
 QUANT_KEYS = frozenset(
     quant_key(prefix + name) for prefix in ("", "UD-", "i1-") for name in (*FILE_TYPES.values(), *OTHER_NAMES)
-)
-QUANT_IN_NAME = re.compile(
-    r"(?:^|[-._/])((?:UD-|i1-)?(?:I?Q\d(?:_K)?(?:_[A-Z0-9]{1,4})*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|F16|F32))"
-    r"(?=$|[-._])",
-    re.IGNORECASE,
 )
 SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 # Source: llama.cpp b11434, general.sampling.* in src/llama-arch.cpp, read by common/common.cpp.
@@ -156,8 +152,7 @@ def quant_name(header: Header, file: str) -> str:
     """
     number = header.number("general.file_type")
     by_header = None if number is None else FILE_TYPES.get(number & ~GUESSED)
-    found = QUANT_IN_NAME.findall(stem(file))
-    by_name = found[-1].upper().replace("I1-", "i1-") if found else None
+    by_name = quant_in(file)
     own = by_name is not None and by_name not in FILE_TYPES.values()
     return (by_name if own or by_header is None else by_header) or _commonest_type(header)
 
