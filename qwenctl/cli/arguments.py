@@ -12,7 +12,7 @@ from qwenctl.control.state_dir import read_overrides
 from qwenctl.errors import SettingsError
 from qwenctl.model.name import ProfileName, layer_of, parse_name, quant_key
 from qwenctl.settings.load import fault_of, merge, nest
-from qwenctl.settings.local_paths import absolute_path
+from qwenctl.settings.local_paths import absolute_layer, absolute_path
 
 if TYPE_CHECKING:
     from qwenctl.deploy.types import PlanRequest
@@ -52,7 +52,8 @@ def flags(
     for key, value in values_by_key.items():
         if value is not None and (why := fault_of(key, value)) is not None:
             raise SettingsError(f"cannot use {OPTIONS.get(key, key)} {value}: {why}")
-    given = merge(*(nest(key, value) for key, value in values_by_key.items() if value is not None))
+    spoken = merge(*(nest(key, value) for key, value in values_by_key.items() if value is not None))
+    given = absolute_layer(spoken, None)
     if model is not None:
         return merge(_named(model, values_by_key), given)
     if session.profile is not None and not anew:
@@ -77,6 +78,8 @@ def _named(model: str, given: Mapping[str, object]) -> Layer:
             f"cannot use --quant {quant}: the model's name says {named}", hint="leave out one of them"
         )
     layer = layer_of(name)
+    if isinstance(name, ProfileName):
+        return layer | absolute_layer({"profile": name.name}, None)
     table = layer["model"]
     if isinstance(table, dict) and table["path"] is not None:
         layer["model"] = table | {"path": absolute_path("model.path", table["path"])}

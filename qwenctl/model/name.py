@@ -30,7 +30,7 @@ AS_PATH = ("/", "./", "../", "~")
 
 @dataclass(frozen=True, slots=True)
 class ProfileName:
-    """A profile, by its name."""
+    """A profile, by its name or by its file (``./mine.toml``)."""
 
     name: str
 
@@ -74,6 +74,8 @@ def parse_name(text: str, profiles: Iterable[str], *, is_file: bool) -> ModelNam
         raise _no_name(text, "it is empty" if not text else "no name looks like that")
     if text.lower() in names:
         return ProfileName(names[text.lower()])
+    if text.endswith(".toml"):
+        return ProfileName(text)
     if text.startswith("file://"):
         return FilePath(unquote(text.removeprefix("file://")))
     if is_file or text.startswith(AS_PATH):

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from qwenctl.errors import ProfileError
 from qwenctl.model.profile import Profile
-from qwenctl.settings.local_paths import absolute_layer
+from qwenctl.settings.local_paths import PROFILE_FILE, absolute_layer
 from qwenctl.settings.types import Settings
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -35,11 +35,13 @@ def find_profiles(shipped: Path, own: Path) -> tuple[ProfileFile, ...]:
 
 
 def load_profile(name: str, shipped: Path, own: Path) -> Profile:
-    """Return the profile of that name.
+    """Return the profile of that name, or the one in the file of that name.
 
     Raises:
         ProfileError: no such profile, or its file is invalid.
     """
+    if name.endswith(PROFILE_FILE):
+        return read_profile(Path(name).expanduser())
     profiles = {file.name: file for file in find_profiles(shipped, own)}
     if name not in profiles:
         near = difflib.get_close_matches(name, profiles, n=1)
@@ -88,6 +90,8 @@ def read_profile(path: Path) -> Profile:
         raise ProfileError(f"cannot use profile {path}: made: unknown key", hint="leave it out")
     if isinstance(settings := table.get("settings"), dict):
         table = table | {"settings": absolute_layer(settings, path.absolute().parent)}
+    if isinstance(settings := table.get("settings"), dict):
+        table["settings"] = absolute_layer(settings, path.absolute().parent)
     profile = _validated(path, Profile, table)
     _validated(path, Settings, profile.settings, within=("settings",))
     if profile.name != path.stem:

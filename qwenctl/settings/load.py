@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from qwenctl.errors import SettingsError
 from qwenctl.files import reason
-from qwenctl.settings.local_paths import PATHS, absolute_layer, absolute_path
+from qwenctl.settings.local_paths import PATHS, PROFILE_FILE, absolute_layer, absolute_path
 from qwenctl.settings.types import Settings
 
 Layer = Mapping[str, object]
@@ -133,6 +133,9 @@ def absolute_environment() -> dict[str, str]:
     """
     variables = {f"{PREFIX}{key.upper().replace('.', '__')}": key for key in PATHS}
     known = {name: key for name in os.environ if (key := variables.get(name.upper())) is not None}
+    profile = f"{PREFIX}PROFILE"
+    if os.environ.get(profile, "").endswith(PROFILE_FILE):
+        known[profile] = "profile"
     return dict(os.environ) | {name: absolute_path(key, os.environ[name]) for name, key in known.items()}
 
 

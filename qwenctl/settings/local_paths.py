@@ -11,6 +11,8 @@ from qwenctl.files import reason
 
 PATHS = ("model.path", "server.api_key_file", "server.binary")
 """The settings that are paths on this machine; they may begin with ``~``."""
+PROFILE_FILE = ".toml"
+"""The ending of a profile that is named by its file."""
 NO_PATH = {"server.binary": "auto"}
 """The word that stands for no path."""
 
@@ -21,6 +23,9 @@ def absolute_layer(layer: Mapping[str, object], folder: Path | None) -> dict[str
     Raises:
         SettingsError: a path is relative to the working folder, and that is gone.
     """
+    profile = layer.get("profile")
+    if isinstance(profile, str) and profile.endswith(PROFILE_FILE):
+        layer = {**layer, "profile": absolute_path("profile", profile, folder)}
     for key in PATHS:
         section, name = key.split(".")
         table = layer.get(section)

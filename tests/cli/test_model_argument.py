@@ -93,3 +93,24 @@ def test_settings_are_shown_also_when_the_models_file_is_gone(bare_home: Home) -
     assert ran.code == 0
     assert ran.err == f"warning: cannot read {bare_home.path}/gone.gguf: no such file or directory\n"
     assert f'"{bare_home.path}/gone.gguf"' in ran.out
+
+
+def test_a_profile_may_be_a_file_and_its_paths_count_from_its_folder(bare_home: Home) -> None:
+    """A profile is named by its file, from any folder; a path in its settings is beside it."""
+    folder = bare_home.path / "mine"
+    folder.mkdir()
+    shipped = (PROFILES / "demo.toml").read_text(encoding="utf-8")
+    (folder / "my-demo.toml").write_text(
+        shipped.replace('name = "demo"', 'name = "my-demo"') + '\n[settings.server]\napi_key_file = "keys"\n',
+        encoding="utf-8",
+    )
+    for words in (("mine/my-demo.toml",), ("--profile", "mine/my-demo.toml")):
+        told = bare_home.json("plan", *words)
+        assert told["data"]["profile"] == "my-demo", told
+    shown = bare_home.json("settings", "--profile", "./mine/my-demo.toml")["data"]
+    assert str(folder / "keys") in json.dumps(shown)
+    told = bare_home.json("plan", QWENCTL_PROFILE="mine/my-demo.toml")
+    assert told["data"]["profile"] == "my-demo"
+    missing = bare_home.run("plan", "mine/other.toml")
+    assert (missing.code, missing.out) == (2, "")
+    assert missing.err.startswith(f"cannot read profile {folder}/other.toml: ")
