@@ -30,12 +30,12 @@ LOGS = (
     LAUNCHD_LOG,
 )
 """What a daemon and its server print. The files that end in .1 are the older ones after a rotation."""
-LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, GOOD, *LOGS)
+LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, GOOD, LOADS, *LOGS)
 """What a daemon leaves in the folder. Nobody needs it when the service is gone."""
 LEFT_FOLDERS = (WARM,)
 """Folders of saved prompts. They contain what people wrote, so they are removed with the service."""
-KEPT_FILES = (OVERRIDES, REFUSED, LOADS, RECORDS)
-"""What outlives a service: a person's flags, what memory refused, what loads took, where models come from."""
+KEPT_FILES = (OVERRIDES, REFUSED, RECORDS)
+"""What outlives a service: a person's flags, what memory refused, and where the models come from."""
 
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.01
 

@@ -230,7 +230,12 @@ def test_what_the_real_hf_and_the_real_llama_server_download_is_found_and_remove
 def cache_list(home: Home) -> str:
     """What ``hf cache ls`` prints. It warns of a damaged cache."""
     done = subprocess.run(
-        [str(HF), "cache", "ls"], env=home.environment, capture_output=True, text=True, timeout=60, check=True
+        [str(HF), "cache", "ls"],
+        env=home.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     return done.stdout + done.stderr
 
@@ -238,7 +243,7 @@ def cache_list(home: Home) -> str:
 def by_hf(home: Home, _binary: Path) -> None:
     """``hf download``, from the hub that HF_ENDPOINT names."""
     subprocess.run(
-        [str(HF), "download", HUB_REPO], env=home.environment, capture_output=True, timeout=60, check=True
+        [str(HF), "download", HUB_REPO], env=home.environment, capture_output=True, timeout=120, check=True
     )
 
 
@@ -250,7 +255,7 @@ def by_llama_server(home: Home, binary: Path) -> None:
         words, env=home.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            until(lambda: is_healthy(socket) or server.poll() is not None, within=60)
+            until(lambda: is_healthy(socket) or server.poll() is not None, within=120)
             assert server.poll() is None
         finally:
             server.kill()
