@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -249,21 +250,24 @@ def by_hf(home: Home, _binary: Path) -> None:
 
 def by_llama_server(home: Home, binary: Path) -> None:
     """``llama-server -hf``, until it has loaded what it downloaded."""
-    socket = home.path / "s.sock"
-    words = [str(binary), "-hf", f"{HUB_REPO}:F16", "--host", str(socket), "-c", "256"]
+    path = home.path / "s.sock"
+    words = [str(binary), "-hf", f"{HUB_REPO}:F16", "--host", str(path), "-c", "256"]
     with subprocess.Popen(
         words, env=home.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            until(lambda: is_healthy(socket) or server.poll() is not None, within=120)
+            until(lambda: is_healthy(path) or server.poll() is not None, within=120)
             assert server.poll() is None
         finally:
             server.kill()
 
 
-def is_healthy(socket: Path) -> bool:
+def is_healthy(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:  # httpx would leave the socket of a failed connect open
+        if probe.connect_ex(str(path)) != 0:
+            return False
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
             return client.get("http://server/health").is_success
     except httpx.TransportError:
         return False

@@ -30,10 +30,12 @@ def small(home: Home) -> Home:
     return home
 
 
-def write_config(home: Home, text: str = "") -> None:
+def write_config(home: Home, text: str = "", more: str = "") -> None:
+    """Save the settings of these tests. One thread: several would wait for each other in a busy suite."""
     config = home.path / ".config/qwenctl/config.toml"
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(f"[gate]\nwarm_min_tokens = 256\nwarm_after_s = 1\n{text}", encoding="utf-8")
+    server = f'[server]\nextra_args = ["-t", "1"{more}]\n'
+    config.write_text(f"[gate]\nwarm_min_tokens = 256\nwarm_after_s = 1\n{server}{text}", encoding="utf-8")
 
 
 def ask(home: Home, messages: list[dict[str, str]], tokens: int = 64) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def test_the_next_plan_is_the_one_that_was_measured(small: Home) -> None:
 
 def test_a_load_that_is_another_than_planned_is_a_trouble(home: Home) -> None:
     """A batch of one's own takes more than the plan knows of, until it was measured."""
-    write_config(home, '[context]\ntokens = 2048\n[server]\nextra_args = ["-ub", "2048", "-b", "2048"]\n')
+    write_config(home, "[context]\ntokens = 2048\n", ', "-ub", "2048", "-b", "2048"')
     ran = home.run("up", "--profile", "smollm2-135m", "--port", str(home.port))
     assert ran.code == 0, ran.err
     (trouble,) = home.status()["troubles"]
@@ -100,7 +102,7 @@ def test_the_file_of_the_package_is_used_and_nothing_is_downloaded(bare_home: Ho
 
 
 def test_a_long_conversation_survives_a_restart(small: Home) -> None:
-    story = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")[:5000]
+    story = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")[:2500]
     talk = [{"role": "user", "content": f"{story}\n\nWhat is this text about? One sentence."}]
     first = ask(small, talk)
     talk += [{"role": "assistant", "content": text(first)}, {"role": "user", "content": "Say it shorter."}]
@@ -110,7 +112,7 @@ def test_a_long_conversation_survives_a_restart(small: Home) -> None:
     second = ask(small, talk)
     read_anew = second["timings"]["prompt_n"]
     whole = second["usage"]["prompt_tokens"]
-    assert whole > 1000
+    assert whole > 500
     assert read_anew < whole // 8, f"{read_anew} of {whole} tokens were read again"
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psutil
 
 PASSED_ON = ("PATH", "LANG", "SYSTEMROOT")
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 240
 
 
 class Ran(NamedTuple):
