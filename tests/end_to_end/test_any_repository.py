@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.home import Home
 from tests.fakes.hub import COMMIT, REPO, FakeHub, Fault
 from tests.fakes.machines import MACHINES
-from tests.fakes.real_models import SMOLLM2, smollm2
+from tests.fakes.real_models import smollm2
 from tests.fakes.repository import MODEL, sparse_repository
 
 MIB = 2**20
@@ -130,8 +130,12 @@ def test_a_repository_of_several_models_asks_for_the_name_of_one(
     assert all(name in ran.err for name in names)
 
 
-def test_a_repository_is_fetched_served_and_asked(home: Home) -> None:
-    with FakeHub({SMOLLM2: smollm2()}) as served:
+def test_one_of_twenty_quants_is_fetched_served_and_asked(
+    home: Home, twenty: dict[str, bytes | Path]
+) -> None:
+    name = f"{MODEL}-Q4_1.gguf"
+    with FakeHub(dict(twenty) | {name: smollm2()}) as served:
+        served.know_hashes(but=name)
         ran = home.run("up", f"{REPO}:q4_1", "--port", str(home.port), HF_ENDPOINT=served.endpoint)
     assert ran.code == 0, ran
     asked = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 32}
@@ -139,7 +143,7 @@ def test_a_repository_is_fetched_served_and_asked(home: Home) -> None:
     assert "Paris" in answer["choices"][0]["message"]["content"]
     status = home.status()
     assert (status["plan"]["profile"], status["plan"]["quant"]) == ("Model", "Q4_1")
-    assert status["plan"]["path"].endswith(SMOLLM2)
+    assert status["plan"]["path"].endswith(name)
     assert abs(status["memory"]["error_percent"]) < 1
     assert home.run("down").code == 0
     again = home.run("up", HF_ENDPOINT="http://127.0.0.1:1")
