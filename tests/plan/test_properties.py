@@ -100,7 +100,8 @@ def test_a_plan_never_exceeds_its_budget(hardware: Hardware, profile: Profile, w
     elif hardware.accelerators:
         assert outcome.verdict == "tight"
         assert outcome.fix is not None
-        assert memory.device_bytes <= spare_ram - 512 * MIB
+        used_of_margin = 256 * MIB  # the input that Metal only maps may use half of the margin
+        assert memory.device_bytes <= spare_ram - 512 * MIB + used_of_margin
         assert int(outcome.fix.split("=")[1]) * MIB <= spare_ram
 
 
