@@ -4,6 +4,7 @@ It is kept in the state folder by machine, profile and engine, as what memory re
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from qwenctl.control.state_dir import LOADS
@@ -32,8 +33,7 @@ def load_key(
 
 def remembered_loads(folder: Path, wanted: str) -> tuple[KnownLoad, ...]:
     """Return the loads that were measured before; none where the file cannot be read."""
-    kept = (read_json(folder / LOADS) or {}).get(wanted)
-    return tuple(load for entry in (kept if isinstance(kept, list) else ()) if (load := _read(entry)))
+    return _loads(read_json(folder / LOADS) or {}, wanted)
 
 
 def remember_load(folder: Path, wanted: str, load: KnownLoad) -> None:
@@ -43,12 +43,18 @@ def remember_load(folder: Path, wanted: str, load: KnownLoad) -> None:
         OSError: it cannot be written.
     """
     kept = read_json(folder / LOADS) or {}
-    if load in remembered_loads(folder, wanted):
+    before = _loads(kept, wanted)
+    if load in before:
         return
-    others = [one for one in remembered_loads(folder, wanted) if _same(one) != _same(load)]
+    others = [one for one in before if _same(one) != _same(load)]
     newest = [dataclasses.asdict(one) for one in (*others, load)][-MOST_LOADS:]
     rest = {name: value for name, value in kept.items() if name != wanted}
     write_json(folder / LOADS, dict([*rest.items(), (wanted, newest)][-MOST_KEYS:]))
+
+
+def _loads(kept: Mapping[str, object], wanted: str) -> tuple[KnownLoad, ...]:
+    entries = kept.get(wanted)
+    return tuple(load for entry in (entries if isinstance(entries, list) else ()) if (load := _read(entry)))
 
 
 def _same(load: KnownLoad) -> tuple[str, int, str, int, int]:

@@ -41,29 +41,11 @@ class Home:
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         """Run ``qwenctl`` to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "qwenctl", *arguments],
-            env=self.environment | environment,
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return self._run([sys.executable, "-m", "qwenctl", *arguments], environment)
 
     def shell(self, command: str, **environment: str) -> Ran:
         """Run a line of shell to its end; ``{python}`` in it stands for our interpreter."""
-        done = subprocess.run(
-            ["/bin/sh", "-c", command.format(python=sys.executable)],
-            env=self.environment | environment,
-            cwd=self.path,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return self._run(["/bin/sh", "-c", command.format(python=sys.executable)], environment)
 
     def json(self, *arguments: str, **environment: str) -> dict[str, Any]:
         """Run ``qwenctl --json`` and return the envelope."""
@@ -88,6 +70,18 @@ class Home:
     def servers(self) -> list[int]:
         """The pids of the llama-servers that run for this home."""
         return [process.pid for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _run(self, words: list[str], environment: dict[str, str]) -> Ran:
+        done = subprocess.run(
+            words,
+            env=self.environment | environment,
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -7,7 +7,7 @@ hole as long as the tensors would be. A vocabulary of type ``none`` with ``vocab
 import math
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,18 +98,10 @@ def size_of(shape: tuple[int, ...], kind: str) -> int:
     return math.prod(shape) // int(block) * int(size)
 
 
-def write_shaped(path: Path, model: Architecture, type_of: TypeOf, *, tied: bool = False) -> int:
-    """Write the sparse file and return its size in bytes."""
-    writer = gguf.GGUFWriter(path, model.name)
-    for key, value in _keys(model).items():
-        writer.add_uint32(f"{model.name}.{key}", value)
-    writer.add_float32(f"{model.name}.attention.layer_norm_rms_epsilon", 1e-6)
-    writer.add_float32(f"{model.name}.rope.freq_base", 1e7)
-    writer.add_array(f"{model.name}.rope.dimension_sections", [11, 11, 10, 0])
-    writer.add_string("tokenizer.ggml.model", "none")
+def write_hole(path: Path, writer: gguf.GGUFWriter, typed: Iterable[tuple[Tensor, str]]) -> int:
+    """Write the keys, the tensors with their types, and a hole for the weights. Return the size in bytes."""
     length = 0
-    for tensor in tensors(model, tied=tied):
-        kind = "F32" if tensor.plain else type_of(tensor.name)
+    for tensor, kind in typed:
         size = size_of(tensor.shape, kind)
         writer.add_tensor_info(
             tensor.name,
@@ -127,6 +119,19 @@ def write_shaped(path: Path, model: Architecture, type_of: TypeOf, *, tied: bool
     with path.open("r+b") as file:
         file.truncate(total)
     return total
+
+
+def write_shaped(path: Path, model: Architecture, type_of: TypeOf, *, tied: bool = False) -> int:
+    """Write the sparse file and return its size in bytes."""
+    writer = gguf.GGUFWriter(path, model.name)
+    for key, value in _keys(model).items():
+        writer.add_uint32(f"{model.name}.{key}", value)
+    writer.add_float32(f"{model.name}.attention.layer_norm_rms_epsilon", 1e-6)
+    writer.add_float32(f"{model.name}.rope.freq_base", 1e7)
+    writer.add_array(f"{model.name}.rope.dimension_sections", [11, 11, 10, 0])
+    writer.add_string("tokenizer.ggml.model", "none")
+    typed = ((one, "F32" if one.plain else type_of(one.name)) for one in tensors(model, tied=tied))
+    return write_hole(path, writer, typed)
 
 
 def _keys(model: Architecture) -> dict[str, int]:

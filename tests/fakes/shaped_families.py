@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import gguf
-import numpy as np
 
 from qwenctl.model.architecture import architecture_of
 from qwenctl.model.gguf_header import read_header
 from qwenctl.model.profile import File, Profile, Quant
 from qwenctl.model.tensor_sizes import sizes_of
 from tests.fakes.machines import profile
-from tests.fakes.shaped import Tensor, size_of
+from tests.fakes.shaped import Tensor, write_hole
 
 Value = int | float | str | list[int] | list[bool]
 Tensors = Callable[["ShapedModel"], Iterator[Tensor]]
@@ -668,26 +667,8 @@ def write_family(path: Path, model: ShapedModel, quant: str) -> int:
         elif isinstance(value, int):
             writer.add_uint32(name, value)
     writer.add_string("tokenizer.ggml.model", "none")
-    length = 0
-    for tensor in model.tensors():
-        kind = "F32" if tensor.plain else type_of(tensor.name, tensor.shape, quant)
-        size = size_of(tensor.shape, kind)
-        writer.add_tensor_info(
-            tensor.name,
-            tensor.shape[::-1],
-            np.dtype(np.float32),
-            size,
-            raw_dtype=gguf.GGMLQuantizationType[kind],
-        )
-        length += gguf.GGUFWriter.ggml_pad(size, writer.data_alignment)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    writer.close()
-    total: int = gguf.GGUFWriter.ggml_pad(path.stat().st_size, writer.data_alignment) + length
-    with path.open("r+b") as file:
-        file.truncate(total)
-    return total
+    typed = ((one, "F32" if one.plain else type_of(one.name, one.shape, quant)) for one in model.tensors())
+    return write_hole(path, writer, typed)
 
 
 def describe(path: Path) -> tuple[Profile, Quant]:
