@@ -30,7 +30,8 @@ PURE = set(
     plan.memory.experts plan.memory.kv_caches plan.memory.compute plan.memory.weights plan.memory.extra_parts
     plan.memory.load_parts plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
-    engine.address engine.slot engine.fit_table engine.flags engine.program launch.spec launch.configuration
+    engine.address engine.slot engine.fit_table engine.flags engine.program engine.releases engine.build_names
+    engine.engine_host engine.cuda_support engine.build_choice launch.spec launch.configuration
     launch.load_log launch.argv
     gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
@@ -251,6 +252,7 @@ MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
 SEAMS = {
     "engine.address": "a data type",
     "engine.program": "a data type",
+    "engine.program_files": "the one place that knows which files an engine is made of",
     "engine.architectures": "the one place that looks into the engine's library",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from qwenctl.hardware.facts import Accelerator
 
 FILES = ("vendor", "device", "product_name", "mem_info_vram_total", "mem_info_gtt_total", "gpu_metrics")
+TARGET = "gfx_target"
+"""The key of a card's compute target, which no file of the card has: the driver's topology names it."""
 """The files that are read in ``/sys/class/drm/cardN/device/``.
 
 Source: Linux, Documentation/gpu/amdgpu/driver-misc.rst and thermal.rst.
@@ -43,9 +45,29 @@ def accelerators(cards: Sequence[Mapping[str, str]], driver: str | None) -> tupl
                 memory_bytes=capacity,
                 usable_bytes=capacity,
                 driver=driver,
+                architecture=card.get(TARGET),
             )
         )
     return tuple(gpus)
+
+
+def gfx_targets(nodes: Sequence[str]) -> dict[str, str]:
+    """Return the compute target of each render node (``renderD128``) that the driver's topology lists.
+
+    ``nodes`` are the texts of ``/sys/class/kfd/kfd/topology/nodes/N/properties``. A processor's node has the
+    version 0. Major, minor and step are two decimal digits each; the target's name has the last two in hex.
+
+    Source: Linux, drivers/gpu/drm/amd/amdkfd/kfd_topology.c and kfd_device.c (90010 is gfx90a).
+    """
+    targets: dict[str, str] = {}
+    for node in nodes:
+        fields = dict(line.split(" ", 1) for line in node.splitlines() if " " in line)
+        version, minor = (fields.get(key, "").strip() for key in ("gfx_target_version", "drm_render_minor"))
+        if version.isdecimal() and minor.isdecimal() and int(version) > 0:
+            number = int(version)
+            major, sub, step = number // 10_000, number // 100 % 100, number % 100
+            targets[f"renderD{minor}"] = f"gfx{major}{sub:x}{step:x}"
+    return targets
 
 
 def _is_apu(card: Mapping[str, str], vram_bytes: int) -> bool:

@@ -10,6 +10,7 @@ The one order of probes:
 3. NVIDIA through NVML, narrowed by CUDA_VISIBLE_DEVICES; a GPU on the PCI bus without a driver is a warning.
 4. AMD through sysfs, in the order of the cards.
 5. Intel, remote and other devices are known to the server's binary alone: ``devices.usable`` adds them.
+6. What decides which build of the server runs here: the C library, Vulkan, ROCm, WSL (``system_facts``).
 
 A probe that fails leaves a warning or nothing. The other probes run all the same.
 """
@@ -27,8 +28,9 @@ import psutil
 
 from qwenctl.errors import DetectionError
 from qwenctl.hardware import amd, apple, linux, nvidia
-from qwenctl.hardware.facts import Accelerator, Cpu, Hardware
+from qwenctl.hardware.facts import Accelerator, Cpu, Hardware, SystemFacts
 from qwenctl.hardware.nvml import read_nvml
+from qwenctl.hardware.system_facts import libc_version, read_system
 
 MAX_TEXT_BYTES = 4 << 20
 SYSCTL = "/usr/sbin/sysctl"
@@ -40,6 +42,7 @@ ARCHITECTURES: dict[str, Literal["x86_64", "arm64"]] = {
     "aarch64": "arm64",
 }
 DRM, PCI = "/sys/class/drm", "/sys/bus/pci/devices"
+KFD = "/sys/class/kfd/kfd/topology/nodes"
 NVIDIA_PCI_VENDOR = "0x10de"
 PCI_DISPLAY_CLASS = "0x03"
 
@@ -60,6 +63,8 @@ class SystemProbe:
     ram_bytes: Callable[[], int]
     cores: Callable[[], tuple[int, int]]
     environ: Mapping[str, str]
+    libc: Callable[[], str | None] = lambda: None
+    macos: Callable[[], str | None] = lambda: None
 
     @staticmethod
     def real() -> "SystemProbe":
@@ -73,6 +78,8 @@ class SystemProbe:
             ram_bytes=lambda: psutil.virtual_memory().total,
             cores=_cores,
             environ=os.environ,
+            libc=libc_version,
+            macos=lambda: platform.mac_ver()[0] or None,
         )
 
 
@@ -110,6 +117,7 @@ def _detect_darwin(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hard
         cpu=apple.cpu(values),
         ram_bytes=ram,
         accelerators=apple.accelerators(values),
+        system=SystemFacts(macos=probe.macos()),
     )
 
 
@@ -127,6 +135,7 @@ def _detect_linux(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hardw
         ram_bytes=ram,
         accelerators=nvidia_gpus + _amd(probe),
         warnings=ram_warnings + nvidia_warnings,
+        system=read_system(probe.read_text, probe.list_dir, probe.libc()),
     )
 
 
@@ -161,10 +170,14 @@ def _has_nvidia_on_pci(probe: SystemProbe) -> bool:
 
 def _amd(probe: SystemProbe) -> tuple[Accelerator, ...]:
     names = (name for name in probe.list_dir(DRM) if re.fullmatch(r"card\d+", name))
+    nodes = (probe.read_text(f"{KFD}/{node}/properties") for node in probe.list_dir(KFD))
+    targets = amd.gfx_targets([text for text in nodes if text])
     cards = []
     for name in sorted(names, key=lambda name: int(name.removeprefix("card"))):
         texts = ((file, probe.read_text(f"{DRM}/{name}/device/{file}")) for file in amd.FILES)
-        cards.append({file: text for file, text in texts if text is not None})
+        card = {file: text for file, text in texts if text is not None}
+        drawn = [targets[each] for each in probe.list_dir(f"{DRM}/{name}/device/drm") if each in targets]
+        cards.append(card | ({amd.TARGET: drawn[0]} if drawn else {}))
     driver = probe.read_text("/sys/module/amdgpu/version")
     return amd.accelerators(cards, driver.strip() if driver else None)
 

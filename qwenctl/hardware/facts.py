@@ -24,6 +24,9 @@ class Accelerator:
     ``memory_bytes`` is its capacity, ``usable_bytes`` what the driver lets one process use
     (Metal: the recommended working set). ``wired_limit_bytes`` is Metal's limit where its owner raised it
     (``sysctl iogpu.wired_limit_mb``); None is the system's own.
+
+    ``architecture`` is what code must be compiled for: the compute capability of an NVIDIA GPU (``8.9``), the
+    target of an AMD GPU (``gfx1100``). ``driver_cuda`` is the newest CUDA version that the driver knows.
     """
 
     id: str
@@ -34,11 +37,46 @@ class Accelerator:
     usable_bytes: int | None
     driver: str | None
     wired_limit_bytes: int | None = None
+    architecture: str | None = None
+    driver_cuda: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PciGpu:
+    """A graphics device on the PCI bus, whether or not a driver can compute on it. ``vendor`` is the maker.
+
+    ``integrated`` is known of Intel's only: its processors' own GPU is always at 0000:00:02.0.
+    """
+
+    vendor: str
+    device: str
+    integrated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFacts:
+    """What of the system decides which build of a program runs on it.
+
+    ``libc`` is ``glibc 2.36`` or ``musl``. ``vulkan`` says whether Vulkan's loader and a driver are there.
+    ``rocm`` and ``oneapi`` are versions of the libraries that are installed; None where there are none.
+    """
+
+    libc: str | None = None
+    macos: str | None = None
+    wsl: bool = False
+    container: bool = False
+    vulkan: bool = False
+    rocm: str | None = None
+    oneapi: str | None = None
+    pci_gpus: tuple[PciGpu, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A machine, as ``qwenctl hardware --json`` prints it and ``--hardware FILE`` reads it (schema 1)."""
+    """A machine, as ``qwenctl hardware --json`` prints it and ``--hardware FILE`` reads it (schema 1).
+
+    ``system`` is None where nobody looked: in files of earlier versions.
+    """
 
     os: Literal["linux", "darwin"]
     arch: Literal["x86_64", "arm64"]
@@ -47,6 +85,7 @@ class Hardware:
     ram_bytes: int
     accelerators: tuple[Accelerator, ...] = ()
     warnings: tuple[str, ...] = ()
+    system: SystemFacts | None = None
     schema: Literal[1] = 1
 
 

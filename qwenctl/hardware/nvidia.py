@@ -1,6 +1,6 @@
 """Turn NVML's answers into accelerators. Pure: no I/O; nvml.py asks the driver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenctl.hardware.facts import Accelerator
 
@@ -19,7 +19,7 @@ class NvidiaGpu:
     """NVML's answers about one GPU.
 
     ``unified`` means its memory query answered "not supported": the GPU has no memory of its own. ``mig``
-    holds the slices where MIG is on, and is None where it is off.
+    holds the slices where MIG is on, and is None where it is off. ``capability`` is its compute capability.
     """
 
     uuid: str
@@ -27,11 +27,12 @@ class NvidiaGpu:
     memory_bytes: int | None
     unified: bool = False
     mig: tuple[MigInstance, ...] | None = None
+    capability: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Nvml:
-    """NVML's answers about the machine.
+    """NVML's answers about the machine. ``cuda`` is the newest CUDA version that the driver knows.
 
     ``absent`` is the reason why there is no NVML at all (no driver: normal on most machines). ``errors`` are
     those of a driver that is there.
@@ -41,6 +42,7 @@ class Nvml:
     gpus: tuple[NvidiaGpu, ...] = ()
     absent: str | None = None
     errors: tuple[str, ...] = ()
+    cuda: str | None = None
 
 
 def accelerators(
@@ -66,6 +68,8 @@ def accelerators(
             memory_bytes=ram_bytes if gpu.unified else gpu.memory_bytes,
             usable_bytes=None if gpu.unified else gpu.memory_bytes,
             driver=nvml.driver,
+            architecture=gpu.capability,
+            driver_cuda=nvml.cuda,
         )
         for number, gpu in enumerate(_one_slice(cuda_gpus))
     )
@@ -97,7 +101,7 @@ def _named(gpus: tuple[NvidiaGpu, ...], entry: str) -> NvidiaGpu | None:
         for gpu in gpus:
             slices = tuple(part for part in gpu.mig or () if part.uuid.startswith(entry))
             if slices:
-                return NvidiaGpu(gpu.uuid, gpu.name, gpu.memory_bytes, gpu.unified, slices[:1])
+                return replace(gpu, mig=slices[:1])
         return None
     matches = [gpu for gpu in gpus if entry.startswith("GPU-") and gpu.uuid.startswith(entry)]
     return matches[0] if len(matches) == 1 else None
@@ -110,4 +114,7 @@ def _one_slice(gpus: tuple[NvidiaGpu, ...]) -> tuple[NvidiaGpu, ...]:
     """
     if not gpus or gpus[0].mig is None:
         return tuple(gpu for gpu in gpus if gpu.mig is None)
-    return tuple(NvidiaGpu(part.uuid, part.name, part.memory_bytes) for part in gpus[0].mig[:1])
+    return tuple(
+        NvidiaGpu(part.uuid, part.name, part.memory_bytes, capability=gpus[0].capability)
+        for part in gpus[0].mig[:1]
+    )

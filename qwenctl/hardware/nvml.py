@@ -111,11 +111,12 @@ def _read() -> Nvml:
                     memory_bytes=memory,
                     unified=unified,
                     mig=_mig(handle),
+                    capability=_capability(handle),
                 )
             )
         except pynvml.NVMLError as error:
             errors.append(f"cannot read an NVIDIA GPU: {_cause(error)}")
-    return Nvml(driver=_driver(), gpus=tuple(gpus), errors=tuple(errors))
+    return Nvml(driver=_driver(), gpus=tuple(gpus), errors=tuple(errors), cuda=_cuda())
 
 
 def _handles(errors: list[str]) -> Iterator[tuple[int, Any]]:
@@ -131,6 +132,23 @@ def _driver() -> str | None:
         return str(pynvml.nvmlSystemGetDriverVersion())
     except pynvml.NVMLError:
         return None
+
+
+def _cuda() -> str | None:
+    """Return the newest CUDA version that the driver knows; NVML writes 12.4 as 12040."""
+    try:
+        number = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+    except pynvml.NVMLError:
+        return None
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _capability(handle: object) -> str | None:
+    try:
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except pynvml.NVMLError:
+        return None
+    return f"{major}.{minor}"
 
 
 def _memory(handle: object, errors: list[str]) -> tuple[int | None, bool]:

@@ -13,6 +13,8 @@ from qwenctl.errors import DetectionError
 from qwenctl.hardware.facts import Hardware
 
 MAX_BYTES = 1 << 20
+LATER = ("wired_limit_bytes", "architecture", "driver_cuda")
+"""Fields of an accelerator that came later: left out where they are unknown."""
 
 
 def read_machine(path: Path) -> Hardware:
@@ -57,9 +59,11 @@ def to_json(hardware: Hardware) -> dict[str, object]:
     """Return the machine as the JSON object that ``qwenctl hardware --json`` prints, ``schema`` first."""
     fields = asdict(hardware)
     fields["accelerators"] = [
-        {key: value for key, value in one.items() if key != "wired_limit_bytes" or value is not None}
+        {key: value for key, value in one.items() if key not in LATER or value is not None}
         for one in fields["accelerators"]
     ]
+    if fields["system"] is None:
+        del fields["system"]
     fields["warnings"] = list(hardware.warnings)
     return {"schema": fields.pop("schema"), **fields}
 

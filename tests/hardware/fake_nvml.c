@@ -19,6 +19,12 @@ const char *nvmlErrorString(int code) {
          : code == UNLOADED ? "Driver Not Loaded" : "Error";
 }
 int nvmlSystemGetDriverVersion(char *text, unsigned n) { strncpy(text, "580.95", n); return OK; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13000; return is("lost") ? LOST : OK; }
+int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) {
+    *major = is("unsupported") ? 12 : 9;
+    *minor = is("unsupported") ? 1 : 0;
+    return is("lost") ? LOST : OK;
+}
 int nvmlDeviceGetCount_v2(unsigned *n) { *n = is("unsupported") || is("mig") ? 1 : 2; return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **handle) {
     *handle = &gpus[i];

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from qwenctl.errors import DetectionError
+from qwenctl.hardware.amd import gfx_targets
 from qwenctl.hardware.detect import SystemProbe, detect
-from qwenctl.hardware.facts import Accelerator, Cpu, Hardware
+from qwenctl.hardware.facts import Accelerator, Cpu, Hardware, PciGpu, SystemFacts
 from qwenctl.hardware.saved import from_json, to_json
+from qwenctl.hardware.system_facts import libc_version, read_system
 from tests.hardware.captured import NO_NVML, captured_machine
 
 GIB = 1 << 30
@@ -20,7 +22,19 @@ def test_an_apu_shares_the_ram_through_its_gtt() -> None:
         machine="ROG Flow Z13 GZ302EA",
         cpu=Cpu("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S", 16, None, 32),
         ram_bytes=130_000_000_000,
-        accelerators=(Accelerator("ROCm0", "AMD GPU 0x1586", "rocm", "shared", 100 * GIB, 100 * GIB, None),),
+        accelerators=(
+            Accelerator(
+                "ROCm0",
+                "AMD GPU 0x1586",
+                "rocm",
+                "shared",
+                100 * GIB,
+                100 * GIB,
+                None,
+                architecture="gfx1151",
+            ),
+        ),
+        system=SystemFacts(vulkan=True, rocm="10.0.0"),
     )
 
 
@@ -73,6 +87,8 @@ def test_wsl2_is_linux_with_a_card() -> None:
     found = detect(captured_machine("wsl2.machine"))
     assert (found.os, found.ram_bytes, found.warnings) == ("linux", 16_777_216_000, ())
     assert [a.name for a in found.accelerators] == ["NVIDIA GeForce RTX 4090"]
+    assert found.system is not None
+    assert found.system.wsl
 
 
 def test_a_containers_limit_is_its_ram() -> None:
@@ -89,6 +105,7 @@ def test_a_mac_has_one_gpu_with_all_its_memory() -> None:
         cpu=Cpu("Apple M3 Max", 14, 10, 14),
         ram_bytes=36 * GIB,
         accelerators=(Accelerator("MTL0", "Apple M3 Max", "metal", "unified", 36 * GIB, 27 * GIB, None),),
+        system=SystemFacts(),
     )
 
 
@@ -137,3 +154,55 @@ def test_this_machine_is_detected() -> None:
     assert all(a.memory_bytes is None or a.memory_bytes > 0 for a in found.accelerators)
     assert from_json(to_json(found)) == found
     assert detect(SystemProbe.real()) == found
+
+
+def test_a_system_names_its_libraries_and_the_gpus_on_its_bus() -> None:
+    files = {
+        "/proc/version": "Linux version 6.12.48-v8",
+        "/.dockerenv": "",
+        "/usr/lib64/libvulkan.so.1": "",
+        "/usr/share/vulkan/icd.d/lvp_icd.json": "",
+        "/usr/lib64/libamdhip64.so.7": "",
+        "/usr/lib64/libamdhip64.so.6": "",
+        "/opt/intel/oneapi/compiler/2025.3/env": "",
+        "/opt/intel/oneapi/compiler/latest/env": "",
+        "/sys/bus/pci/devices/0000:00:02.0/class": "0x030000",
+        "/sys/bus/pci/devices/0000:00:02.0/vendor": "0x8086",
+        "/sys/bus/pci/devices/0000:00:02.0/device": "0xa780",
+        "/sys/bus/pci/devices/0000:03:00.0/class": "0x030000",
+        "/sys/bus/pci/devices/0000:03:00.0/vendor": "0x8086",
+        "/sys/bus/pci/devices/0000:03:00.0/device": "0xe20b",
+        "/sys/bus/pci/devices/0000:04:00.0/class": "0x010802",
+        "/sys/bus/pci/devices/0000:04:00.0/vendor": "0x8086",
+    }
+
+    def list_dir(folder: str) -> tuple[str, ...]:
+        top = folder.rstrip("/") + "/"
+        return tuple(sorted({path[len(top) :].split("/")[0] for path in files if path.startswith(top)}))
+
+    assert read_system(files.get, list_dir, "glibc 2.36") == SystemFacts(
+        libc="glibc 2.36",
+        container=True,
+        vulkan=False,  # the only driver computes on the processor
+        rocm="7",
+        oneapi="2025.3",
+        pci_gpus=(PciGpu("intel", "0xa780", integrated=True), PciGpu("intel", "0xe20b", integrated=False)),
+    )
+    nothing = read_system(lambda _path: None, lambda _path: (), None)
+    assert nothing == SystemFacts()
+
+
+def test_the_c_library_of_this_python_is_named() -> None:
+    assert libc_version() is None or libc_version() == "musl" or str(libc_version()).startswith("glibc 2.")
+
+
+def test_targets_of_amd_gpus_are_read_as_the_compiler_writes_them() -> None:
+    nodes = [
+        "simd_count 0\ngfx_target_version 0\ndrm_render_minor 0\n",
+        "gfx_target_version 90010\ndrm_render_minor 128\n",
+        "gfx_target_version 110000\ndrm_render_minor 129\n",
+        "gfx_target_version 80003\ndrm_render_minor 130\n",
+        "gfx_target_version x\ndrm_render_minor 131\n",
+        "nonsense",
+    ]
+    assert gfx_targets(nodes) == {"renderD128": "gfx90a", "renderD129": "gfx1100", "renderD130": "gfx803"}

@@ -53,14 +53,17 @@ def test_every_gpu_is_read(library: Path) -> None:
     assert nvml(library, "ok") == Nvml(
         driver="580.95",
         gpus=(
-            NvidiaGpu("GPU-0", "NVIDIA H200", 141 * GIB),
-            NvidiaGpu("GPU-1", "NVIDIA H200", 141 * GIB),
+            NvidiaGpu("GPU-0", "NVIDIA H200", 141 * GIB, capability="9.0"),
+            NvidiaGpu("GPU-1", "NVIDIA H200", 141 * GIB, capability="9.0"),
         ),
+        cuda="13.0",
     )
 
 
 def test_a_gpu_without_memory_of_its_own_is_unified(library: Path) -> None:
-    assert nvml(library, "unsupported").gpus == (NvidiaGpu("GPU-0", "NVIDIA GB10", None, unified=True),)
+    assert nvml(library, "unsupported").gpus == (
+        NvidiaGpu("GPU-0", "NVIDIA GB10", None, unified=True, capability="12.1"),
+    )
 
 
 def test_a_driver_of_another_version_is_an_error_with_a_hint(library: Path) -> None:
@@ -80,7 +83,7 @@ def test_a_driver_that_is_not_loaded_is_no_error(library: Path) -> None:
 
 def test_a_lost_gpu_does_not_hide_the_others(library: Path) -> None:
     found = nvml(library, "lost")
-    assert [gpu.uuid for gpu in found.gpus] == ["GPU-0"]
+    assert [(gpu.uuid, gpu.capability, found.cuda) for gpu in found.gpus] == [("GPU-0", None, None)]
     (error,) = found.errors
     assert error.startswith("cannot read NVIDIA GPU 1: ")
 
