@@ -253,7 +253,6 @@ SEAMS = {
     "engine.address": "a data type",
     "engine.program": "a data type",
     "engine.program_files": "the one place that knows which files an engine is made of",
-    "engine.architectures": "the one place that looks into the engine's library",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",
     "plan.memory.full_attention": "one kind of layer",

@@ -7,7 +7,7 @@ The wheel has the server, but no program. Its extension exports llama.cpp's own 
 a C++ ``common_params``; the wheel's ``CommonParams`` object holds one, right behind the object's header. So
 every flag, ``--help`` and ``--list-devices`` are llama.cpp's own. The other way was a table from our flags
 to the wheel's attributes: it has no ``--help``, and refuses a person's ``extra_args``. This way rests on the
-layout of one version of the wheel: the version is pinned, and ``_at`` proves the place at each start.
+layout of one version of the wheel: no other version is accepted, and ``_at`` proves the place at each start.
 
 Signals are llama-server's: while the model loads SIGTERM ends the process; then the first one lets it clean
 up, and the second one ends it at once. The wheel's constructor holds Python's lock while it loads, so no code
@@ -20,11 +20,11 @@ import signal
 import sys
 import threading
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any, NoReturn, TextIO
 
 PACKAGE, PINNED = "xllamacpp", "2026.10.11549"
 """The wheel, and the version whose layout is known. Its last number is llama.cpp's build."""
+UNUSABLE = f"error: cannot use the {PACKAGE} package: {{}}; the bundled engine needs {PACKAGE} {PINNED}"
 PARSE = "_Z19common_params_parseiPPcR13common_params13llama_examplePFviS0_E"
 """``bool common_params_parse(int, char **, common_params &, llama_example, void (*)(int, char **))``.
 
@@ -36,6 +36,8 @@ LLAMA_EXAMPLE_SERVER = 12
 """Which program the flags are for. Source: ``enum llama_example`` in common/common.h of llama.cpp."""
 FIRST_FIELDS = ("n_predict", "n_ctx", "n_batch", "n_ubatch", "n_keep")
 """The first fields of ``common_params``, each an int32. Source: common/common.h of llama.cpp."""
+PR_SET_NAME = 15
+"""Source: linux/prctl.h."""
 END = (signal.SIGTERM, signal.SIGINT)
 SIGSET_BYTES = 128
 """Room for a ``sigset_t``. Source: glibc and musl 128 bytes, macOS 4."""
@@ -43,39 +45,35 @@ SIGSET_BYTES = 128
 
 def main() -> NoReturn:
     """Run llama-server with the arguments of the command line, and exit as it does."""
-    arguments = sys.argv[1:]
-    if arguments == ["--version"]:
-        _end(0, f"version: {_version()}", sys.stdout)
+    arguments, found = sys.argv[1:], _version()
+    if found != PINNED:
+        _end(1, UNUSABLE.format("it is not installed" if found is None else f"this is {found}"))
+    if arguments == ["--version"]:  # the number that is compiled in is always 0
+        _end(0, f"version: {PINNED.rpartition('.')[2]} ({PACKAGE} {PINNED})", sys.stdout)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, b"llama-server")  # what `ps`, `top` and the OOM killer call it
     try:
-        extension, library = _load()
+        from xllamacpp import xllamacpp as extension  # noqa: PLC0415  a broken wheel is said in words
+
         params = extension.CommonParams()
         place = _at(params)
+        library = ctypes.CDLL(extension.__file__)
         library[COMMON_INIT]()
         parse = library[PARSE]
     except (ImportError, OSError, AttributeError, LookupError, ValueError) as error:
-        _end(1, f"error: cannot use the {PACKAGE} package: {error}; qwenctl needs {PACKAGE} {PINNED}")
+        _end(1, UNUSABLE.format(error))
     if not _parse(parse, place, arguments):
         _end(1)
     _serve(extension, params)
     sys.exit(0)
 
 
-def _version() -> str:
-    """Return llama.cpp's build and the wheel's version: the number that is compiled in is always 0."""
+def _version() -> str | None:
     try:
-        found = version(PACKAGE)
+        return version(PACKAGE)
     except PackageNotFoundError:
-        _end(1, f"error: the {PACKAGE} package is not installed")
-    return f"{found.rpartition('.')[2]} ({PACKAGE} {found})"
-
-
-def _load() -> tuple[Any, ctypes.CDLL]:
-    if find_spec(PACKAGE) is None:
-        raise ImportError("it is not installed")
-    from xllamacpp import xllamacpp as extension  # noqa: PLC0415  a missing package is said in words
-
-    return extension, ctypes.CDLL(extension.__file__)
+        return None
 
 
 def _at(params: Any) -> int:  # noqa: ANN401  a class of the wheel, which has no types
