@@ -92,8 +92,12 @@ ENVIRONMENT = {
     "daemon.socket_activation",
     "cli.output",
     "service.install",
+    "engine.release_api",
 }
-"""service.install carries the folders and proxies of who installs into the service."""
+"""engine.release_api reads the token for GitHub's API.
+
+service.install carries the folders and proxies of who installs into the service.
+"""
 
 EXITS = {"cli", "__main__", "engine.bundled"}
 """engine.bundled is a program of its own, not a part of this one."""

@@ -18,7 +18,7 @@ from qwenctl.fetch import cache
 from qwenctl.fetch.artifact_record import Records, read_records, record
 from qwenctl.fetch.clock import Background, FetchEnvironment, in_thread
 from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space
-from qwenctl.fetch.download_url import DownloadUrls, connect
+from qwenctl.fetch.download_url import DownloadUrls, connect, hub_source
 from qwenctl.fetch.gguf_check import check_gguf, check_part
 from qwenctl.fetch.hub import Hub, check_repo, default_hub
 from qwenctl.fetch.local_copies import copies
@@ -216,7 +216,9 @@ class _Fetch:
             except OSError as error:
                 raise cannot("write", journal.path, error) from error
             async with connect(self._environment.transfer_policy, self._request.connections) as client:
-                links = DownloadUrls(client, self._hub, resolved.repo, resolved.commit, file)
+                links = DownloadUrls(
+                    client, hub_source(self._hub, resolved.repo, resolved.commit, file), file
+                )
                 digest = await Transfer(
                     client,
                     links,

@@ -13,13 +13,19 @@ MARGIN_BYTES = 512 * 2**20
 """Left free beside the file, so that the download isn't what fills the disk."""
 
 
-def cannot(verb: str, path: Path, error: OSError) -> FetchError:
-    """Return the error for a failed file operation."""
+MODELS = "HF_HOME"
+"""The variable that moves the folder of models; other downloads name their own."""
+
+
+def cannot(verb: str, path: Path, error: OSError, setting: str = MODELS) -> FetchError:
+    """Return the error for a failed file operation. ``setting`` is the variable that moves the folder."""
     hint = None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space, or set HF_HOME to a folder on a larger disk; the bytes that arrived are kept"
+        hint = (
+            f"free some space, or set {setting} to a folder on a larger disk; the bytes that arrived are kept"
+        )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        hint = "set HF_HOME to a folder you may write"
+        hint = f"set {setting} to a folder you may write"
     return FetchError(f"cannot {verb} {path}: {reason(error)}", hint=hint)
 
 
@@ -45,7 +51,7 @@ def allocated_bytes(path: Path) -> int:
         raise cannot("look at", path, error) from error
 
 
-def check_space(folder: Path, needed_bytes: int, margin_bytes: int) -> None:
+def check_space(folder: Path, needed_bytes: int, margin_bytes: int, setting: str = MODELS) -> None:
     """Make sure that ``needed_bytes`` more fit into ``folder`` before the first of them is asked for.
 
     Raises:
@@ -58,25 +64,27 @@ def check_space(folder: Path, needed_bytes: int, margin_bytes: int) -> None:
         raise FetchError(
             f"cannot download to {folder}: {needed_bytes} more bytes and {margin_bytes} of margin are needed,"
             f" {free} are free",
-            hint="free some space (qwenctl fetch --prune lists leftovers), or set HF_HOME to a larger disk",
+            hint="free some space (qwenctl fetch --prune lists leftovers), "
+            f"or set {setting} to a folder on a larger disk",
         )
 
 
 class PartialFile:
     """A file that is filled at many places. Sparse until it is full; its size is right from the start."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, setting: str = MODELS) -> None:
         self.path = path
+        self.setting = setting
         self._closing = threading.Lock()
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise cannot("write", path, error) from error
+            raise cannot("write", path, error, setting) from error
         try:
             os.ftruncate(self.fd, size)
         except OSError as error:
             os.close(self.fd)
-            raise cannot("write", path, error) from error
+            raise cannot("write", path, error, setting) from error
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write into the page cache."""
@@ -86,7 +94,7 @@ class PartialFile:
                 offset += written
                 data = data[written:]
         except OSError as error:
-            raise cannot("write", self.path, error) from error
+            raise cannot("write", self.path, error, self.setting) from error
 
     def sync(self) -> None:
         """Return when every byte written so far is on the disk. Blocks; call it in a thread.
@@ -101,7 +109,7 @@ class PartialFile:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise cannot("write", self.path, error) from error
+            raise cannot("write", self.path, error, self.setting) from error
 
     def close(self) -> None:
         """Close the file. A sync under way goes on."""

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -33,17 +33,34 @@ class DownloadUrl:
     headers: dict[str, str] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Who offers a file: its first address, what the file is called in errors, and how a refusal is put.
+
+    The token is sent to the first address' origin alone, never to where it sends on to.
+    """
+
+    url: str
+    shown: str
+    token: str | None = field(default=None, repr=False)
+    lister: str = "the hub"
+    refusal: Callable[[str, int, Mapping[str, str]], FetchError] = refusal
+
+
+def hub_source(hub: Hub, repo: str, commit: str, file: RemoteFile) -> FileSource:
+    """Return a file of a repository as its hub offers it."""
+    return FileSource(hub.url(repo, commit, file.name), f"{file.name} of {repo}", hub.token)
+
+
 class DownloadUrls:
     """The current link of one file. All connections share it; one of them renews it when it has expired."""
 
-    def __init__(
-        self, client: aiohttp.ClientSession, hub: Hub, repo: str, commit: str, file: RemoteFile
-    ) -> None:
+    def __init__(self, client: aiohttp.ClientSession, source: FileSource, file: RemoteFile) -> None:
         self._client = client
-        self._hub = hub
+        self.source = source
         self._file = file
-        self._shown = f"{file.name} of {repo}"
-        self._start = URL(hub.url(repo, commit, file.name), encoded=True)
+        self._shown = source.shown
+        self._start = URL(source.url, encoded=True)
         self._link: DownloadUrl | None = None
         self._renewing = asyncio.Lock()
 
@@ -69,15 +86,15 @@ class DownloadUrls:
         for _ in range(HOPS):
             if url.origin() != self._start.origin():
                 return DownloadUrl(url, signed=True, headers=headers(None))
-            request_headers = headers(self._hub.token)
+            request_headers = headers(self.source.token)
             async with self._client.head(url, headers=request_headers, allow_redirects=False) as response:
                 self._check_identity(response)
                 if 300 <= response.status < 400 and "location" in response.headers:
-                    url = url.join(URL(response.headers["location"], encoded=True))
+                    url = redirected(url, response.headers["location"], self._shown)
                     continue
                 if response.ok:
                     return DownloadUrl(url, signed=False, headers=request_headers)
-                raise refusal(self._shown, response.status, response.headers)
+                raise self.source.refusal(self._shown, response.status, response.headers)
         raise FetchError(f"cannot read {self._shown}: more than {HOPS} redirects")
 
     def _check_identity(self, response: aiohttp.ClientResponse) -> None:
@@ -91,6 +108,23 @@ class DownloadUrls:
                 f" ({size or '?'} bytes, sha256 {etag or '?'})",
                 hint="run it again",
             )
+
+
+def redirected(url: URL, location: str, shown: str) -> URL:
+    """Return where a redirect leads.
+
+    Raises:
+        FetchError: from an encrypted address to one that is not, or to no address of the web.
+    """
+    target = url.join(URL(location, encoded=True))
+    if target.scheme not in ("http", "https") or target.host is None:
+        raise FetchError(f"cannot read {shown}: {url.host} sends on to {str(target)[:200]!r}")
+    if url.scheme == "https" and target.scheme != "https":
+        raise FetchError(
+            f"cannot read {shown}: {url.host} sends on to {target.host} without encryption",
+            hint="a login page of the network also does this",
+        )
+    return target
 
 
 def connect(policy: RetryPolicy, connections: int) -> aiohttp.ClientSession:

@@ -17,7 +17,7 @@ from qwenctl.errors import FetchError
 from qwenctl.fetch.answers import PassingError, refusal, server_wait_s
 from qwenctl.fetch.clock import FetchEnvironment
 from qwenctl.fetch.disk import cannot
-from qwenctl.fetch.download_url import DownloadUrls, connect
+from qwenctl.fetch.download_url import DownloadUrls, connect, hub_source
 from qwenctl.fetch.hub import Hub, default_hub
 from qwenctl.fetch.request import FetchRequest, RemoteFile, ResolvedRequest
 from qwenctl.fetch.resolve import resolve
@@ -95,7 +95,7 @@ async def _bring(
     path: Path,
     environment: FetchEnvironment,
 ) -> None:
-    links = DownloadUrls(client, hub, resolved.repo, resolved.commit, file)
+    links = DownloadUrls(client, hub_source(hub, resolved.repo, resolved.commit, file), file)
     data = bytearray()
     header = None
     while header is None:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import aiohttp
 
 from qwenctl.errors import FetchError
-from qwenctl.fetch.answers import EXPIRED, PASSING, PassingError, content_range, refusal, server_wait_s
+from qwenctl.fetch.answers import EXPIRED, PASSING, PassingError, content_range, server_wait_s
 from qwenctl.fetch.download_url import DownloadUrl, DownloadUrls
 from qwenctl.fetch.request import RemoteFile
 
@@ -57,7 +57,9 @@ class Storage:
         if part is None or part.start != start or part.end > end:
             raise self.strike(link, f"it answers with another range: {response.headers.get('content-range')}")
         if part.total not in (None, self._file.bytes):
-            raise self.strike(link, f"it has {part.total} bytes, the hub lists {self._file.bytes}")
+            raise self.strike(
+                link, f"it has {part.total} bytes, {self._links.source.lister} lists {self._file.bytes}"
+            )
         if self._etag is None and self._etag_helps and etag is not None and not etag.startswith("W/"):
             self._etag = etag
         return part.end
@@ -67,7 +69,9 @@ class Storage:
         self._accept_status(response, link)
         length = response.headers.get("content-length", str(self._file.bytes))
         if length != str(self._file.bytes) or response.status != HTTPStatus.OK:
-            raise self.strike(link, f"it has {length} bytes, the hub lists {self._file.bytes}")
+            raise self.strike(
+                link, f"it has {length} bytes, {self._links.source.lister} lists {self._file.bytes}"
+            )
 
     def strike(self, link: DownloadUrl, cause: str) -> FetchError:
         """Count a contradiction and return its error; the next attempt asks the hub for a fresh link."""
@@ -77,21 +81,22 @@ class Storage:
         return FetchError(message) if self._strikes > STRIKES else PassingError(message, 0)
 
     def _accept_status(self, response: aiohttp.ClientResponse, link: DownloadUrl) -> None:
-        status = response.status
+        status, lister = response.status, self._links.source.lister
         if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             return
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise self.strike(
-                link, f"it has no byte {self._file.bytes - 1}, the hub lists {self._file.bytes} bytes"
+                link,
+                f"it has no byte {self._file.bytes - 1}, {lister} lists {self._file.bytes} bytes",
             )
         if link.signed and status in EXPIRED:
-            raise self.strike(link, f"it answers {status} to a link of the hub")
+            raise self.strike(link, f"it answers {status} to a link of {lister}")
         if status in PASSING:
             raise PassingError(
                 f"cannot fetch {self._file.name}: the storage answers {status}",
                 server_wait_s(response.headers),
             )
-        raise refusal(self._file.name, status, response.headers)
+        raise self._links.source.refusal(self._file.name, status, response.headers)
 
     def _note_change(self, etag: str, link: DownloadUrl) -> None:
         """Adopt another ETag: the commit is pinned, the fresh link is checked, the hash decides in the end.

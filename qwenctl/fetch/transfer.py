@@ -161,7 +161,7 @@ class Transfer:
                 while rest:
                     if index >= self._journal.count:
                         raise self._storage.strike(
-                            link, f"it has more bytes than the {self._file.bytes} the hub lists"
+                            link, f"it has more bytes than the {self._file.bytes} that are listed"
                         )
                     part, rest = rest[: end - start], rest[end - start :]
                     if index not in self._written:
@@ -229,7 +229,7 @@ class Transfer:
         try:
             self._journal.add(batch)
         except OSError as error:
-            raise cannot("write", self._journal.path, error) from error
+            raise cannot("write", self._journal.path, error, self._partial.setting) from error
         del self._unsynced[: len(batch)]
 
     def _grow_prefix(self) -> None:

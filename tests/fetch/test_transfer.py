@@ -8,7 +8,7 @@ import pytest
 
 from qwenctl.errors import FetchError
 from qwenctl.fetch.disk import PartialFile
-from qwenctl.fetch.download_url import DownloadUrls, connect
+from qwenctl.fetch.download_url import DownloadUrls, connect, hub_source
 from qwenctl.fetch.ranges import RangeJournal
 from qwenctl.fetch.request import RemoteFile
 from qwenctl.fetch.transfer import Transfer
@@ -49,7 +49,7 @@ def test_a_range_that_was_being_synced_when_another_connection_failed_is_kept(
     async def move() -> None:
         environment = fetcher.environment()
         async with connect(environment.transfer_policy, 2) as client:
-            links = DownloadUrls(client, fetcher.hub(), REPO, COMMIT, file)
+            links = DownloadUrls(client, hub_source(fetcher.hub(), REPO, COMMIT, file), file)
             await Transfer(
                 client,
                 links,
