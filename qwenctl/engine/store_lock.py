@@ -1,4 +1,4 @@
-"""One installation at a time: the lock of the store of engines. The system releases it when its holder dies."""
+"""One installation at a time: the lock of the store of engines. It is free once its holder has died."""
 
 import fcntl
 import os

@@ -21,7 +21,7 @@ def test_the_real_binary_says_what_it_knows(server_binary: Path, tmp_path: Path)
     server = ask_server(server_binary, tmp_path)
     assert "--ctx-size" in server.known
     assert server.version != "unknown"
-    assert list_devices(server_binary).startswith("Available devices:")
+    assert isinstance(list_devices(server_binary), tuple)
 
 
 def test_answers_are_cached_until_the_file_changes(tmp_path: Path) -> None:

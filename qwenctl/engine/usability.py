@@ -1,0 +1,232 @@
+"""Say why a program cannot be used as the engine, from what an attempt to run it showed. Pure: no I/O.
+
+Each cause is permanent: the same attempt would show the same. The texts are also those of a real start
+(supervise/crash_texts.py), so that a cause has one name wherever it is met.
+"""
+
+import errno
+import re
+from dataclasses import dataclass
+
+SIGABRT, SIGILL, SIGKILL = 6, 4, 9
+"""Source: signal(7); the same numbers on Linux and macOS."""
+SHELL_SIGNAL = 128
+"""A shell exits with this plus the number of the signal that ended its child. Source: POSIX, sh."""
+GPU_BUILD = "qwenctl engine install --backend vulkan, or the build for this card"
+BUNDLED = "pip install 'qwenctl[engine]' brings one that runs on any system since glibc 2.17"
+OTHER_BUILD = "qwenctl engine install brings the build for this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an attempt to run a program showed. ``code`` is negative for a signal, None without an end.
+
+    ``errno`` says why it was not started; ``stderr`` then has the system's words.
+    """
+
+    code: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    errno: int | None = None
+    timed_out: bool = False
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it, or its child where it is a shell script."""
+        if self.code is None or 0 <= self.code <= SHELL_SIGNAL:
+            return None
+        return -self.code if self.code < 0 else self.code - SHELL_SIGNAL
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a program cannot be used: the name of the cause, one line, and the way out."""
+
+    cause: str
+    summary: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableText:
+    """A text that shows a cause. Its first group that matched is shown to people."""
+
+    text: re.Pattern[str]
+    cause: str
+    summary: str
+    hint: str
+
+
+def _any(*texts: str) -> re.Pattern[str]:
+    return re.compile("|".join(texts), re.MULTILINE)
+
+
+UNUSABLE_TEXTS = (
+    UnusableText(
+        _any(
+            r"version [`'](GLIBC_[\d.]+)' not found", r"version [`'](GLIBCXX_[\d.]+|CXXABI_[\d.]+)' not found"
+        ),
+        "wrong_libc",
+        "it was built for a newer system",
+        hint=BUNDLED,
+    ),
+    UnusableText(
+        _any(r"error while loading shared libraries: (libcu[\w.-]+|libnv[\w.-]+):"),
+        "library_missing",
+        "the CUDA runtime is missing",
+        hint="install that CUDA runtime; or qwenctl engine install, which brings it along",
+    ),
+    UnusableText(
+        _any(r"error while loading shared libraries: (\S+):", r"Library not loaded: (\S+)"),
+        "library_missing",
+        "a library is missing",
+        hint="reinstall llama.cpp, or set [server] binary to a complete one",
+    ),
+    UnusableText(
+        _any(r"undefined symbol: (\S+)", r"Symbol not found: (\S+)"),
+        "library_mixed",
+        "its libraries are of another version",
+        hint="reinstall llama.cpp and ggml together (brew upgrade llama.cpp ggml)",
+    ),
+    UnusableText(
+        _any(
+            r"(Exec format error)",
+            r"([Bb]ad CPU type in executable)",
+            r"(cannot execute binary file)",
+            r"mach-o file, but is an (incompatible architecture)",
+        ),
+        "wrong_architecture",
+        "it was built for another processor or system",
+        hint=OTHER_BUILD,
+    ),
+    UnusableText(
+        _any(r"(Illegal instruction)"),
+        "wrong_processor",
+        "it was built for another processor",
+        hint=OTHER_BUILD,
+    ),
+    UnusableText(
+        _any(
+            r"(no kernel image is available for execution on the device)",
+            r"ROCm error: (invalid device function)",
+            r"rocBLAS error: Cannot read \S+TensileLibrary.*GPU arch : (\S+)",
+            r"(failed to initialize the Metal library)",
+        ),
+        "wrong_gpu_build",
+        "it was not built for this card",
+        hint=GPU_BUILD,
+    ),
+    UnusableText(
+        _any(
+            r"(the provided PTX was compiled with an unsupported toolchain)",
+            r"(CUDA driver version is insufficient for CUDA runtime version)",
+        ),
+        "driver_too_old",
+        "the driver is too old for it",
+        hint="update the NVIDIA driver, or qwenctl engine install takes a build for this driver",
+    ),
+    UnusableText(
+        _any(r"(ggml-sycl\.cpp:\d+: .*)", r"(rocBLAS error: .*)"),
+        "driver_refuses",
+        "the card's driver refuses it",
+        hint="update the driver, or use another build: qwenctl engine install --backend vulkan; "
+        "HIP_VISIBLE_DEVICES or ONEAPI_DEVICE_SELECTOR can leave a device out",
+    ),
+)
+"""In this order; the first match wins.
+
+Source: texts of ld.so and dyld; CUDA and ROCm texts after reports in llama.cpp #11404, #17950, #8734, #14421,
+#28515, ramalama #732 and ollama #15849.
+"""
+OUT_OF_MEMORY = _any(
+    r"cudaMalloc failed: out of memory",
+    r"CUDA error: out of memory",
+    r"hipMalloc failed: out of memory",
+    r"ErrorOutOfDeviceMemory",
+    r"ErrorOutOfMemory",
+)
+"""The card is full: that says nothing of the build. Source: as in supervise/crash_texts.py."""
+
+
+def why_unusable(attempt: Attempt, doing: str) -> Unusable:
+    """Return why a program that failed cannot be used. ``doing`` says what was asked of it, for people."""
+    if attempt.errno is not None:
+        return _not_started(attempt)
+    text = f"{attempt.stderr}\n{attempt.stdout}"
+    for sign in UNUSABLE_TEXTS:
+        if found := sign.text.search(text):
+            named = next((group for group in found.groups() if group), None)
+            return Unusable(sign.cause, f"{sign.summary}: {named}" if named else sign.summary, sign.hint)
+    if attempt.timed_out:
+        return Unusable("no_answer", f"no answer to {doing} in time", "try it by hand; or " + OTHER_BUILD)
+    if attempt.signal == SIGILL:
+        return Unusable("wrong_processor", "it was built for another processor (SIGILL)", OTHER_BUILD)
+    if attempt.signal == SIGKILL:
+        hint = (
+            "on macOS: xattr -d com.apple.quarantine FILE, or codesign --force --sign - FILE; elsewhere look "
+            "for who ends it"
+        )
+        return Unusable("killed", f"the system killed it (SIGKILL) at {doing}", hint)
+    said = last_line(attempt)
+    if attempt.signal is not None:
+        return Unusable(
+            "crashed", f"it crashed at {doing} (signal {attempt.signal}){said and ': ' + said}", OTHER_BUILD
+        )
+    if attempt.code == 0:
+        summary = f"it ended at once at {doing} with exit code 0"
+        return Unusable("not_in_foreground", summary, "[server] binary must stay in the foreground")
+    return Unusable("failed", said or f"exit code {attempt.code}", f"{doing} shows it; or {OTHER_BUILD}")
+
+
+def last_line(attempt: Attempt) -> str:
+    """Return the last line of what it said, at most 300 characters of it."""
+    lines = [line.strip() for line in attempt.stderr.splitlines() if line.strip()]
+    lines = lines or [line.strip() for line in attempt.stdout.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def not_a_server(version: str, help_text: str) -> Unusable:
+    """Return why a program whose ``--help`` lacks a llama-server's first flags is not one."""
+    text = f"{version}\n{help_text}"
+    if "--run-time-repack" in text or "ik_llama" in text:
+        why = "it is ik_llama.cpp, which has no Unix socket and no --list-devices"
+        return Unusable("not_a_server", why, "set [server] binary to llama.cpp's own llama-server")
+    if "llamafile" in text.lower():
+        return Unusable("not_a_server", "it is a llamafile, not a llama-server", OTHER_BUILD)
+    if re.search(r"^\s*--(port|host)\b", help_text, re.MULTILINE):
+        return Unusable("too_old", "it is too old for qwenctl", "update llama.cpp: " + OTHER_BUILD)
+    if re.search(r"--model\b", help_text):
+        return Unusable(
+            "not_a_server", "it is another program of llama.cpp, not its llama-server", OTHER_BUILD
+        )
+    return Unusable("not_a_server", "its --help is not that of a llama-server", OTHER_BUILD)
+
+
+def device_missing(backend: str) -> Unusable:
+    """Return why an engine whose ``--list-devices`` shows no device of its backend is of no use."""
+    summary = f"it shows no {backend} device"
+    hint = f"check the driver for {backend}, or take another build: qwenctl engine install --backend vulkan"
+    return Unusable("device_missing", summary, hint)
+
+
+def too_old(lacks: tuple[str, ...]) -> Unusable:
+    """Return why an engine that lacks options of ours cannot be used."""
+    return Unusable("too_old", f"it does not know {', '.join(lacks)}", "update llama.cpp: " + OTHER_BUILD)
+
+
+def _not_started(attempt: Attempt) -> Unusable:
+    match attempt.errno:
+        case errno.ENOEXEC:
+            return Unusable("wrong_architecture", "it was built for another processor or system", OTHER_BUILD)
+        case errno.EACCES:
+            hint = "chmod +x it; if it is executable, its file system is mounted noexec: move it elsewhere"
+            return Unusable("not_executable", "it may not be executed", hint)
+        case errno.ENOENT:
+            hint = "reinstall it; a script needs the program of its first line, a binary its loader"
+            return Unusable("not_found", "no such file, or what it needs to start is missing", hint)
+        case _ if attempt.errno == getattr(errno, "EBADARCH", 86):
+            return Unusable(
+                "wrong_architecture", "it was built for another processor (Bad CPU type)", OTHER_BUILD
+            )
+        case _:
+            return Unusable("not_started", attempt.stderr.lower(), "try it by hand")
