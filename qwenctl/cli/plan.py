@@ -53,7 +53,9 @@ def command(
     resolved, plan = decide(resolved, surveyed)
     checked = verified(resolved, surveyed, plan) if verify else None
     path = model_file.model_path(resolved, plan)
-    data = to_json(plan, pipeline.command_line(resolved, surveyed, plan)) | {"path": str(path)}
+    engine = surveyed.server.identity.to_json() if surveyed.server is not None else None
+    data = to_json(plan, pipeline.command_line(resolved, surveyed, plan))
+    data |= {"path": str(path), "engine": engine}
     if checked is not None:
         data["verification"] = verified_to_json(checked)
-    return Result(data, view(resolved.profile, plan, surveyed.hardware, checked, path))
+    return Result(data, view(resolved.profile, plan, surveyed.hardware, checked, path, engine))

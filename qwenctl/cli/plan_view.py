@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qwenctl.cli.output import colourful
+from qwenctl.cli.status_text import engine_lines
 from qwenctl.engine.fit_params import Verification
 from qwenctl.hardware.facts import Hardware
 from qwenctl.model.profile import Profile
@@ -46,7 +47,14 @@ class MemoryBar(NamedTuple):
     parts: tuple[int, ...]
 
 
-def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification | None, path: Path) -> str:
+def view(
+    profile: Profile,
+    plan: Plan,
+    hardware: Hardware,
+    checked: Verification | None,
+    path: Path,
+    engine: dict[str, object] | None,
+) -> str:
     """Return the text of ``qwenctl plan``, in colour where stdout is a terminal. ``path``: the model file."""
     colour = colourful(sys.stdout)
     width = max(80, min(shutil.get_terminal_size((100, 24)).columns, 140))
@@ -54,6 +62,8 @@ def view(profile: Profile, plan: Plan, hardware: Hardware, checked: Verification
     console = Console(file=written, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     console.print(_headline(profile, plan), soft_wrap=True)
     console.print(Text(f"file    {_file(plan, path)}"), soft_wrap=True)
+    for word, said in engine_lines(engine):
+        console.print(Text(f"{word:8}{said}"), soft_wrap=True)
     for bar in bars(plan.memory, hardware):
         console.print(_bar_text(bar), soft_wrap=True)
     console.print(_legend())

@@ -40,6 +40,7 @@ def _lines(status: dict[str, object]) -> list[str]:
     if isinstance(plan, dict):
         lines.append(f"model     {plan['profile']} {plan['quant']}, {plan['context_tokens']:,} tokens")
     lines.append(f"endpoint  {status['endpoint'] or 'none yet'}")
+    lines += [f"{word:8}  {said}" for word, said in engine_lines(status.get("engine"))]
     lines.append(f"server    pid {status['pid'] or 'none'}; daemon pid {status['daemon_pid']}")
     if isinstance(restarts, dict) and restarts["total"]:
         causes = ", ".join(f"{cause} {count}" for cause, count in restarts["by_cause"].items())
@@ -53,6 +54,16 @@ def _lines(status: dict[str, object]) -> list[str]:
         if ending["hint"]:
             lines.append(f"hint      {ending['hint']}")
     return lines + _wrong(status)
+
+
+def engine_lines(engine: object) -> list[tuple[str, str]]:
+    """Return which engine is used, and which came first and could not be, each with a word before."""
+    if not isinstance(engine, dict):
+        return []
+    named = f"{engine['name']} of " if engine.get("name") else ""
+    lines = [("engine", f"{engine['path']} ({engine['version']}), from {named}{engine['place']}")]
+    passed = [("not used", f"{one['path']} of {one['place']}: {one['why']}") for one in engine["passed_over"]]
+    return lines + passed
 
 
 def _wrong(status: dict[str, object]) -> list[str]:

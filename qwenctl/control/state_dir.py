@@ -17,7 +17,7 @@ LOCK, STATUS, CHILD = "lock", "status.json", "child.json"
 CONTROL_SOCKET, CHILD_SOCKET = "control.sock", "child.sock"
 EVENTS, SERVER_LOG, DAEMON_LOG, LAUNCHD_LOG = "events.jsonl", "server.log", "daemon.log", "launchd.log"
 OVERRIDES, GOOD, RECORDS = "overrides.json", "good.json", "artifacts.json"
-REFUSED, LOADS = "refused.json", "loads.json"
+REFUSED, LOADS, REFUSED_ENGINES = "refused.json", "loads.json", "refused_engines.json"
 WARM = "warm"
 
 LOGS = (
@@ -30,7 +30,7 @@ LOGS = (
     LAUNCHD_LOG,
 )
 """What a daemon and its server print. The files that end in .1 are the older ones after a rotation."""
-LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, GOOD, LOADS, *LOGS)
+LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, GOOD, LOADS, REFUSED_ENGINES, *LOGS)
 """What a daemon leaves in the folder. Nobody needs it when the service is gone."""
 LEFT_FOLDERS = (WARM,)
 """Folders of saved prompts. They contain what people wrote, so they are removed with the service."""

@@ -102,6 +102,7 @@ def status(daemon: DaemonState) -> Status:
         held=daemon.gate.held,
         in_flight=daemon.gate.in_flight,
         asks_key=daemon.gate.asks_key,
+        engine=_engine(daemon, configuration),
         stop_timeout_s=stop_timeout_s(server),
         ready_timeout_s=_ready_timeout_s(daemon, configuration),
     )
@@ -212,6 +213,13 @@ def _plan(daemon: DaemonState, configuration: Configuration | None) -> PlanStatu
     warnings = (*hardware.warnings, *plan.warnings)
     path = None if configuration is None else str(configuration.model_file)
     return PlanStatus(profile.name, plan.quant, plan.context_tokens, profile.title, warnings, path)
+
+
+def _engine(daemon: DaemonState, configuration: Configuration | None) -> dict[str, object] | None:
+    if configuration is not None:
+        return configuration.engine.to_json()
+    stage = daemon.deploy.stage
+    return stage.draft.server.identity.to_json() if isinstance(stage, change.Fetching) else None
 
 
 def _endpoint(daemon: DaemonState, configuration: Configuration | None) -> str | None:

@@ -5,6 +5,7 @@ while an older server still answers; nothing here starts or stops one.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from qwenctl import paths
@@ -14,16 +15,21 @@ from qwenctl.deploy.load_record import load_key, remembered_loads
 from qwenctl.deploy.model_file import model_path
 from qwenctl.deploy.named_model import named_profile, settings_of, stamp_of
 from qwenctl.deploy.oom_record import key, model_key, remembered
+from qwenctl.deploy.this_machine import (
+    engine_and_machine,
+    engine_anywhere,
+    machine_without_engine,
+    without_engine,
+)
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import Address, endpoint_address
 from qwenctl.engine.architectures import knows
-from qwenctl.engine.ask import ask_server, list_devices
-from qwenctl.engine.find import find_server
+from qwenctl.engine.ask import ask_server
+from qwenctl.engine.find import AUTO
 from qwenctl.engine.program import Engine
 from qwenctl.errors import NoServerError
-from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.devices import usable
-from qwenctl.hardware.facts import Hardware, ServerFacts
+from qwenctl.hardware.facts import Hardware
 from qwenctl.hardware.saved import read_machine
 from qwenctl.launch.argv import Launch, argv
 from qwenctl.launch.configuration import Configuration
@@ -98,15 +104,18 @@ def survey(resolved: ResolvedSettings, machine: Path | None = None) -> Surveyed:
         NoFitError, SettingsError: ``[hardware]`` asks for what is not there.
     """
     settings = resolved.settings
+    server = None
+    other = usable(read_machine(machine), None, settings.hardware) if machine is not None else None
     try:
-        server = ask_server(find_server(settings.server.binary), paths.cache_dir())
-    except NoServerError:
-        if settings.server.binary != "auto":
+        if other is not None:
+            hardware, server = other, engine_anywhere(settings, resolved.folder)
+        else:
+            server, hardware = engine_and_machine(settings, resolved.folder)
+    except NoServerError as error:
+        if settings.server.binary != AUTO:
             raise
-        server = None
-    if machine is not None:
-        return _surveyed(resolved, usable(read_machine(machine), None, settings.hardware), server)
-    return _surveyed(resolved, _this_machine(settings, server), server)
+        hardware = machine_without_engine(settings, error) if other is None else without_engine(other, error)
+    return _surveyed(resolved, hardware, server)
 
 
 def prepare(request: PlanRequest) -> Draft:
@@ -126,8 +135,7 @@ def draft(resolved: ResolvedSettings, refused: frozenset[MemoryRefusal] = frozen
     Raises:
         NoFitError, NoServerError, SettingsError, DetectionError: as ``prepare``.
     """
-    server = ask_server(find_server(resolved.settings.server.binary), paths.cache_dir())
-    hardware = _this_machine(resolved.settings, server)
+    server, hardware = engine_and_machine(resolved.settings, resolved.folder)
     surveyed = _surveyed(resolved, hardware, server, refused)
     resolved, chosen = decide(resolved, surveyed)
     return Draft(resolved, hardware, server, chosen)
@@ -155,15 +163,6 @@ def _check_architecture(resolved: ResolvedSettings, server: Engine) -> None:
             f"architecture {name!r}",
             hint="install a newer llama.cpp",
         )
-
-
-def _this_machine(settings: Settings, server: Engine | None) -> Hardware:
-    """Return this machine, as far as the binary can use it and the settings allow."""
-    facts = None
-    if server is not None:
-        devices = list_devices(server.path, settings.server.rpc)
-        facts = ServerFacts(str(server.path), server.version, devices)
-    return usable(detect(SystemProbe.real()), facts, settings.hardware)
 
 
 def spec(prepared: Draft, model: Path) -> LaunchSpec:
@@ -216,7 +215,9 @@ def smaller(than: Configuration, folder: Path, refused: frozenset[MemoryRefusal]
         NoServerError: the engine is gone.
     """
     resolved = ResolvedSettings(than.settings, {}, than.profile, paths.config_dir() / "config.toml", folder)
-    engine = ask_server(than.engine.path, paths.cache_dir())
+    asked = ask_server(than.engine.path, paths.cache_dir())
+    now = replace(than.engine, version=asked.version, fingerprint=asked.identity.fingerprint)
+    engine = replace(asked, identity=now)
     surveyed = _surveyed(resolved, than.hardware, engine, refused)
     resolved, chosen = decide(resolved, surveyed)
     return Draft(resolved, than.hardware, engine, chosen)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from qwenctl.engine.flags import parse_help
 from qwenctl.engine.process import run
-from qwenctl.engine.program import Engine
+from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.engine.program_files import fingerprint
 from qwenctl.engine.usability import Attempt, Unusable, not_a_server, why_unusable
 from qwenctl.errors import NoServerError
@@ -42,9 +42,10 @@ def list_devices(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...]:
 def engine_at(path: Path, cache: Path) -> Engine | Unusable:
     """Return what ``ask_server`` returns, or why the program cannot be used."""
     try:
-        cache_file = cache / "server" / f"{fingerprint(path)}.json"
+        stamp = fingerprint(path)
     except OSError as error:
         return why_unusable(Attempt(errno=error.errno, stderr=reason(error)), "--version")
+    cache_file = cache / "server" / f"{stamp}.json"
     try:
         answers = json.loads(cache_file.read_text(encoding="utf-8"))
         version, text = str(answers["version"]), str(answers["help"])
@@ -59,7 +60,7 @@ def engine_at(path: Path, cache: Path) -> Engine | Unusable:
     known = parse_help(text)
     if "--model" not in known or "--port" not in known:
         return not_a_server(version, text)
-    return Engine(path, version, known)
+    return Engine(EngineIdentity(path, version, stamp), known)
 
 
 def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...] | Unusable:

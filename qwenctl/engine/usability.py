@@ -15,6 +15,8 @@ SHELL_SIGNAL = 128
 GPU_BUILD = "qwenctl engine install --backend vulkan, or the build for this card"
 BUNDLED = "pip install 'qwenctl[engine]' brings one that runs on any system since glibc 2.17"
 OTHER_BUILD = "qwenctl engine install brings the build for this machine"
+CARD_UNUSED = "card_unused"
+"""The cause of an engine that works, but not on this machine's card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,16 @@ def device_missing(backend: str) -> Unusable:
     summary = f"it shows no {backend} device"
     hint = f"check the driver for {backend}, or take another build: qwenctl engine install --backend vulkan"
     return Unusable("device_missing", summary, hint)
+
+
+def card_unused(cards: tuple[str, ...], backend: str) -> Unusable:
+    """Return why an engine that has no device on this machine's cards is none for this machine."""
+    summary = f"it has no device on {', '.join(cards)}"
+    hint = (
+        f"qwenctl engine install --backend {backend} brings a build for it; "
+        "qwenctl up --cpu runs on the processor on purpose"
+    )
+    return Unusable(CARD_UNUSED, summary, hint)
 
 
 def too_old(lacks: tuple[str, ...]) -> Unusable:

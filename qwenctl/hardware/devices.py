@@ -37,6 +37,15 @@ INTEGRATED = re.compile(
 )
 
 
+FAST_SHARED = re.compile(r"\b0x1586\b|\bRadeon(\(TM\))? 80[56]0S")
+"""Strix Halo: 256 GB/s, which the processor alone cannot use.
+
+Source: AMD's data sheet of the Ryzen AI Max; its PCI id in the kernel's amdgpu driver.
+"""
+SMALL_BYTES = 2 << 30
+"""A card up to this size holds no model that the RAM would not serve as well."""
+
+
 def parse_devices(text: str) -> tuple[Device, ...]:
     """Return the devices in the output of ``llama-server --list-devices``; other lines are skipped.
 
@@ -79,6 +88,26 @@ def usable(hardware: Hardware, server: ServerFacts | None, choice: Choice) -> Ha
         )
     kept = _named(joined.accelerators, choice.devices) if choice.devices else _without_idle(joined)
     return replace(joined, accelerators=kept)
+
+
+def unused_cards(hardware: Hardware, server: ServerFacts, choice: Choice) -> tuple[Accelerator, ...]:
+    """Return the cards that are worth using, where the binary has a device on none of them.
+
+    An integrated GPU is not: it shares the RAM and its bandwidth with the processor. A person who names the
+    devices, or none, decides alone.
+    """
+    if choice.gpu == "off" or choice.devices:
+        return ()
+    usable_here = (*join(hardware, server).accelerators,)
+    if any(_is_worth(each) or each.backend == "rpc" for each in usable_here):
+        return ()
+    return tuple(each for each in hardware.accelerators if _is_worth(each))
+
+
+def _is_worth(accelerator: Accelerator) -> bool:
+    if accelerator.memory == "shared":
+        return bool(FAST_SHARED.search(accelerator.name))
+    return accelerator.memory_bytes is None or accelerator.memory_bytes > SMALL_BYTES
 
 
 def reserve(hardware: Hardware, reserve_mib: int) -> Hardware:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from qwenctl.deploy import machine
 from qwenctl.deploy import states as st
 from qwenctl.deploy.types import Draft, ResolvedSettings
-from qwenctl.engine.program import Engine
+from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 from qwenctl.supervise import lifecycle as lc
@@ -44,7 +44,7 @@ def draft(name: str) -> Draft:
     """What planning makes of ``name``; its engine's version carries the name."""
     one = config(name)
     resolved = ResolvedSettings(one.settings, {}, one.profile, Path("/c"), Path("/s"))
-    return Draft(resolved, one.hardware, Engine(Path("/e"), name, {}), one.plan)
+    return Draft(resolved, one.hardware, Engine(EngineIdentity(Path("/e"), name), {}), one.plan)
 
 
 def name_of(one: Configuration | None) -> str | None:
