@@ -31,7 +31,8 @@ from qwenctl.engine.installed_engines import (
 from qwenctl.engine.release_download import discard
 from qwenctl.engine.smoke_test import SmokeResult, smoke_test
 from qwenctl.engine.store_lock import store_error, store_lock
-from qwenctl.engine.unpack import find_program, unpack
+from qwenctl.engine.unpack import ArchiveError, find_program, unpack
+from qwenctl.engine.usability import OTHER_BUILD
 from qwenctl.errors import NoServerError, QwenctlError
 from qwenctl.fetch.disk import check_space, sync_folder
 
@@ -40,6 +41,10 @@ SWEPT = (NEW, ".removed-")
 UNPACKED_RATIO = 4
 """How much larger unpacked files are at most: CUDA's libraries 3 times, the others less (sizes of b11476)."""
 
+OTHER_KIND = (
+    "another kind or version may work: qwenctl engine install VERSION --backend B; "
+    "or pip install 'qwenctl[engine]'"
+)
 Prove = Callable[[Path], SmokeResult]
 Step = Callable[[str], None]
 
@@ -75,9 +80,22 @@ def install(
 
     Raises:
         StoreBusyError: another process installs one.
-        NoServerError: it does not work here; nothing of it is left.
-        QwenctlError: the archive or the disk is at fault; nothing of it is left.
+        NoServerError: it does not work here; nothing of it is left, nor of the download.
+        ArchiveError: the archive is damaged or would do harm; likewise.
+        QwenctlError: the disk or the store is at fault; the download is kept for the next try.
     """
+    try:
+        engine = _install(root, archive, prove, on_step, margin_bytes)
+    except (NoServerError, ArchiveError):
+        _discard(archive)
+        raise
+    _discard(archive)
+    return engine
+
+
+def _install(
+    root: Path, archive: EngineArchive, prove: Prove, on_step: Step, margin_bytes: int
+) -> InstalledEngine:
     with store_lock(root):
         sweep(root)
         name = archive.name
@@ -104,11 +122,7 @@ def install(
                 archive.sha256,
                 program.relative_to(hidden).as_posix(),
             )
-            engine = _publish(root, hidden, name, build)
-    if not archive.keep:
-        for path in archive.files:
-            discard(path)
-    return engine
+            return _publish(root, hidden, name, build)
 
 
 def check_passed(name: str, result: SmokeResult) -> None:
@@ -117,8 +131,9 @@ def check_passed(name: str, result: SmokeResult) -> None:
     Raises:
         NoServerError: it does not; the message names the cause, the hint a way out.
     """
-    if result.unusable is not None:
-        raise NoServerError(f"cannot use {name}: {result.unusable.summary}", hint=result.unusable.hint)
+    if (unusable := result.unusable) is not None:
+        hint = OTHER_KIND if unusable.hint == OTHER_BUILD else unusable.hint
+        raise NoServerError(f"cannot use {name}: {unusable.summary}", hint=hint)
 
 
 def take(root: Path, name: str) -> ChosenEngine:
@@ -232,6 +247,13 @@ def _publish(root: Path, hidden: Path, name: str, build: EngineBuild) -> Install
     if engine is None:
         raise QwenctlError(f"cannot read {root / name}: it was changed meanwhile")
     return replace(engine, refused=None)
+
+
+def _discard(archive: EngineArchive) -> None:
+    """Remove what was downloaded; a person's own files stay."""
+    if not archive.keep:
+        for path in archive.files:
+            discard(path)
 
 
 def _size(path: Path) -> int:

@@ -33,8 +33,12 @@ MAX_RATIO, SMALL_BYTES = 60, 64 * 2**20
 CUDA's libraries, which compress best, are 3 times larger; an archive bomb is a thousand times.
 """
 MAX_NAME = 400
-BLOCK_BYTES = 2**20
+BLOCK_BYTES, MAX_TAIL_BLOCKS = 2**20, 16
 PROGRAM = "llama-server"
+
+
+class ArchiveError(FetchError):
+    """The archive is damaged, or would do harm. Trying it again does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ def unpack(archive: Path, folder: Path) -> None:
     On failure the folder holds a part of them: its owner removes it.
 
     Raises:
-        FetchError: the archive is damaged or would do harm, or the disk failed.
+        ArchiveError: the archive is damaged or would do harm.
+        FetchError: the disk failed.
     """
     try:
         size = archive.stat().st_size
@@ -83,12 +88,12 @@ def find_program(folder: Path) -> Path:
     """Return the llama-server among unpacked files: the one that lies highest.
 
     Raises:
-        FetchError: there is none.
+        ArchiveError: there is none.
     """
     found = [path for path in folder.rglob(PROGRAM) if path.is_file() and not path.is_symlink()]
     if not found:
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
-        raise FetchError(
+        raise ArchiveError(
             f"cannot find {PROGRAM} in the archive: it has {names}",
             hint="take the archive of a llama.cpp release whose name has -bin-ubuntu- or -bin-macos-",
         )
@@ -116,7 +121,17 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[ArchiveEntry], Read]]:
                 raise tarfile.ReadError(f"{entry.name} has no content")
             return file
 
-        yield (_tar_entry(info) for info in tar), read
+        yield _tar_entries(tar), read
+
+
+def _tar_entries(tar: tarfile.TarFile) -> Iterator[ArchiveEntry]:
+    """Yield the entries, then read to the end: gzip compares its checksum of all bytes only there."""
+    for info in tar:
+        yield _tar_entry(info)
+    for _ in range(MAX_TAIL_BLOCKS):
+        if tar.fileobj is None or not tar.fileobj.read(BLOCK_BYTES):
+            return
+    raise tarfile.ReadError("it goes on after its end")
 
 
 def _tar_entry(info: tarfile.TarInfo) -> ArchiveEntry:
@@ -146,7 +161,7 @@ def _check(archive: str, entries: Iterator[ArchiveEntry], most_bytes: int) -> tu
     """Return the entries, each one checked by itself and all together.
 
     Raises:
-        FetchError: the archive would do harm.
+        ArchiveError: the archive would do harm.
     """
     checked: dict[str, ArchiveEntry] = {}
     total, most = 0, min(most_bytes, MAX_BYTES)
@@ -240,17 +255,19 @@ def _is_inside(path: Path, folder: Path) -> bool:
         return False
 
 
-def _leads_out(archive: str, entry: ArchiveEntry) -> FetchError:
+def _leads_out(archive: str, entry: ArchiveEntry) -> ArchiveError:
     return _harmful(
         archive, f"{entry.name} is a link to {entry.target[:80]!r}, which is no file of the archive"
     )
 
 
-def _harmful(archive: str, why: str) -> FetchError:
-    return FetchError(
+def _harmful(archive: str, why: str) -> ArchiveError:
+    return ArchiveError(
         f"cannot unpack {archive}: {why}", hint="it is no archive of llama.cpp; check where it comes from"
     )
 
 
-def _damaged(archive: str, why: str) -> FetchError:
-    return FetchError(f"cannot unpack {archive}: it is damaged, or no archive: {why}", hint="fetch it again")
+def _damaged(archive: str, why: str) -> ArchiveError:
+    return ArchiveError(
+        f"cannot unpack {archive}: it is damaged, or no archive: {why}", hint="fetch it again"
+    )
