@@ -129,7 +129,7 @@ def _tar_entries(tar: tarfile.TarFile) -> Iterator[ArchiveEntry]:
     for info in tar:
         yield _tar_entry(info)
     for _ in range(MAX_TAIL_BLOCKS):
-        if tar.fileobj is None or not tar.fileobj.read(BLOCK_BYTES):
+        if not tar.fileobj.read(BLOCK_BYTES):
             return
     raise tarfile.ReadError("it goes on after its end")
 

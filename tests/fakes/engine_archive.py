@@ -40,8 +40,11 @@ def asset_name(tag: str, kind: str = "") -> str:
     return f"llama-{tag}-bin-{system}{f'-{kind}' if kind else ''}-{arch}.tar.gz"
 
 
-def engine_archive(tag: str, program: str = WORKS, *, filler: int = 0) -> bytes:
-    """An archive with one top folder, a program, libraries and links. ``filler``: bytes that don't shrink."""
+def engine_archive(tag: str, program: str = WORKS, *, filler: int = 0, zeros: int = 0) -> bytes:
+    """An archive with one top folder, a program, libraries and links.
+
+    ``filler`` are bytes that gzip cannot make smaller, ``zeros`` bytes that it can.
+    """
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as tar:
         _folder(tar, f"llama-{tag}")
@@ -52,6 +55,8 @@ def engine_archive(tag: str, program: str = WORKS, *, filler: int = 0) -> bytes:
             link(tar, f"llama-{tag}/{name}", target)
         if filler:
             add(tar, f"llama-{tag}/libggml-filler.so", noise(filler))
+        if zeros:
+            add(tar, f"llama-{tag}/libggml-zeros.so", bytes(zeros))
     return content.getvalue()
 
 
