@@ -37,7 +37,8 @@ PURE = set(
     gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
-    supervise.endings deploy.types deploy.states deploy.machine deploy.change_events daemon.status
+    supervise.endings deploy.types deploy.states deploy.machine deploy.change_events
+    deploy.engine_blame daemon.status
     supervise.exits supervise.crash_texts supervise.lifecycle_events supervise.wedge
     control.status_schema service.units service.plists service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
@@ -257,7 +258,6 @@ def test_a_file_name_stands_in_one_folder() -> None:
 MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
 SEAMS = {
     "engine.address": "a data type",
-    "engine.program_files": "the one place that knows the files of the bundled engine",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",
     "plan.memory.full_attention": "one kind of layer",
@@ -268,6 +268,7 @@ SEAMS = {
     "plan.memory.extra_parts": "what the server holds beside the model",
     "launch.spec": "a data type",
     "launch.configuration": "a data type",
+    "deploy.engine_blame": "pure: whether a new engine is at fault",
     "deploy.change_events": "pure: what is told of a change",
     "deploy.free_address": "the one place that asks whether a port is free",
     "deploy.refusals": "errors and refusals, one into the other",

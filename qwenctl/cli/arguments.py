@@ -22,6 +22,7 @@ OPTIONS = {
     "model.quant": "--quant",
     "context.tokens": "--ctx",
     "server.port": "--port",
+    "hardware.gpu": "--cpu",
     "fetch.offline": "--offline",
 }
 """The option that gives a setting on a command line."""

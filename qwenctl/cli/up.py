@@ -36,6 +36,7 @@ UNASKED = (
 @click.option("--quant", metavar="Q", help="A quant of the model, instead of the best that fits.")
 @click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
 @click.option("--port", type=int, metavar="N", help="Port of the endpoint.")
+@click.option("--cpu", is_flag=True, help="Run on the processor on purpose, whatever card there is.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
 @click.option("--timeout", type=float, metavar="S", help="How long to wait for it, after any download.")
 @click.option("--reset", is_flag=True, help="Forget the flags of earlier ups.")
@@ -60,6 +61,7 @@ def command(
     paths.socket_path(folder, CONTROL_SOCKET)
     paths.private_dir(folder)
     given = {"model.quant": quant, "context.tokens": ctx, "server.port": port}
+    given |= {"hardware.gpu": "off"} if switches["cpu"] else {}
     wanted = flags(session, given, model, anew=switches["reset"])
     before = read_status(folder) or {} if running(folder) is not None else {}
     asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before) or _is_file(wanted)

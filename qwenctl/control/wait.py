@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from qwenctl.control.call import call
 from qwenctl.control.state_dir import read_status, running
 from qwenctl.errors import ControlError, NotReadyError, QwenctlError
 
@@ -84,6 +85,24 @@ def until_ready(
                 hint="qwenctl logs shows the server's output; the daemon keeps trying",
             )
         time.sleep(POLL_S)
+
+
+def until_engine_in_force(folder: Path, on_status: Callable[[Status], None]) -> Status | None:
+    """Let the daemon take the engine that is chosen now, and wait for it. None: no daemon runs.
+
+    Raises:
+        QwenctlError: the engine was refused, and the one before is in force; the message says why.
+    """
+    if running(folder) is None:
+        return None
+    answer = call(folder, "POST", "/v1/engine")
+    number = answer.get("change") if isinstance(answer, dict) else None
+    if not isinstance(number, int):
+        raise ControlError(
+            "cannot change the engine: the daemon is of another version",
+            hint="qwenctl down, then qwenctl up",
+        )
+    return until_ready(folder, None, on_status, change=number)
 
 
 def until_running(folder: Path, timeout_s: float = 30.0) -> None:

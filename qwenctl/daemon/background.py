@@ -6,7 +6,6 @@ Each is run by ``isolation.keep_running``: one that fails is started again and n
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from qwenctl.daemon.publisher import Publisher
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import model_file
+from qwenctl.engine.program_files import stamp
 from qwenctl.errors import QwenctlError
 from qwenctl.files import reason
 from qwenctl.supervise import lifecycle as lc
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 LOOK_AFTER_S = 10.0
 PARKED_POLL_S = 2.0
+ENGINE_POLL_S = 2.0
 RETRY_REFUSED_S = 60.0
 NEWER_AFTER_S, NEWER_EVERY_S = 60.0, 86400.0
 
@@ -95,17 +96,22 @@ class BackgroundLoops:
                     self._supervisor.post(st.Restart())
 
     async def _watch_engine(self) -> None:
-        """Plan again when the engine in use was replaced: its flags and devices may be others."""
+        """Plan again when the files of the engine in use were replaced, and are so for two looks."""
+        before = asked = ""
         while True:
+            await asyncio.sleep(ENGINE_POLL_S)
             configuration = lc.in_force(self._supervisor.state)
-            if configuration is None:
-                await asyncio.sleep(LOOK_AFTER_S)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AFTER_S):
-                    await changed((configuration.engine.path,), PARKED_POLL_S)
-                    if os.access(configuration.engine.path, os.X_OK):
-                        self._deployment.ask("engine")
+            engine = None if configuration is None else configuration.engine
+            now = stamp(engine.path) if engine is not None else None
+            if (
+                engine is not None
+                and now is not None
+                and now == before
+                and now not in (engine.fingerprint, asked)
+            ):
+                asked = now
+                self._deployment.ask("engine")
+            before = now or ""
 
     async def _retry_refused(self) -> None:
         """Try again what was refused: the network may be back, a binary installed."""

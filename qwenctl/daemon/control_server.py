@@ -30,6 +30,9 @@ class Commands(Protocol):
     async def reload(self) -> tuple[int, bool]:
         """Read the config file again. Return the change's number, and whether it starts another server."""
 
+    def look_for_engine(self) -> int:
+        """Take the engine that is chosen now. Return the number of the change at once."""
+
     async def restart(self) -> None:
         """Start the server afresh."""
 
@@ -72,6 +75,7 @@ async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
     app.router.add_get("/v1/logs", lambda request: streams.logs(request, commands.server_log))
     app.router.add_post("/v1/apply", lambda request: _apply(commands, request))
     app.router.add_post("/v1/reload", lambda _: _reload(commands))
+    app.router.add_post("/v1/engine", lambda _: _answer({"change": commands.look_for_engine()}))
     app.router.add_post("/v1/restart", lambda _: _restart(commands))
     app.router.add_post("/v1/down", lambda _: _down(commands))
     for own in ("/slots{tail:.*}", "/props"):

@@ -159,6 +159,10 @@ class Daemon:
         number = self._deployment.ask("reload")
         return number, await self._deployment.planned(number)
 
+    def look_for_engine(self) -> int:
+        """Take the engine that is chosen now. Return the number of the change at once."""
+        return self._deployment.ask("engine")
+
     async def restart(self) -> None:
         """Start the server again, also a parked one; try again what was refused. Return once heard."""
         if self._supervisor.state.want is None:

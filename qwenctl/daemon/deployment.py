@@ -12,6 +12,7 @@ from dataclasses import replace
 from qwenctl.control import state_dir
 from qwenctl.control.status_schema import Download
 from qwenctl.daemon.child_record import attempt
+from qwenctl.daemon.engine_record import EngineRecord
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.daemon.isolation import contained, contained_now, describe
@@ -60,7 +61,8 @@ class Deployment:
         self._refused: frozenset[MemoryRefusal] = (
             frozenset()
         )  # for this daemon's life, whatever the disk says
-        self._good = supervisor.state.good
+        self._good = good = supervisor.state.good
+        self._engines = EngineRecord(self._folder, good.engine if good else None, troubles, events)
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -172,13 +174,17 @@ class Deployment:
                 self._hand_over(configuration, supervised.Want(configuration))
             case st.Replace(instead_of, configuration):
                 self._hand_over(configuration, supervised.Smaller(instead_of, configuration))
-            case st.Keep(wish):
-                self._keep(wish)
+            case st.Keep(wish, configuration):
+                self._keep(wish, configuration)
             case st.Remember(configuration, refusal):
                 self._remember(configuration, refusal)
             case st.StartAnyway(configuration, why):
                 self.start_anyway = configuration.spec
                 self._events.note("nothing_smaller", error=why.message)
+
+            case st.RefuseEngine() as refusal:
+                if self._engines.refuse(refusal):
+                    self.ask("engine")
 
     def _undone(self, error: Exception) -> None:
         self._troubles.set("effects", f"cannot carry out a change: {describe(error)}")
@@ -239,7 +245,8 @@ class Deployment:
         await self._supervisor.settled()
         self.server_changed(self._supervisor.state)
 
-    def _keep(self, wish: st.Wish) -> None:
+    def _keep(self, wish: st.Wish, configuration: Configuration) -> None:
+        self._engines.proved(configuration.engine)
         overrides = wish.overrides
         if overrides is not None:
             path = self._folder / state_dir.OVERRIDES

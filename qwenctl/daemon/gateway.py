@@ -283,4 +283,4 @@ def _slots_fingerprint(spec: LaunchSpec) -> str:
         stat = Path(model).stat()
     except OSError:
         return ""
-    return rules.fingerprint(spec.argv, (model, stat.st_size, stat.st_mtime_ns))
+    return rules.fingerprint((*spec.argv, spec.engine), (model, stat.st_size, stat.st_mtime_ns))

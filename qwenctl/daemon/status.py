@@ -17,6 +17,7 @@ from qwenctl.control.status_schema import (
     Status,
 )
 from qwenctl.deploy import states as change
+from qwenctl.deploy.engine_blame import blames_engine, told_rejection
 from qwenctl.engine.address import Address, endpoint_address
 from qwenctl.gate.upstream import UpstreamState
 from qwenctl.launch.configuration import Configuration
@@ -77,7 +78,6 @@ def status(daemon: DaemonState) -> Status:
     """Return the status."""
     phase = phase_of(daemon)
     configuration, server, deploy = shown_configuration(daemon), daemon.server, daemon.deploy
-    rejected = server.rejected
     error = deploy.config_error
     return Status(
         phase=phase,
@@ -94,7 +94,7 @@ def status(daemon: DaemonState) -> Status:
         version=daemon.version,
         download=daemon.download,
         memory=_memory(daemon, configuration),
-        rolled_back=RolledBack(rejected.why.summary, daemon.rolled_back_at or "") if rejected else None,
+        rolled_back=_rolled_back(daemon),
         change=change_of(deploy),
         newer_commit=daemon.newer_commit,
         degraded=daemon.degraded,
@@ -200,6 +200,15 @@ def _phase_without_server(deploy: change.ChangeState) -> PhaseName:
     if deploy.refused is not None:
         return "failed"
     return "planning" if deploy.number == 0 else "down"
+
+
+def _rolled_back(daemon: DaemonState) -> RolledBack | None:
+    rejected, good = daemon.server.rejected, daemon.server.good
+    if rejected is None:
+        return None
+    instead = good.engine if good is not None and blames_engine(rejected, good) else None
+    why = told_rejection(rejected.why.summary, rejected.configuration.engine, instead)
+    return RolledBack(why, daemon.rolled_back_at or "")
 
 
 def _plan(daemon: DaemonState, configuration: Configuration | None) -> PlanStatus | None:

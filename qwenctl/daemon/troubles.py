@@ -18,6 +18,7 @@ Place = Literal[
     "control socket",
     "descriptors",
     "effects",
+    "engine",
 ]
 
 

@@ -4,7 +4,7 @@ Everything that can be known before a server is stopped is checked here. Nothing
 """
 
 from qwenctl.daemon.gateway import Gateway
-from qwenctl.deploy import model_file, oom_record, pipeline
+from qwenctl.deploy import model_file, new_engine, oom_record, pipeline
 from qwenctl.deploy import states as st
 from qwenctl.deploy.refusals import describe_refused_memory, refusal_of
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings
@@ -62,7 +62,16 @@ class WishPlanner:
         if server.want is None:  # nobody serves yet: clients may wait at the gate while it is planned
             await self._gateway.prepare(resolved.settings, None)
         settings = resolved
-        draft = await in_thread(lambda _: pipeline.draft(settings, refused))
+        in_force = (server.want or server.good) if server.rejected is None else server.good
+        draft = await in_thread(
+            lambda thread: new_engine.draft(
+                settings,
+                refused,
+                None if in_force is None else in_force.engine,
+                serving=server.want is not None,
+                stopped=thread.stop.is_set,
+            )
+        )
         expected = await in_thread(lambda _: _expected(draft))
         self._starts_another = {
             wish.number: not expected.starts_like(server.want) or server.rejected is not None

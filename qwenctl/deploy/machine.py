@@ -17,7 +17,9 @@ from dataclasses import replace
 from typing import assert_never
 
 from qwenctl.deploy import states as st
+from qwenctl.deploy.engine_blame import blames_engine, told_rejection
 from qwenctl.deploy.types import Draft
+from qwenctl.engine.program import EngineIdentity
 from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 from qwenctl.supervise import states as supervised
@@ -54,8 +56,8 @@ def step(state: st.ChangeState, event: st.Event) -> Outcome:  # noqa: C901 - one
             return _opened(state, number)
         case st.Proved(configuration):
             return _proved(state, configuration)
-        case st.Rejected(configuration, why):
-            return _rejected(state, configuration, why)
+        case st.Rejected(configuration, why, instead):
+            return _rejected(state, configuration, why, instead)
         case st.OutOfMemory(configuration, refusal):
             return _out_of_memory(state, configuration, refusal)
         case st.RetryDue():
@@ -193,11 +195,14 @@ def _proved(state: st.ChangeState, configuration: Configuration) -> Outcome:
     return kept, (st.Keep(trial.wish, trial.configuration),)
 
 
-def _rejected(state: st.ChangeState, configuration: Configuration, why: st.Refusal) -> Outcome:
+def _rejected(
+    state: st.ChangeState, configuration: Configuration, why: st.Refusal, instead: EngineIdentity | None
+) -> Outcome:
     trial = state.trial
     if trial is None or not trial.configuration.starts_like(configuration):
         return state, ()
-    return replace(state, trial=None, refused=st.Refused(trial.wish, why, rolled_back=True)), ()
+    refuse = () if instead is None else (st.RefuseEngine(configuration.engine, instead, why),)
+    return replace(state, trial=None, refused=st.Refused(trial.wish, why, rolled_back=True)), refuse
 
 
 def _out_of_memory(state: st.ChangeState, configuration: Configuration, refusal: MemoryRefusal) -> Outcome:
@@ -240,8 +245,10 @@ def verdict(state: st.ChangeState, server: supervised.State) -> st.Proved | st.R
     if trial is None:
         return None
     if rejected is not None and rejected.configuration.starts_like(trial.configuration):
-        why = st.Refusal("not_ready", f"cannot serve: {rejected.why.summary}", rejected.why.hint)
-        return st.Rejected(rejected.configuration, why)
+        instead = good.engine if good is not None and blames_engine(rejected, good) else None
+        told = told_rejection(rejected.why.summary, rejected.configuration.engine, instead)
+        why = st.Refusal("not_ready", f"cannot serve: {told}", rejected.why.hint)
+        return st.Rejected(rejected.configuration, why, instead)
     if good is None or rejected is not None or not good.starts_like(trial.configuration):
         return None
     return st.Proved(good) if good.starts_like(server.want) else None

@@ -180,6 +180,7 @@ def spec(prepared: Draft, model: Path) -> LaunchSpec:
         environment=SHOW_SLOTS if launch.slots else (),
         key_file=launch.key_file,
         model_stamp=stamp_of(model) if settings.model.path is not None else None,
+        engine=server.identity.fingerprint,
         ready_timeout_s=settings.supervise.ready_timeout_s,
         stop_timeout_s=settings.supervise.stop_timeout_s,
         drain_timeout_s=drain_timeout_s(settings),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qwenctl.deploy.types import Draft
+from qwenctl.engine.program import EngineIdentity
 from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 
@@ -166,10 +167,11 @@ class Proved:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The configuration generated no token, so that the last good one came back."""
+    """It generated no token, and the last good one is back; with the engine ``instead`` if its own is bad."""
 
     configuration: Configuration
     why: Refusal
+    instead: EngineIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,16 @@ class StartAnyway:
     why: Refusal
 
 
-Action = PlanWish | Fetch | CancelFetch | Open | Try | Replace | Keep | Remember | StartAnyway
+@dataclass(frozen=True, slots=True)
+class RefuseEngine:
+    """Keep that this engine did not work here; ``instead`` is in force again."""
+
+    engine: EngineIdentity
+    instead: EngineIdentity
+    why: Refusal
+
+
+Action = PlanWish | Fetch | CancelFetch | Open | Try | Replace | Keep | Remember | StartAnyway | RefuseEngine
 Actions = tuple[Action, ...]
 
 

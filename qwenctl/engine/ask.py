@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 from typing import TypeVar
 
-from qwenctl.engine.flags import parse_help
+from qwenctl.engine.flags import Known, parse_help
 from qwenctl.engine.process import run
 from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.engine.program_files import fingerprint
 from qwenctl.engine.usability import Attempt, Unusable, not_a_server, why_unusable
 from qwenctl.errors import NoServerError
-from qwenctl.files import reason, write_json
+from qwenctl.files import read_json, reason, write_json
 from qwenctl.hardware.devices import parse_devices
 from qwenctl.hardware.facts import Device
 
@@ -61,6 +61,12 @@ def engine_at(path: Path, cache: Path) -> Engine | Unusable:
     if "--model" not in known or "--port" not in known:
         return not_a_server(version, text)
     return Engine(EngineIdentity(path, version, stamp), known)
+
+
+def known_before(engine: EngineIdentity, cache: Path) -> Known | None:
+    """Return the flags that an engine had when it was asked; its files may be gone. None if nobody knows."""
+    answers = read_json(cache / "server" / f"{engine.fingerprint}.json") if engine.fingerprint else None
+    return parse_help(str(answers["help"])) if answers is not None and "help" in answers else None
 
 
 def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...] | Unusable:

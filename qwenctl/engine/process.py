@@ -5,12 +5,14 @@ case; what they print goes to a file, so that nobody who holds a pipe open can k
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,8 @@ from qwenctl.engine.usability import Attempt
 
 OUTPUT_BYTES = 4 << 20
 """More than any answer: ``--help`` of b11434 has 50 KB."""
+PR_SET_PDEATHSIG = 1
+"""Source: linux/prctl.h."""
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 
 
@@ -77,6 +81,7 @@ def started(command: Sequence[str | Path], folder: Path | None = None) -> Iterat
             cwd=folder,
             process_group=0,
             umask=0o077,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it makes one system call
         )
         running = EngineProcess(process, stdout, stderr)
         try:
@@ -93,6 +98,24 @@ def run(command: Sequence[str | Path], timeout_s: float) -> Attempt:
             return running.attempt()
     except OSError as error:
         return Attempt(errno=error.errno, stderr=error.strerror or str(error))
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """Return what a new process runs before it becomes the program; None where no system call does that.
+
+    Linux then ends it with the thread that started it. Names are looked up before the fork.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent, kill = os.getpid(), int(signal.SIGKILL)
+
+    def prepare() -> None:
+        prctl(PR_SET_PDEATHSIG, kill, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return prepare
 
 
 def _content(file: BinaryIO) -> str:

@@ -1,6 +1,7 @@
 """Which files an engine is made of. Imports no wheel and starts no program."""
 
 import hashlib
+import os
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,14 @@ def bundled_library() -> Path | None:
     spec = find_spec(PACKAGE)
     folders = (spec.submodule_search_locations if spec else None) or ()
     return next((path for folder in folders for path in sorted(Path(folder).glob("xllamacpp*.so"))), None)
+
+
+def stamp(path: Path) -> str | None:
+    """Return the fingerprint of a program that may be gone, or that may not be executed: then None."""
+    try:
+        return fingerprint(path) if os.access(path, os.X_OK) else None
+    except OSError:
+        return None
 
 
 def fingerprint(path: Path) -> str:

@@ -66,20 +66,22 @@ def smoke_test(
     *,
     expects: str | None = None,
     needed: tuple[Option, ...] = ALWAYS,
+    on_cpu: bool = False,
     stopped: Callable[[], bool] = lambda: False,
     timeout_s: float = GENERATE_TIMEOUT_S,
 ) -> SmokeResult:
     """Return whether this llama-server works here.
 
     ``expects`` is the backend that must show a device: ``cuda``, ``vulkan``, …; ``cpu`` or None: none must.
-    ``needed`` are the options that the engine must know. Once ``stopped`` says so, it gives up soon.
+    ``needed`` are the options that the engine must know. ``on_cpu``: no device is used, or looked for. Once
+    ``stopped`` says so, it gives up soon.
     """
     engine = engine_at(program, cache)
     if isinstance(engine, Unusable):
         return SmokeResult(engine)
     if lacks := missing(needed, engine.known):
         return SmokeResult(too_old(lacks), engine)
-    devices = devices_of(program)
+    devices = () if on_cpu else devices_of(program)
     if isinstance(devices, Unusable):
         return SmokeResult(devices, engine)
     if expects not in (None, CPU) and not any(backend_of(device) == expects for device in devices):
@@ -88,17 +90,19 @@ def smoke_test(
     shown: list[object] = [[device.id, device.description] for device in devices]
     if (read_json(passed) or {}).get("devices") == shown:
         return SmokeResult(None, engine, devices, remembered=True)
-    unusable, note = _prove(engine, on_card=bool(devices), timeout_s=timeout_s, stopped=stopped)
+    unusable, note = _prove(
+        engine, on_cpu=on_cpu, on_card=bool(devices), timeout_s=timeout_s, stopped=stopped
+    )
     if unusable is None and note is None:
         _remember(passed, {"devices": shown})
     return SmokeResult(unusable, engine, devices, note)
 
 
 def _prove(
-    engine: Engine, *, on_card: bool, timeout_s: float, stopped: Callable[[], bool]
+    engine: Engine, *, on_cpu: bool, on_card: bool, timeout_s: float, stopped: Callable[[], bool]
 ) -> tuple[Unusable | None, str | None]:
     """Let it generate a token; on the CPU alone where the card is full, which says nothing of the build."""
-    attempt = _generate(engine, (), timeout_s, stopped)
+    attempt = _generate(engine, (ON_CPU,) if on_cpu else (), timeout_s, stopped)
     if attempt is None:
         return None, None
     if on_card and OUT_OF_MEMORY.search(attempt.stderr + attempt.stdout):

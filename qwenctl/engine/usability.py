@@ -15,6 +15,7 @@ SHELL_SIGNAL = 128
 GPU_BUILD = "qwenctl engine install --backend vulkan, or the build for this card"
 BUNDLED = "pip install 'qwenctl[engine]' brings one that runs on any system since glibc 2.17"
 OTHER_BUILD = "qwenctl engine install brings the build for this machine"
+WRONG_PROCESSOR, DRIVER_REFUSES = "wrong_processor", "driver_refuses"
 CARD_UNUSED = "card_unused"
 """The cause of an engine that works, but not on this machine's card."""
 
@@ -103,7 +104,7 @@ UNUSABLE_TEXTS = (
     ),
     UnusableText(
         _any(r"(Illegal instruction)"),
-        "wrong_processor",
+        WRONG_PROCESSOR,
         "it was built for another processor",
         hint=OTHER_BUILD,
     ),
@@ -129,7 +130,7 @@ UNUSABLE_TEXTS = (
     ),
     UnusableText(
         _any(r"(ggml-sycl\.cpp:\d+: .*)", r"(rocBLAS error: .*)"),
-        "driver_refuses",
+        DRIVER_REFUSES,
         "the card's driver refuses it",
         hint="update the driver, or use another build: qwenctl engine install --backend vulkan; "
         "HIP_VISIBLE_DEVICES or ONEAPI_DEVICE_SELECTOR can leave a device out",
@@ -162,7 +163,7 @@ def why_unusable(attempt: Attempt, doing: str) -> Unusable:
     if attempt.timed_out:
         return Unusable("no_answer", f"no answer to {doing} in time", "try it by hand; or " + OTHER_BUILD)
     if attempt.signal == SIGILL:
-        return Unusable("wrong_processor", "it was built for another processor (SIGILL)", OTHER_BUILD)
+        return Unusable(WRONG_PROCESSOR, "it was built for another processor (SIGILL)", OTHER_BUILD)
     if attempt.signal == SIGKILL:
         hint = (
             "on macOS: xattr -d com.apple.quarantine FILE, or codesign --force --sign - FILE; elsewhere look "

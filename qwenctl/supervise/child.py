@@ -5,7 +5,6 @@ Spawn from the main thread: Linux sends the parent-death signal when the spawnin
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from qwenctl.engine.environment import environment
+from qwenctl.engine.process import die_with_parent
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.exit_watch import ExitWatch
 from qwenctl.supervise.exits import Ending, classify
@@ -26,8 +26,6 @@ OPENED = b" listening on "
 
 Source: llama-server b11434.
 """
-PR_SET_PDEATHSIG = 1
-"""Source: linux/prctl.h."""
 F_SETPIPE_SZ = 1031
 """Source: linux/fcntl.h."""
 
@@ -115,7 +113,7 @@ def spawn(
         env=environment() | dict(spec.environment),
         process_group=0,
         umask=0o077,
-        preexec_fn=_die_with_parent() if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread forks
+        preexec_fn=die_with_parent(),  # noqa: PLW1509 - one thread forks
     )
     try:
         return ChildProcess(process, on_output, on_open)
@@ -123,16 +121,3 @@ def spawn(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
-
-
-def _die_with_parent() -> Callable[[], None]:
-    """Return what the new process runs before it becomes the server. Names are looked up before the fork."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent, kill = os.getpid(), int(signal.SIGKILL)
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, kill, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return prepare

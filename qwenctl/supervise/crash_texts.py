@@ -6,6 +6,8 @@ A new text comes with a captured log in tests/supervise/samples.
 import re
 from dataclasses import dataclass
 
+from qwenctl.engine.usability import DRIVER_REFUSES, UNUSABLE_TEXTS
+
 
 @dataclass(frozen=True, slots=True)
 class CrashText:
@@ -22,14 +24,14 @@ def _any(*texts: str) -> re.Pattern[str]:
     return re.compile("|".join(texts), re.MULTILINE)
 
 
+BUILD_TEXTS = tuple(
+    CrashText(sign.text, sign.cause, sign.summary, permanent=True, hint=sign.hint)
+    for sign in UNUSABLE_TEXTS
+    if sign.cause != DRIVER_REFUSES  # of a server that runs, the same texts say that memory ran out
+)
+"""The texts of a build that does not suit this machine: those of engine/usability.py."""
 CRASH_TEXTS = (
-    CrashText(
-        _any(r"error while loading shared libraries: (\S+):", r"Library not loaded: (\S+)"),
-        "library_missing",
-        "a library is missing",
-        permanent=True,
-        hint="reinstall llama.cpp, or set [server] binary to a complete one",
-    ),
+    *BUILD_TEXTS,
     CrashText(
         _any(r"^error: (?:invalid argument|unknown argument|unknown option): (\S+)"),
         "bad_flag",

@@ -4,7 +4,14 @@ from dataclasses import dataclass, replace
 
 from qwenctl.launch.configuration import Configuration
 from qwenctl.supervise import restart_counts as counts
-from qwenctl.supervise.exits import HOST_OUT_OF_MEMORY, KILLED, MEMORY_BUSY, OUT_OF_MEMORY, Ending
+from qwenctl.supervise.exits import (
+    BUILD_CAUSES,
+    HOST_OUT_OF_MEMORY,
+    KILLED,
+    MEMORY_BUSY,
+    OUT_OF_MEMORY,
+    Ending,
+)
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.states import Actions, Backoff, Child, Degrade, Failed, Rejection, State
 
@@ -30,7 +37,7 @@ def ended(  # noqa: C901 - one branch a rule, in the order of the list
 
     1. something else is to run by now: start that;
     2. a new configuration generated no token: the last good one comes back (``_given_up``);
-    3. trying again cannot help: park;
+    3. trying again cannot help: park; a build that had got ready suits this machine, whatever it says;
     4. memory ran out: plan something smaller, and wait a little in case there is no smaller plan;
     5. others hold the memory: look again soon, then plan something smaller;
     6. it is killed soon after each long load: as 4, because a guard against low memory seems to kill it;
@@ -52,7 +59,8 @@ def ended(  # noqa: C901 - one branch a rule, in the order of the list
     if state.good is not None and not child.configuration.starts_like(state.good):  # 2
         return _given_up(state, how, policy)
     out_of_memory = ending.cause in OUT_OF_MEMORY
-    if ending.permanent or (out_of_memory and child.spec.on_oom == "stop"):  # 3
+    lasting = ending.permanent and (ending.cause not in BUILD_CAUSES or how.ready_since is None)
+    if lasting or (out_of_memory and child.spec.on_oom == "stop"):  # 3
         return replace(state, phase=Failed(child.configuration)), False, ()
     if out_of_memory:  # 4
         return _take_smaller(state, child, ending, now, policy)

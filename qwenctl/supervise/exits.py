@@ -5,7 +5,8 @@ A permanent ending parks the supervisor: trying the same again cannot help.
 
 from dataclasses import dataclass
 
-from qwenctl.supervise.crash_texts import CRASH_TEXTS
+from qwenctl.engine.usability import SHELL_SIGNAL, WRONG_PROCESSOR, Attempt, why_unusable
+from qwenctl.supervise.crash_texts import BUILD_TEXTS, CRASH_TEXTS
 
 TAIL_LINES = 100
 
@@ -14,7 +15,9 @@ MEMORY_BUSY = "memory_busy"
 HOST_OUT_OF_MEMORY = "host_out_of_memory"
 OUT_OF_MEMORY = frozenset(("device_out_of_memory", HOST_OUT_OF_MEMORY))
 
-SIGKILL, SIGTERM = -9, -15
+BUILD_CAUSES = frozenset({*(sign.cause for sign in BUILD_TEXTS), WRONG_PROCESSOR})
+"""Causes that are always the build's: it does not suit the processor, the system, the driver or the card."""
+SIGKILL, SIGTERM, SIGILL = -9, -15, -4
 SIGNAL_NAMES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 31: "SIGSYS"}
 """Source: signal(7), Linux numbers; SIGBUS is 10 on macOS and prints as its number there."""
 
@@ -36,6 +39,8 @@ def classify(returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False
     ``oom_killed``: the kernel has killed a process for lack of memory since this one started. A kill from
     outside is judged by its signal; every other ending by the log, and by the signal if the log says nothing.
     """
+    if returncode > SHELL_SIGNAL:  # a shell script whose program ended by a signal
+        returncode = SHELL_SIGNAL - returncode
     if returncode == SIGKILL:
         if oom_killed:
             summary = "the system ended it: host memory ran out"
@@ -49,6 +54,9 @@ def classify(returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False
             named = next((group for group in found.groups() if group), None)
             summary = f"{sign.summary}: {named}" if named else sign.summary
             return Ending(sign.cause, summary, sign.permanent, sign.hint, tail)
+    if returncode == SIGILL:
+        why = why_unusable(Attempt(returncode), "work")
+        return Ending(why.cause, why.summary, True, why.hint, tail)
     if returncode < 0:
         name = SIGNAL_NAMES.get(-returncode, f"signal {-returncode}")
         return Ending("crashed", f"crashed ({name})", log_tail=tail)

@@ -1,0 +1,31 @@
+"""Whether a new engine is at fault when a configuration generated no token. Pure: no I/O."""
+
+from qwenctl.engine.program import EngineIdentity
+from qwenctl.launch.configuration import Configuration
+from qwenctl.supervise.exits import BUILD_CAUSES, KILLED, MEMORY_BUSY
+from qwenctl.supervise.states import Rejection
+
+NOT_THE_ENGINE = frozenset({KILLED, MEMORY_BUSY, "port_taken", "model_missing", "model_corrupt"})
+"""Causes that the engine before would have met as well."""
+
+
+def blames_engine(rejected: Rejection, good: Configuration) -> bool:
+    """Return whether the engine of what was rejected did not work, where that of ``good`` does.
+
+    With the same settings the engine is the only thing that is new. With others, too, only a cause that is
+    always the build's counts.
+    """
+    tried = rejected.configuration
+    if tried.engine.is_same(good.engine):
+        return False
+    cause = rejected.why.cause
+    return cause in BUILD_CAUSES or (tried.settings == good.settings and cause not in NOT_THE_ENGINE)
+
+
+def told_rejection(summary: str, engine: EngineIdentity, instead: EngineIdentity | None) -> str:
+    """Return why a configuration was rejected, with both engines where the new one is at fault."""
+    if instead is None:
+        return summary
+    if engine.path == instead.path:
+        return f"{summary}; llama-server {engine} took the place of {instead.version} and does not work here"
+    return f"{summary}; llama-server {engine} does not work here, {instead} is in force again"
