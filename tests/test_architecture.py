@@ -258,6 +258,7 @@ def test_a_file_name_stands_in_one_folder() -> None:
 MOST_LINES, FEWEST_LINES, MEDIAN_LINES = 300, 40, 130
 SEAMS = {
     "engine.address": "a data type",
+    "cli.offer_engine": "the one question that up may ask",
     "engine.environment": "the one place that cleans a child's environment",
     "engine.fit_table": "the pure parser of a table",
     "plan.memory.full_attention": "one kind of layer",

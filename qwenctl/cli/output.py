@@ -3,9 +3,12 @@
 import json
 import os
 import sys
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from qwenctl.errors import ExitCode, QwenctlError
+
+CONTAINER_FILES, CONTAINER = ("/.dockerenv", "/run/.containerenv"), "container"
 
 
 class Result(NamedTuple):
@@ -50,6 +53,19 @@ def talk(text: str, end: str = "\n") -> None:
 def colourful(stream: TextIO) -> bool:
     """Return whether this stream is a terminal, and ``NO_COLOR`` is not set."""
     return stream.isatty() and "NO_COLOR" not in os.environ
+
+
+def can_ask(session: Session) -> bool:
+    """Return whether somebody can answer a question: there is a terminal, and it is no machine's.
+
+    Source: ``CI`` is set by every common CI; Docker and Podman make a file in the root of a container;
+    ``container`` is set by systemd-nspawn, Podman and LXC.
+    """
+    if session.json or session.quiet or os.environ.get("CI") or os.environ.get(CONTAINER):
+        return False
+    if any(Path(name).exists() for name in CONTAINER_FILES):
+        return False
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def show(session: Session, command: str, result: Result) -> None:

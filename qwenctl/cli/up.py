@@ -7,7 +7,7 @@ import click
 
 from qwenctl import paths
 from qwenctl.cli import via_service
-from qwenctl.cli.arguments import config, flags, model_argument
+from qwenctl.cli.arguments import config, flags, model_argument, request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
@@ -15,13 +15,13 @@ from qwenctl.control.call import call
 from qwenctl.control.start import StartedDaemon, start_daemon
 from qwenctl.control.state_dir import (
     CONTROL_SOCKET,
-    forget_refused_memory,
+    forget_refused,
     read_overrides,
     read_status,
     running,
 )
 from qwenctl.control.wait import until_planned, until_ready, until_running
-from qwenctl.errors import ControlError
+from qwenctl.errors import ControlError, ExitCode, QwenctlError
 from qwenctl.settings.load import API_KEY, absolute_environment, api_keys, merge
 
 UNASKED = (
@@ -37,10 +37,13 @@ UNASKED = (
 @click.option("--ctx", type=int, metavar="N", help="Context of each slot, in tokens.")
 @click.option("--port", type=int, metavar="N", help="Port of the endpoint.")
 @click.option("--cpu", is_flag=True, help="Run on the processor on purpose, whatever card there is.")
+@click.option("--yes", is_flag=True, help="Install an engine without asking, where none is usable.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
 @click.option("--timeout", type=float, metavar="S", help="How long to wait for it, after any download.")
 @click.option("--reset", is_flag=True, help="Forget the flags of earlier ups.")
-@click.option("--forget", is_flag=True, help="Forget what ran out of memory here; try the best again.")
+@click.option(
+    "--forget", is_flag=True, help="Forget what did not work here, models and engines; try the best."
+)
 @click.pass_obj
 def command(
     session: Session,
@@ -57,12 +60,26 @@ def command(
     MODEL is a profile, a GGUF file, or OWNER/REPO[:QUANT] of the hub. Default: the profile of the settings.
     MODEL and flags are kept until --reset: the next up, and the service, use them again.
     """
+    given: dict[str, object] = {"model.quant": quant, "context.tokens": ctx, "server.port": port}
+    given |= {"hardware.gpu": "off"} if switches["cpu"] else {}
+    wanted = flags(session, given, model, anew=switches["reset"])
+    try:
+        return _up(session, wanted, timeout, **switches)
+    except QwenctlError as error:
+        if error.exit_code != ExitCode.NO_SERVER:
+            raise
+        from qwenctl.cli.offer_engine import offer_engine
+        from qwenctl.deploy.pipeline import resolve_without_model
+
+        settings = resolve_without_model(request(session, given, model)).settings
+        offer_engine(session, settings, error, yes=switches["yes"])
+    return _up(session, wanted, timeout, **switches)
+
+
+def _up(session: Session, wanted: Mapping[str, object], timeout: float | None, **switches: bool) -> Result:
     keys, folder = api_keys(), paths.state_dir()
     paths.socket_path(folder, CONTROL_SOCKET)
     paths.private_dir(folder)
-    given = {"model.quant": quant, "context.tokens": ctx, "server.port": port}
-    given |= {"hardware.gpu": "off"} if switches["cpu"] else {}
-    wanted = flags(session, given, model, anew=switches["reset"])
     before = read_status(folder) or {} if running(folder) is not None else {}
     asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before) or _is_file(wanted)
     with ProgressView(session) as view:
@@ -99,7 +116,7 @@ def command(
 def _start(session: Session, folder: Path, wanted: Mapping[str, object], **switches: bool) -> StartedDaemon:
     """Start a daemon of our own; the flags are its first wish."""
     if switches["forget"]:
-        forget_refused_memory(folder)
+        forget_refused(folder)
     kept = {} if switches["reset"] else read_overrides(folder)
     named = config(session)
     arguments = ["--config", str(named)] if named else []

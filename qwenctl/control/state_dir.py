@@ -94,10 +94,11 @@ def read_overrides(folder: Path) -> dict[str, object]:
     return read_json(folder / OVERRIDES) or {}
 
 
-def forget_refused_memory(folder: Path) -> None:
-    """Forget what memory refused here, so that the best plan is tried again.
+def forget_refused(folder: Path) -> None:
+    """Forget what memory refused and which engines did not work here, so that the best is tried again.
 
     Raises:
-        OSError: the file cannot be removed.
+        OSError: a file cannot be removed.
     """
-    (folder / REFUSED).unlink(missing_ok=True)
+    for name in (REFUSED, REFUSED_ENGINES):
+        (folder / name).unlink(missing_ok=True)

@@ -58,6 +58,7 @@ class Deployment:
         self._supervisor, self._gateway = supervisor, gateway
         self._troubles, self._events = troubles, events
         self._planner = WishPlanner(request, gateway)
+        self._planner.on_progress = self._on_progress
         self._refused: frozenset[MemoryRefusal] = (
             frozenset()
         )  # for this daemon's life, whatever the disk says
@@ -87,7 +88,7 @@ class Deployment:
         """Want the same with more flags; ``reset`` drops the earlier ones, ``forget`` what memory refused."""
         if forget:
             self._refused = frozenset()
-            removal = functools.partial(state_dir.forget_refused_memory, self._folder)
+            removal = functools.partial(state_dir.forget_refused, self._folder)
             self._troubles.set("refused", attempt(removal, state_dir.REFUSED))
         wish = machine.pending(self.state)
         kept = wish.overrides if wish is not None else None
@@ -197,7 +198,10 @@ class Deployment:
 
     async def _plan(self, wish: st.Wish) -> None:
         work = self._planner.plan(wish, self._refused, self._supervisor.state)
-        self.post(await contained(work, lambda error: st.PlanFailed(wish.number, bug_of(error))))
+        answer = await contained(work, lambda error: st.PlanFailed(wish.number, bug_of(error)))
+        if self._transfer is None or self._transfer.done():
+            self.download = None  # of an engine
+        self.post(answer)
 
     async def _fetch(self, wish: st.Wish, draft: Draft) -> None:
         async def fetching() -> st.Event:

@@ -118,7 +118,8 @@ def phase_of(daemon: DaemonState) -> PhaseName:
     """Return the phase in a reader's words. Planning and fetching show only while nothing runs."""
     match daemon.server.phase:
         case st.Down():
-            return _phase_without_server(daemon.deploy)
+            planning = _phase_without_server(daemon.deploy)
+            return "fetching" if planning == "planning" and daemon.download is not None else planning
         case st.Idle():
             return "idle"
         case st.Starting():

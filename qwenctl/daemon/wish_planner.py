@@ -3,13 +3,17 @@
 Everything that can be known before a server is stopped is checked here. Nothing is started or stopped.
 """
 
+import functools
+
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.deploy import model_file, new_engine, oom_record, pipeline
 from qwenctl.deploy import states as st
+from qwenctl.deploy.missing_engine import OnProgress
 from qwenctl.deploy.refusals import describe_refused_memory, refusal_of
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings
 from qwenctl.errors import QwenctlError, SettingsError
-from qwenctl.fetch.clock import in_thread
+from qwenctl.fetch.clock import Background, in_thread
+from qwenctl.fetch.request import Progress
 from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 from qwenctl.supervise import states as supervised
@@ -24,6 +28,7 @@ class WishPlanner:
 
     def __init__(self, request: PlanRequest, gateway: Gateway) -> None:
         self.degraded: str | None = None
+        self.on_progress: OnProgress = lambda _progress: None
         self._request, self._folder, self._gateway = request, request.folder, gateway
         self._settings_planned: tuple[object, ...] | None = None
         self._had_file = False
@@ -70,6 +75,7 @@ class WishPlanner:
                 None if in_force is None else in_force.engine,
                 serving=server.want is not None,
                 stopped=thread.stop.is_set,
+                on_progress=functools.partial(self._told, thread),
             )
         )
         expected = await in_thread(lambda _: _expected(draft))
@@ -79,6 +85,10 @@ class WishPlanner:
         self.degraded = await in_thread(lambda _: self._refused_before(draft, refused))
         self._settings_planned, self._had_file = content, resolved.config.exists()
         return st.Planned(wish.number, draft)
+
+    def _told(self, thread: Background, progress: Progress) -> None:
+        """Tell of a download, from the thread that plans."""
+        thread.report(lambda _: self.on_progress(progress), progress.bytes)
 
     def _resolve(self, request: PlanRequest, origin: st.Origin) -> ResolvedSettings:
         config = pipeline.config_path(request)

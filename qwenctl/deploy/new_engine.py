@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qwenctl import paths
 from qwenctl.deploy import pipeline
+from qwenctl.deploy.missing_engine import OnProgress, install_one, install_policy
 from qwenctl.deploy.refused_engines import choose_back, refuse_engine
 from qwenctl.deploy.types import Draft, ResolvedSettings
 from qwenctl.engine.find import NAMED
@@ -31,6 +32,7 @@ def draft(
     *,
     serving: bool,
     stopped: Callable[[], bool],
+    on_progress: OnProgress = lambda _progress: None,
 ) -> Draft:
     """Return the plan with the first usable engine; a new one has passed the smoke test.
 
@@ -40,9 +42,10 @@ def draft(
 
     Raises:
         NoServerError: the new engine does not work here; or as ``pipeline.draft``.
+        FetchError: none is usable, and the one to be installed cannot be had.
     """
     for _ in range(MOST_TRIED):
-        made = pipeline.draft(resolved, refused)
+        made = _draft_or_install(resolved, refused, stopped, on_progress)
         engine = made.server.identity
         if in_force is None or engine.is_same(in_force):
             return made
@@ -55,6 +58,22 @@ def draft(
         if engine.place == NAMED or (serving and engine.path != in_force.path):
             raise _error(engine, result.unusable, in_force if serving else None)
     raise NoServerError("cannot use any llama-server: none passed the smoke test", hint="qwenctl doctor")
+
+
+def _draft_or_install(
+    resolved: ResolvedSettings,
+    refused: frozenset[MemoryRefusal],
+    stopped: Callable[[], bool],
+    on_progress: OnProgress,
+) -> Draft:
+    """Return the plan. Where no engine is usable and the settings say ``auto``, one is installed first."""
+    try:
+        return pipeline.draft(resolved, refused)
+    except NoServerError:
+        if install_policy(resolved.settings, yes=False, can_ask=False) != "install":
+            raise
+    install_one(resolved.settings, on_progress, stopped)
+    return pipeline.draft(resolved, refused)
 
 
 def _smoke_test(made: Draft, stopped: Callable[[], bool]) -> SmokeResult:

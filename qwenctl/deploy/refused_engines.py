@@ -45,12 +45,3 @@ def choose_back(engines: Path, good: EngineIdentity | None) -> None:
     name = good.name if good is not None else None
     if installed_engines.chosen(engines).current != name:
         installed_engines.choose(engines, ChosenEngine(name, None))
-
-
-def forget_refused_engines(folder: Path) -> None:
-    """Forget which programs did not work here, so that they are tried again.
-
-    Raises:
-        OSError: the file cannot be removed.
-    """
-    (folder / REFUSED_ENGINES).unlink(missing_ok=True)

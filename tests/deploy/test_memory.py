@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.control.state_dir import forget_refused_memory
+from qwenctl.control.state_dir import forget_refused
 from qwenctl.deploy.free_memory import missing
 from qwenctl.deploy.oom_record import key, model_key, refusal, remember, remembered
 from qwenctl.hardware.facts import Hardware
@@ -78,8 +78,8 @@ def test_refusals_are_kept_by_machine_profile_and_binary(tmp_path: Path) -> None
     assert remembered(tmp_path, here) == {refused, replace(refused, bytes=refused.bytes - 1)}
     assert remembered(tmp_path, key(hardware, "other", None)) == frozenset()
     assert remembered(tmp_path, key(replace(hardware, ram_bytes=1), "qwen3.6-27b", None)) == frozenset()
-    forget_refused_memory(tmp_path)
-    forget_refused_memory(tmp_path)
+    forget_refused(tmp_path)
+    forget_refused(tmp_path)
     assert remembered(tmp_path, here) == frozenset()
 
 
