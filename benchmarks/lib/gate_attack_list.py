@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.gate.test_guard import POST, SHAPES, SMUGGLED
+from tests.gate.test_guard import POST, SMUGGLED, SMUGGLING_REQUESTS
 
 KEY = "sesame"
 CLOSED = "closed"
@@ -77,7 +77,7 @@ def pages() -> Iterator[Attack]:
         )
     twice = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
     yield Attack("two Host headers", twice, ("400",))
-    yield Attack("absolute target of another host", SHAPES["absolute form"], ("400", "403"))
+    yield Attack("absolute target of another host", SMUGGLING_REQUESTS["absolute form"], ("400", "403"))
     for origin in ("https://evil.example", "http://localhost.evil.example", "null", "file://"):
         yield Attack(f"page of {origin}", request("POST /v1/completions", f"Origin: {origin}"), ("403",))
     asks = ("Access-Control-Request-Method: POST", "Access-Control-Request-Private-Network: true")
@@ -121,7 +121,7 @@ def shapes() -> Iterator[Attack]:
         "no version": "GET /slots\r\n\r\n",
         "version 2.0": "GET /slots HTTP/2.0\r\nHost: localhost\r\n\r\n",
     }
-    for name, text in (SHAPES | more).items():
+    for name, text in (SMUGGLING_REQUESTS | more).items():
         yield Attack(name, text, ("4xx", CLOSED))
     extension = f"{chunked}Connection: close\r\n\r\n0;a=b\r\n\r\n"
     yield Attack("chunk extension, nothing behind it", extension, ("4xx", "5xx", "200", CLOSED))

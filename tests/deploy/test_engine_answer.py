@@ -65,12 +65,12 @@ def test_rows_of_other_devices_tell_nothing(ids: tuple[str, ...]) -> None:
     assert known_load((FitRow("CUDA0", 1, 1, 1),), ("CUDA0",), "Q4_0", LOAD) is None
 
 
-@pytest.mark.usefixtures("server_binary")
-def test_the_engine_is_asked_about_a_family_without_formulas(tmp_path: Path) -> None:
+def test_the_engine_is_asked_about_a_family_without_formulas(built_engine: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "x.gguf")
     with path.open("rb") as file:
         assert not is_known(architecture_of(read_header(file.read)))
-    resolved = pipeline.resolve(PlanRequest(tmp_path, {"model": {"path": str(path)}}, overrides={}))
+    flags = {"model": {"path": str(path)}, "server": {"binary": str(built_engine)}}
+    resolved = pipeline.resolve(PlanRequest(tmp_path, flags, overrides={}))
     surveyed = pipeline.survey(resolved)
     _, chosen = decide(resolved, surveyed)
     assert chosen.memory.source == "engine"

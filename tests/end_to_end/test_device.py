@@ -10,23 +10,23 @@ from tests.fakes.rpc import worker
 
 
 @pytest.fixture
-def device(server_binary: Path, home: Home) -> Iterator[str]:
+def device(built_tools: Path, built_home: Home) -> Iterator[str]:
     """An RPC worker that this home's settings name."""
-    if not (server_binary.parent / "ggml-rpc-server").is_file():
+    if not (built_tools / "ggml-rpc-server").is_file():
         pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
-    with worker(server_binary.parent) as address:
-        home.environment["QWENCTL_SERVER__RPC"] = f'["{address}"]'
+    with worker(built_tools) as address:
+        built_home.environment["QWENCTL_SERVER__RPC"] = f'["{address}"]'
         yield address
 
 
-def test_the_plan_is_for_the_device_and_the_load_is_compared_with_it(home: Home, device: str) -> None:
-    plan = home.json("plan", "--profile", "demo", "--ctx", "4096")[
+def test_the_plan_is_for_the_device_and_the_load_is_compared_with_it(built_home: Home, device: str) -> None:
+    plan = built_home.json("plan", "--profile", "demo", "--ctx", "4096")[
         "data"
     ]  # a worker has one client at a time
-    home.up("--ctx", "4096")
+    built_home.up("--ctx", "4096")
     assert plan["devices"] == ["RPC0"]
     assert device in plan["argv"]
-    memory = home.json("status")["data"]["memory"]
+    memory = built_home.json("status")["data"]["memory"]
     assert memory["predicted_bytes"] == plan["memory"]["device_bytes"]
     assert memory["actual_bytes"] > 0
     assert abs(memory["error_percent"]) < 5  # 11 MiB in all: a rounded log line is a large part of it
@@ -38,10 +38,10 @@ def test_a_gpu_that_is_required_must_be_there(home: Home) -> None:
     assert ran.err.startswith("cannot use a GPU: ")
 
 
-def test_a_gpu_that_is_off_is_left_alone(home: Home, device: str) -> None:
+def test_a_gpu_that_is_off_is_left_alone(built_home: Home, device: str) -> None:
     del device
-    home.environment["QWENCTL_HARDWARE__GPU"] = "off"
-    home.up()
-    plan = home.json("plan")["data"]
+    built_home.environment["QWENCTL_HARDWARE__GPU"] = "off"
+    built_home.up()
+    plan = built_home.json("plan")["data"]
     assert plan["devices"] == []
     assert plan["argv"][plan["argv"].index("--device") + 1] == "none"

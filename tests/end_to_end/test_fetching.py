@@ -104,20 +104,20 @@ def test_a_truncated_model_is_refused_before_anything_starts(home: Home, hub: Fa
     assert home.status() == {}
 
 
-def test_the_engine_is_asked_before_any_download(home: Home, server_binary: Path, tmp_path: Path) -> None:
+def test_the_engine_is_asked_before_any_download(built_home: Home, built_tools: Path, tmp_path: Path) -> None:
     """A file of the 27B's shape on the hub: only its header moves."""
     model = read_profile(ROOT / "profiles/qwen3.6-27b.toml").architecture
     write_shaped(tmp_path / "plain.gguf", model, lambda _: "BF16")
-    types = types_of(server_binary.parent / "llama-quantize", tmp_path / "plain.gguf", "Q3_K_M")
+    types = types_of(built_tools / "llama-quantize", tmp_path / "plain.gguf", "Q3_K_M")
     name = "Qwen3.6-27B-Q3_K_M.gguf"
     size = write_shaped(tmp_path / name, model, lambda tensor: types[tensor])
     assert size > 12 * 10**9
     with FakeHub({name: tmp_path / name}) as hub:
         hub._hashes[name] = "0" * 64  # nobody reads the weights
-        home.environment |= {"HF_ENDPOINT": hub.endpoint, "QWENCTL_MODEL__REPO": REPO}
-        home.environment["QWENCTL_MODEL__REVISION"] = "main"
+        built_home.environment |= {"HF_ENDPOINT": hub.endpoint, "QWENCTL_MODEL__REPO": REPO}
+        built_home.environment["QWENCTL_MODEL__REVISION"] = "main"
         machine = ROOT / "tests/machines/cpu-24gb.json"
-        found = home.json("plan", "--verify", "--quant", "Q3_K_M", "--hardware", str(machine))
+        found = built_home.json("plan", "--verify", "--quant", "Q3_K_M", "--hardware", str(machine))
         assert found["ok"] is True, found
         assert hub.bytes_sent < 30 * 10**6
     (row,) = found["data"]["verification"]["rows"]

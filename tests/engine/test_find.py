@@ -93,10 +93,10 @@ def test_another_program_of_that_name_is_refused(tmp_path: Path, text: str, said
         ask_server(script(tmp_path / "llama-server", text), tmp_path / "cache")
 
 
-def test_missing_library_links_are_explained(server_binary: Path, tmp_path: Path) -> None:
+def test_missing_library_links_are_explained(built_tools: Path, tmp_path: Path) -> None:
     """A package installed by another user: its links are made on first import, by whoever may write there."""
     copy = tmp_path / "bin"
-    shutil.copytree(server_binary.parent, copy, symlinks=True, ignore=lambda *_: ["libllama.so.0"])
+    shutil.copytree(built_tools, copy, symlinks=True, ignore=lambda *_: ["libllama.so.0"])
     (copy / "_symlinks.json").write_text("{}")
     with pytest.raises(NoServerError, match=r"libllama\.so\.0") as raised:
         ask_server(copy / "llama-server", tmp_path / "cache")

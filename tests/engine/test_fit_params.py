@@ -29,9 +29,9 @@ class Shaped:
 
 
 @pytest.fixture(scope="module")
-def tools(server_binary: Path) -> Path:
+def tools(built_tools: Path) -> Path:
     """The folder of llama.cpp's programs."""
-    return server_binary.parent
+    return built_tools
 
 
 def shaped(tools: Path, folder: Path, name: str, quant_name: str) -> Shaped:

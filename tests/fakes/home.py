@@ -1,5 +1,7 @@
 """A home folder of its own for one test, and the command line run in it as a person would."""
 
+import contextlib
+import functools
 import json
 import os
 import signal
@@ -13,8 +15,21 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from tests.fakes.forked_commands import ForkedCommands
+
 PASSED_ON = ("PATH", "LANG", "SYSTEMROOT")
 COMMAND_TIMEOUT_S = 240
+SERVERS = ("llama-server", "qwenctl-llama-s")
+"""The names of the programs. The second is a script: Linux has the first 15 bytes of its file's name."""
+
+FORKS = sys.platform == "linux"
+STARTUP = ("LANG", "LC_", "PYTHONIOENCODING", "PYTHONUTF8")
+"""An interpreter reads these once, when it starts."""
+
+
+@functools.cache
+def _forked_commands() -> ForkedCommands:
+    return ForkedCommands()
 
 
 class Ran(NamedTuple):
@@ -41,6 +56,9 @@ class Home:
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         """Run ``qwenctl`` to its end."""
+        given = self.environment | environment
+        if FORKS and not any(name.startswith(STARTUP) for name in environment):
+            return Ran(*_forked_commands().run(arguments, given, self.path, COMMAND_TIMEOUT_S))
         return self._run([sys.executable, "-m", "qwenctl", *arguments], environment)
 
     def shell(self, command: str, **environment: str) -> Ran:
@@ -85,17 +103,32 @@ class Home:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return process.name() == "llama-server" and str(self.path) in " ".join(process.cmdline())
+            return process.name() in SERVERS and str(self.path) in " ".join(process.cmdline())
         except psutil.Error:
             return False
 
     def close(self) -> None:
-        """End the daemon if it still runs."""
+        """End the daemon if it still runs, as ``down`` does, but without half a second for the command."""
         pid = self.status().get("daemon_pid")
         if pid is None or not psutil.pid_exists(pid):
             return
-        self.run("down")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         until(lambda: not psutil.pid_exists(pid), within=20)
+
+
+def path_without(program: str, path: str, folder: Path) -> str:
+    """Return ``path`` without the one program; ``folder`` gets links to what else lies beside it."""
+    kept = []
+    for number, place in enumerate(Path(each) for each in path.split(os.pathsep)):
+        kept.append(place)
+        if (place / program).exists():
+            kept[-1] = folder / str(number)
+            kept[-1].mkdir()
+            for each in place.iterdir():
+                if each.name != program:
+                    (kept[-1] / each.name).symlink_to(each)
+    return os.pathsep.join(map(str, kept))
 
 
 def until(condition: Callable[[], object], within: float) -> None:

@@ -17,8 +17,8 @@ ABORTS = {"Phi-4 14B": "b11434 runs out of graph nodes with quantized caches in 
 
 
 @pytest.fixture(scope="module")
-def tools(server_binary: Path) -> Path:
-    return server_binary.parent
+def tools(built_tools: Path) -> Path:
+    return built_tools
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.title)
