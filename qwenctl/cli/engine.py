@@ -20,8 +20,8 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
 from qwenctl.engine.build_names import BACKENDS
 from qwenctl.engine.engine_host import EngineHost, host_of, version_of
-from qwenctl.engine.install import drop, superfluous
 from qwenctl.engine.install_release import EngineSource, check_backend, find_offer, source_of
+from qwenctl.engine.installation import drop, superfluous
 from qwenctl.engine.installed_engines import chosen
 from qwenctl.errors import FetchError, QwenctlError, SettingsError
 from qwenctl.hardware.detect import SystemProbe, detect
@@ -149,7 +149,8 @@ def update(session: Session) -> Result:
             "cannot update: no installed engine is in use", hint="qwenctl engine install installs one"
         )
     engine = engine_named(source.root, current)
-    offer = find_offer(source, _host(), backend=engine.build.backend)
+    backend = engine.build.backend if engine.build.backend in BACKENDS else None
+    offer = find_offer(source, _host(), backend=backend)
     if offer.note:
         raise FetchError(f"cannot update: {offer.note}", hint="run it again when the network is back")
     if offer.build.name == current or offer.build.asset.sha256 == engine.build.sha256:

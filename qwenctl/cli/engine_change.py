@@ -17,7 +17,6 @@ from qwenctl.control.wait import until_ready
 from qwenctl.engine.ask import engine_at
 from qwenctl.engine.engine_host import EngineHost
 from qwenctl.engine.find import AUTO
-from qwenctl.engine.install import check_passed, prover, put_back, take
 from qwenctl.engine.install_release import (
     BroughtFile,
     EngineOffer,
@@ -27,6 +26,7 @@ from qwenctl.engine.install_release import (
     install_brought,
     install_offer,
 )
+from qwenctl.engine.installation import check_passed, prover, put_back, take
 from qwenctl.engine.installed_engines import InstalledEngine, chosen, installed, read_engine
 from qwenctl.engine.usability import Unusable
 from qwenctl.engine.used_flags import changed_flags

@@ -10,7 +10,6 @@ from typing import Literal
 from qwenctl import paths
 from qwenctl.engine.engine_host import host_of
 from qwenctl.engine.find import AUTO
-from qwenctl.engine.install import take
 from qwenctl.engine.install_release import (
     EngineOffer,
     EngineSource,
@@ -19,6 +18,7 @@ from qwenctl.engine.install_release import (
     install_offer,
     source_of,
 )
+from qwenctl.engine.installation import take
 from qwenctl.fetch.request import Progress
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.settings.types import Settings

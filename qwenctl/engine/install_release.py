@@ -14,7 +14,7 @@ from typing import TypeVar
 from qwenctl.engine.build_choice import BuildChoice, choose_build
 from qwenctl.engine.build_names import BACKENDS, Build, builds_of
 from qwenctl.engine.engine_host import EngineHost
-from qwenctl.engine.install import EngineArchive, install, prover
+from qwenctl.engine.installation import EngineArchive, install, prover
 from qwenctl.engine.installed_engines import InstalledEngine
 from qwenctl.engine.release_api import Listing, ReleaseApi
 from qwenctl.engine.release_download import check_file, download, expected_digest
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 PATIENCE = FetchEnvironment(metadata_policy=RetryPolicy(attempts=3, longest_s=4.0, connect_s=10.0))
 """Somebody waits for the listing: three tries."""
 BROUGHT = "file"
-"""The tag of an engine whose archive a person brought, where its name tells none."""
+"""Tag and backend of an engine whose archive a person brought, where its name tells none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +172,16 @@ def check_brought(source: EngineSource, path: Path, sha256: str | None) -> Broug
     Raises:
         FetchError: it cannot be read, or is another one than it should be.
     """
-    listed = _listed(source, path.name)
+    build, expected = _listed(source, path.name)
     found = _run(check_file(path, sha256))
     if sha256 is not None:
-        return BroughtFile(path, found, "--sha256", listed)
-    expected = listed.asset.sha256 if listed is not None else None
+        return BroughtFile(path, found, "--sha256", build)
     if expected is not None and found != expected:
         raise FetchError(
             f"cannot verify {path}: its sha256 is {found}, the listing says {expected}",
             hint="fetch it again; qwenctl leaves the file as it is",
         )
-    return BroughtFile(path, found, "the listing of the releases" if expected else None, listed)
+    return BroughtFile(path, found, "the listing of the releases" if expected else None, build)
 
 
 def install_brought(
@@ -196,7 +195,7 @@ def install_brought(
     """
     first = brought[0]
     build = first.build or named_build(first.path.name, host)
-    tag, backend = (build.tag, build.backend) if build else (BROUGHT, "cpu")
+    tag, backend = (build.tag, build.backend) if build else (BROUGHT, BROUGHT)
     name = build.name if build else f"{BROUGHT}-{first.sha256[:8]}"
     files = tuple(each.path for each in brought)
     archive = EngineArchive(name, tag, backend, first.path.name, files, first.sha256, keep=True)
@@ -231,15 +230,16 @@ async def _listing(source: EngineSource, version: str | None) -> Listing:
     return await (api.newest() if version is None else api.tagged(version))
 
 
-def _listed(source: EngineSource, name: str) -> Build | None:
-    """Return the build that has a file of this name in the listing that was read last."""
-    offline = replace(source, offline=True)
+def _listed(source: EngineSource, name: str) -> tuple[Build | None, str | None]:
+    """Return the build that has such a file in the listing that was read last, and its digest there."""
     try:
-        listing = _run(_listing(offline, None))
+        listing = _run(_listing(replace(source, offline=True), None))
     except FetchError:
-        return None
-    builds = (build for release in listing.releases for build in builds_of(release).known)
-    return next((build for build in builds if build.asset.name == name), None)
+        return None, None
+    builds = [build for release in listing.releases for build in builds_of(release).known]
+    found = ((build, asset) for build in builds for asset in build.assets if asset.name == name)
+    build, asset = next(found, (None, None))
+    return build, asset.sha256 if asset is not None else None
 
 
 def _from(build: Build) -> str:

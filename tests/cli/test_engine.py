@@ -14,14 +14,13 @@ from tests.fakes.home import Home, Ran
 from tests.fakes.release_server import ReleaseFault, ReleaseServer
 
 MACHINES = Path(__file__).parents[1] / "machines"
-CPU = {"b11500": "b11500-cpu", "b11510": "b11510-cpu", "b11520": "b11520-cpu"}
 pytestmark = pytest.mark.skipif(archives.asset_name("b1").find("macos") > 0, reason="the names are Linux's")
 
 
 @pytest.fixture
 def releases() -> Iterator[ReleaseServer]:
-    """Two releases with builds for this machine."""
-    contents = {tag: {asset_name(tag): engine_archive(tag)} for tag in ("b11510", "b11500")}
+    """Two releases with builds for this machine, whose programs are stand-ins."""
+    contents = {tag: {asset_name(tag): engine_archive(tag, archives.QUICK)} for tag in ("b11510", "b11500")}
     with ReleaseServer(contents) as server:
         yield server
 
@@ -32,6 +31,11 @@ def engine_home(home: Home, releases: ReleaseServer, server_binary: Path) -> Hom
     assert server_binary.exists()
     home.environment |= {"QWENCTL_SERVER__RELEASES": releases.base, "QWENCTL_SERVER__PORT": str(home.port)}
     return home
+
+
+def real(releases: ReleaseServer) -> None:
+    """Let the releases have real servers."""
+    releases.releases = {tag: {asset_name(tag): engine_archive(tag)} for tag in releases.releases}
 
 
 def store(home: Home) -> Path:
@@ -81,7 +85,10 @@ def test_an_engine_is_installed_rolled_back_updated_and_removed(
     assert engines(home) == {"b11500-cpu": "in_use", "b11510-cpu": "previous"}
 
     assert "it is in use" in one_line_and_a_hint(home.run("engine", "remove", "b11500-cpu"), 1)
-    releases.releases = {"b11520": {asset_name("b11520"): engine_archive("b11520")}, **releases.releases}
+    releases.releases = {
+        "b11520": {asset_name("b11520"): engine_archive("b11520", archives.QUICK)},
+        **releases.releases,
+    }
     updated = home.json("engine", "update")["data"]
     assert (updated["name"], updated["removed"]) == ("b11520-cpu", ["b11510-cpu"])
     assert home.run("engine", "remove", "b11500-cpu").code == 0
@@ -89,8 +96,9 @@ def test_an_engine_is_installed_rolled_back_updated_and_removed(
     assert "no engine was in use before" in one_line_and_a_hint(home.run("engine", "rollback"), 1)
 
 
-def test_a_running_daemon_changes_over_and_back(engine_home: Home) -> None:
+def test_a_running_daemon_changes_over_and_back(engine_home: Home, releases: ReleaseServer) -> None:
     home = engine_home
+    real(releases)
     home.up()
     ran = home.run("engine", "install", "b11500")
     assert (ran.code, ran.out) == (0, "serving with b11500-cpu\n"), ran.err
@@ -109,10 +117,9 @@ def test_an_engine_that_fails_with_the_real_model_is_taken_back(
     engine_home: Home, releases: ReleaseServer
 ) -> None:
     home = engine_home
-    releases.releases = {
-        "b11520": {asset_name("b11520"): engine_archive("b11520", archives.DIES_ON_THE_MODEL)},
-        **releases.releases,
-    }
+    real(releases)
+    dies = engine_archive("b11520", archives.DIES_ON_THE_MODEL)
+    releases.releases = {"b11520": {asset_name("b11520"): dies}, **releases.releases}
     home.up()
     assert home.run("engine", "install", "b11500").code == 0
     said = one_line_and_a_hint(home.run("engine", "update"), 1)
@@ -195,7 +202,7 @@ def test_a_file_that_is_not_what_the_listing_says_is_refused(engine_home: Home) 
 def test_a_file_that_nobody_vouches_for_needs_a_word(engine_home: Home) -> None:
     home = engine_home
     file = home.path / "mine.tar.gz"
-    file.write_bytes(engine_archive("mine"))
+    file.write_bytes(engine_archive("mine", archives.QUICK))
     said = one_line_and_a_hint(home.run("engine", "install", "--from", str(file)), 1)
     assert "nobody vouches for it" in said
     assert "--sha256" in said

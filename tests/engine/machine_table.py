@@ -1,6 +1,9 @@
 """Machines for the table of choices: those of tests/machines, and others written after reports of owners."""
 
+from qwenctl.engine.build_choice import choose_build
+from qwenctl.engine.engine_host import host_of
 from qwenctl.hardware.facts import Accelerator, Backend, Cpu, Hardware, MemoryKind, PciGpu, SystemFacts
+from tests.engine.listings import builds
 from tests.fakes.machines import GIB, machine
 
 UBUNTU_24 = SystemFacts(libc="glibc 2.39", vulkan=True)
@@ -115,3 +118,17 @@ MACHINES: dict[str, Hardware] = {
     "RHEL 9, no GPU (glibc 2.34)": linux(system=SystemFacts(libc="glibc 2.34")),
     "Alpine": linux(system=SystemFacts(libc="musl")),
 }
+
+
+def markdown_table(release: str = "b11101") -> str:
+    """The choice for each machine as a table of the documentation."""
+    lines = ["| machine | build | why |", "|---|---|---|"]
+    for name, hardware in MACHINES.items():
+        choice = choose_build(builds(release), host_of(hardware))
+        kind = f"`{choice.chosen.kind}`" if choice.chosen else "(none)"
+        lines.append(f"| {name} | {kind} | {choice.reason or choice.why_none} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -1,6 +1,7 @@
 """Which official build each of forty machines gets, and why each other one does not: by value."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from qwenctl.engine.cuda_support import cuda_verdict
 from qwenctl.engine.engine_host import HostGpu, host_of
 from qwenctl.hardware.facts import SystemFacts
 from tests.engine.listings import builds
-from tests.engine.machine_table import MACHINES, card, linux
+from tests.engine.machine_table import MACHINES, card, linux, markdown_table
 
 CHOSEN = {
     "RTX 4090, driver 580 (tests/machines, C library unknown)": "cuda-13.4",
@@ -65,6 +66,12 @@ def reasons(machine: str) -> dict[str, str]:
         for each in choice(machine).ranked
         if (each.build.os, each.build.arch) == (hardware.os, hardware.arch)
     }
+
+
+def test_the_documentation_has_this_table() -> None:
+    """``python -m tests.engine.machine_table`` prints it."""
+    page = Path(__file__).parents[2] / "docs/engine.md"
+    assert markdown_table() in page.read_text(encoding="utf-8")
 
 
 def test_each_machine_gets_the_build_that_suits_it() -> None:

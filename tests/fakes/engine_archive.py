@@ -12,6 +12,13 @@ WORKS = f"""#!/bin/sh
 PYTHONPATH='{ROOT}' exec '{sys.executable}' -m qwenctl.engine.bundled "$@"
 """
 """A llama-server that works, as far as the bundled one does."""
+QUICK = (
+    (ROOT / "tests/fakes/llama_server.py")
+    .read_text(encoding="utf-8")
+    .replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1)
+)
+"""A stand-in that passes the smoke test in a tenth of the time. It reads ``help.txt`` beside itself."""
+HELP = (ROOT / "tests/engine/help/newer.txt").read_bytes()
 MISSING_LIBRARY = """#!/bin/sh
 echo "$0: error while loading shared libraries: libggml-base.so: cannot open shared object file" >&2
 exit 127
@@ -58,6 +65,7 @@ def engine_archive(tag: str, program: str = WORKS, *, filler: int = 0, zeros: in
         _folder(tar, f"llama-{tag}")
         add(tar, f"llama-{tag}/llama-server", program.encode(), 0o755)
         add(tar, f"llama-{tag}/LICENSE", tag.encode())
+        add(tar, f"llama-{tag}/help.txt", HELP)
         add(tar, f"llama-{tag}/libllama.so.0.9.1", b"a library", 0o755)
         for name, target in LINKS.items():
             link(tar, f"llama-{tag}/{name}", target)

@@ -11,12 +11,17 @@ is kept for the next try.
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
+from qwenctl.engine.build_names import BACKENDS
 from qwenctl.engine.installed_engines import (
+    CHOSEN,
     ChosenEngine,
     EngineBuild,
     InstalledEngine,
@@ -38,6 +43,8 @@ from qwenctl.fetch.disk import check_space, sync_folder
 
 NEW = ".new-"
 SWEPT = (NEW, ".removed-")
+PART = re.compile(rf"\.{re.escape(CHOSEN)}\.(\d+)\.[0-9a-f]+")
+"""A file that was to become ``chosen.json``. Source: files.py, replace_bytes."""
 UNPACKED_RATIO = 4
 """How much larger unpacked files are at most: CUDA's libraries 3 times, the others less (sizes of b11476)."""
 
@@ -67,8 +74,9 @@ class EngineArchive:
 
 
 def prover(cache: Path, backend: str, stopped: Callable[[], bool] = lambda: False) -> Prove:
-    """Return what proves an engine here: the smoke test, which must show a device of the backend."""
-    return lambda program: smoke_test(program, cache, expects=backend, stopped=stopped)
+    """Return what proves an engine here: the smoke test, which must show a device of a known backend."""
+    expects = backend if backend in BACKENDS else None
+    return lambda program: smoke_test(program, cache, expects=expects, stopped=stopped)
 
 
 def install(
@@ -195,10 +203,15 @@ def superfluous(root: Path, needed: frozenset[str]) -> tuple[str, ...]:
 
 
 def sweep(root: Path) -> None:
-    """Remove what a kill left. The caller holds the store's lock, so nobody is at work there."""
+    """Remove what a kill left. The caller holds the store's lock, so nobody installs or removes one now.
+
+    Which engine is in use is written without the lock; a file of that is removed once its writer is gone.
+    """
     for path in root.iterdir():
         if path.name.startswith(SWEPT):
             shutil.rmtree(path, ignore_errors=True)
+        elif (part := PART.fullmatch(path.name)) and not psutil.pid_exists(int(part[1])):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

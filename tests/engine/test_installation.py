@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.engine.install import EngineArchive, drop, install, put_back, superfluous, sweep, take
+from qwenctl.engine.installation import EngineArchive, drop, install, put_back, superfluous, sweep, take
 from qwenctl.engine.installed_engines import ChosenEngine, InstalledEngine, chosen, installed, read_engine
 from qwenctl.engine.smoke_test import SmokeResult
 from qwenctl.engine.store_lock import StoreBusyError, store_lock
