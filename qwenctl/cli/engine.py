@@ -20,7 +20,7 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
 from qwenctl.engine.build_names import BACKENDS
 from qwenctl.engine.engine_host import EngineHost, host_of, version_of
-from qwenctl.engine.install_release import EngineSource, check_backend, find_offer, source_of
+from qwenctl.engine.install_release import EngineSource, check_backend, find_offer, is_newer, source_of
 from qwenctl.engine.installation import drop, superfluous
 from qwenctl.engine.installed_engines import chosen
 from qwenctl.errors import FetchError, QwenctlError, SettingsError
@@ -153,7 +153,7 @@ def update(session: Session) -> Result:
     offer = find_offer(source, _host(), backend=backend)
     if offer.note:
         raise FetchError(f"cannot update: {offer.note}", hint="run it again when the network is back")
-    if offer.build.name == current or offer.build.asset.sha256 == engine.build.sha256:
+    if not is_newer(offer.build.tag, engine.build.tag):
         return Result(data_of(engine) | {"changed": False}, f"{current} is already the newest")
     result = install_and_use(session, settings, source, offer)
     left = superfluous(source.root, in_force(source.root))

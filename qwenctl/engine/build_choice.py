@@ -110,6 +110,8 @@ def _ranked(
     build: Build, fits: Fitness, reason: str, chosen: Build | None, worth: tuple[HostGpu, ...]
 ) -> RankedBuild:
     if build is chosen:
+        if build.backend == "cpu" and worth:
+            reason = f"{reason}; {worth[0].name} lies idle, and qwenctl up needs --cpu"
         return RankedBuild(build, "chosen", reason)
     if build.backend == "cpu" and fits != "no" and worth:
         reason = f"would leave {worth[0].name} idle; --backend cpu takes it on purpose"
@@ -186,6 +188,8 @@ def _cuda(build: Build, host: EngineHost) -> tuple[Fitness, str]:
     gpus = host.of("nvidia")
     if not gpus:
         return "no", "there is no NVIDIA GPU"
+    if build.runtime is None:
+        return "no", "its runtime libraries (cudart) are not in this release, or not yet"
     verdicts = [cuda_verdict(build.version, gpu) for gpu in gpus]
     fits, reason = next(
         (each for wanted in ("yes", "unsure") for each in verdicts if each.fits == wanted), verdicts[0]

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from qwenctl.engine.build_choice import BuildChoice, choose_build
+from qwenctl.engine.build_choice import ORDER, BuildChoice, choose_build
 from qwenctl.engine.build_names import BACKENDS, Build, builds_of
 from qwenctl.engine.engine_host import EngineHost
 from qwenctl.engine.installation import EngineArchive, install, prover
 from qwenctl.engine.installed_engines import InstalledEngine
 from qwenctl.engine.release_api import Listing, ReleaseApi
 from qwenctl.engine.release_download import check_file, download, expected_digest
-from qwenctl.engine.releases import Release, ReleaseAsset
+from qwenctl.engine.releases import BUILD_TAG, Release, ReleaseAsset
 from qwenctl.errors import FetchError, NoServerError, QwenctlError, SettingsError
 from qwenctl.fetch.clock import FetchEnvironment, RetryPolicy
 from qwenctl.settings.types import Settings
@@ -92,7 +92,7 @@ def source_of(settings: Settings, root: Path, cache: Path) -> EngineSource:
 def find_offer(
     source: EngineSource, host: EngineHost, *, version: str | None = None, backend: str | None = None
 ) -> EngineOffer:
-    """Return the newest release that has a build for this machine, or the one of ``version``.
+    """Return the newest release that has the best kind of build for this machine, or the one of ``version``.
 
     Where no release has one, the newest is returned, whose choice says why.
 
@@ -113,7 +113,21 @@ def find_offer(
             f"cannot choose a build: {version or 'none of the newest'} has no files for Linux or macOS",
             hint="qwenctl engine install VERSION takes another one",
         )
-    return next((offer for offer in offers if offer.choice.chosen is not None), offers[0])
+    return min(offers, key=_place)
+
+
+def _place(offer: EngineOffer) -> int:
+    """Return how good the offered kind is: of the newest release some files may not be there yet."""
+    chosen = offer.choice.chosen
+    return len(ORDER) if chosen is None else ORDER.index(chosen.backend)
+
+
+def is_newer(tag: str, than: str) -> bool:
+    """Whether a build is newer than another; any other one counts as newer where the tags are no numbers."""
+    numbers = [int(each[1:]) if BUILD_TAG.fullmatch(each) else None for each in (tag, than)]
+    if numbers[0] is None or numbers[1] is None:
+        return tag != than
+    return numbers[0] > numbers[1]
 
 
 def install_offer(

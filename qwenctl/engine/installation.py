@@ -39,15 +39,12 @@ from qwenctl.engine.store_lock import store_error, store_lock
 from qwenctl.engine.unpack import ArchiveError, find_program, unpack
 from qwenctl.engine.usability import OTHER_BUILD
 from qwenctl.errors import NoServerError, QwenctlError
-from qwenctl.fetch.disk import check_space, sync_folder
+from qwenctl.fetch.disk import sync_folder
 
 NEW = ".new-"
 SWEPT = (NEW, ".removed-")
 PART = re.compile(rf"\.{re.escape(CHOSEN)}\.(\d+)\.[0-9a-f]+")
 """A file that was to become ``chosen.json``. Source: files.py, replace_bytes."""
-UNPACKED_RATIO = 4
-"""How much larger unpacked files are at most: CUDA's libraries 3 times, the others less (sizes of b11476)."""
-
 OTHER_KIND = (
     "another kind or version may work: qwenctl engine install VERSION --backend B; "
     "or pip install 'qwenctl[engine]'"
@@ -114,13 +111,10 @@ def _install(
                 return found
             if not (root / name).exists():
                 break
-        check_space(
-            root, sum(_size(path) for path in archive.files) * UNPACKED_RATIO, margin_bytes, "XDG_DATA_HOME"
-        )
         hidden = root / f"{NEW}{name}"
         with _hidden(hidden):
             on_step(f"unpacking {archive.asset}")
-            program = _unpack(hidden, archive)
+            program = _unpack(hidden, archive, margin_bytes)
             on_step("trying it: it loads a tiny model and generates a token")
             check_passed(name, prove(program))
             build = EngineBuild(
@@ -226,15 +220,15 @@ def _hidden(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unpack(hidden: Path, archive: EngineArchive) -> Path:
+def _unpack(hidden: Path, archive: EngineArchive, margin_bytes: int) -> Path:
     """Unpack the archive, and the others beside its program. Return the program."""
     first, *beside = archive.files
-    unpack(first, hidden)
+    unpack(first, hidden, margin_bytes)
     program = find_program(hidden)
     program.chmod(0o755)
     for number, path in enumerate(beside):
         folder = hidden / f".beside-{number}"
-        unpack(path, folder)
+        unpack(path, folder, margin_bytes)
         for file in folder.rglob("*"):
             if file.is_file() and not (program.parent / file.name).exists():
                 file.rename(program.parent / file.name)
@@ -267,10 +261,3 @@ def _discard(archive: EngineArchive) -> None:
     if not archive.keep:
         for path in archive.files:
             discard(path)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise store_error("read", path, error) from error

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
 from qwenctl.errors import FetchError
+from qwenctl.fetch.disk import free_bytes
 from qwenctl.files import reason
 
 MAX_ENTRIES = 20_000
@@ -35,6 +36,7 @@ CUDA's libraries, which compress best, are 3 times larger; an archive bomb is a 
 MAX_NAME = 400
 BLOCK_BYTES, MAX_TAIL_BLOCKS = 2**20, 16
 PROGRAM = "llama-server"
+SPACE_HINT = "free some space, or set XDG_DATA_HOME to a folder that is large enough and yours"
 
 
 class ArchiveError(FetchError):
@@ -53,8 +55,10 @@ class ArchiveEntry:
     hard: bool = False
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, margin_bytes: int = 0) -> None:
     """Write the files of an archive into ``folder``, which is made if it is missing.
+
+    Before the first one, the space for all and a margin is looked for.
 
     On failure the folder holds a part of them: its owner removes it.
 
@@ -66,6 +70,7 @@ def unpack(archive: Path, folder: Path) -> None:
         size = archive.stat().st_size
         with _opened(archive) as (entries, read):
             checked = _check(archive.name, entries, max(SMALL_BYTES, size * MAX_RATIO))
+            _check_space(archive, folder, sum(entry.bytes for entry in checked), margin_bytes)
             top = _top(checked)
             for entry in checked:
                 if (path := _place(folder, entry.name, top)) is not None and entry.kind in ("file", "folder"):
@@ -77,11 +82,21 @@ def unpack(archive: Path, folder: Path) -> None:
         if error.errno is None:  # gzip's own complaint about the bytes
             raise _damaged(archive.name, str(error)) from error
         raise FetchError(
-            f"cannot unpack {archive.name} into {folder}: {reason(error)}",
-            hint="free some space, or set XDG_DATA_HOME to a folder that is large enough and yours",
+            f"cannot unpack {archive.name} into {folder}: {reason(error)}", hint=SPACE_HINT
         ) from error
     except ValueError as error:  # zlib's errors are ValueErrors where they are not OSErrors
         raise _damaged(archive.name, str(error)) from error
+
+
+def _check_space(archive: Path, folder: Path, needed_bytes: int, margin_bytes: int) -> None:
+    free = free_bytes(folder)
+    if needed_bytes + margin_bytes > free:
+        margin = f" and {margin_bytes} of margin" if margin_bytes else ""
+        raise FetchError(
+            f"cannot unpack {archive.name} into {folder}: "
+            f"{needed_bytes} bytes{margin} are needed, {free} are free",
+            hint=SPACE_HINT,
+        )
 
 
 def find_program(folder: Path) -> Path:

@@ -223,6 +223,7 @@ def test_the_list_says_which_build_would_be_chosen_and_why_not_the_others(engine
 def test_the_list_can_be_for_another_machine(engine_home: Home, releases: ReleaseServer) -> None:
     for kind in ("cuda-13.4", "cuda-12.8", "vulkan"):
         releases.releases["b11510"][f"llama-b11510-bin-ubuntu-{kind}-x64.tar.gz"] = b"x"
+        releases.releases["b11510"][f"cudart-llama-b11510-bin-ubuntu-{kind}-x64.tar.gz"] = b"x"
     releases.releases["b11510"]["llama-b11510-bin-ubuntu-x64.tar.gz"] = b"x"
     file = str(MACHINES / "rtx4090-24gb.json")
     found = engine_home.json("engine", "list", "--hardware", file, "--glibc", "2.39")["data"]

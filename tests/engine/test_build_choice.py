@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from qwenctl.engine.build_choice import BuildChoice, choose_build
+from qwenctl.engine.build_names import builds_of
 from qwenctl.engine.cuda_support import cuda_verdict
 from qwenctl.engine.engine_host import HostGpu, host_of
 from qwenctl.hardware.facts import SystemFacts
-from tests.engine.listings import builds
+from tests.engine.listings import builds, release
 from tests.engine.machine_table import MACHINES, card, linux, markdown_table
 
 CHOSEN = {
@@ -174,6 +175,21 @@ def test_a_backend_can_be_forced_against_the_advice() -> None:
 def test_a_backend_that_the_release_lacks_names_those_it_has() -> None:
     assert choice("GB10 (DGX Spark)", backend="sycl").why_none == (
         "this release has no build sycl for linux on arm64; it has cuda-13.4, vulkan, cpu"
+    )
+
+
+def test_a_cuda_build_whose_libraries_are_not_there_yet_is_not_taken() -> None:
+    whole = release("b11101")
+    files = tuple(asset for asset in whole.assets if not asset.name.startswith("cudart-"))
+    found = choose_build(builds_of(replace(whole, assets=files)), host_of(MACHINES["RTX 4090, driver 580"]))
+    assert (found.chosen.kind if found.chosen else None) == "vulkan"
+    why = {each.build.kind: each.reason for each in found.ranked if each.build.arch == "x86_64"}
+    assert why["cuda-13.4"] == "its runtime libraries (cudart) are not in this release, or not yet"
+
+
+def test_the_processor_on_purpose_says_how_to_start_it() -> None:
+    assert choice("RTX 4090, driver 580", backend="cpu").reason == (
+        "the processor alone; NVIDIA GeForce RTX 4090 lies idle, and qwenctl up needs --cpu"
     )
 
 

@@ -209,9 +209,19 @@ def test_an_archive_without_a_server_says_what_it_has(tmp_path: Path) -> None:
         find_program(tmp_path / "engine")
 
 
-def test_a_full_disk_is_named_with_a_way_out(tmp_path: Path) -> None:
+def test_too_little_space_is_told_before_the_first_byte(tmp_path: Path) -> None:
     archive = tmp_path / "a.tar.gz"
-    archive.write_bytes(engine_archive("b1", filler=4 << 20))
+    archive.write_bytes(engine_archive("b1", zeros=4 << 20))
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with pytest.raises(FetchError, match=r"4\d+ bytes are needed, 1048576 are free") as caught:
+            unpack(archive, disk / "engine")
+        assert list(disk.iterdir()) == []
+    assert "XDG_DATA_HOME" in str(caught.value.hint)
+
+
+def test_a_disk_that_fills_on_the_way_is_named_with_a_way_out(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(engine_archive("b1", files=600))
     with small_disk(tmp_path / "disk", "1m") as disk, pytest.raises(FetchError) as caught:
         unpack(archive, disk / "engine")
     assert "no space left" in caught.value.message

@@ -55,10 +55,12 @@ def asset_name(tag: str, kind: str = "") -> str:
     return f"llama-{tag}-bin-{system}{f'-{kind}' if kind else ''}-{arch}.tar.gz"
 
 
-def engine_archive(tag: str, program: str = WORKS, *, filler: int = 0, zeros: int = 0) -> bytes:
+def engine_archive(
+    tag: str, program: str = WORKS, *, filler: int = 0, zeros: int = 0, files: int = 0
+) -> bytes:
     """An archive with one top folder, a program, libraries and links.
 
-    ``filler`` are bytes that gzip cannot make smaller, ``zeros`` bytes that it can.
+    ``filler`` are bytes that gzip cannot make smaller, ``zeros`` bytes that it can; ``files`` are small ones.
     """
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as tar:
@@ -71,6 +73,8 @@ def engine_archive(tag: str, program: str = WORKS, *, filler: int = 0, zeros: in
             link(tar, f"llama-{tag}/{name}", target)
         if filler:
             add(tar, f"llama-{tag}/libggml-filler.so", noise(filler))
+        for number in range(files):
+            add(tar, f"llama-{tag}/{number}.txt", b"x")
         if zeros:
             add(tar, f"llama-{tag}/libggml-zeros.so", bytes(zeros))
     return content.getvalue()
