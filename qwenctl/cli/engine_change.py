@@ -189,7 +189,7 @@ def data_of(engine: InstalledEngine) -> dict[str, object]:
 def _change_over(session: Session) -> tuple[int, dict[str, object]]:
     """Let the daemon look again, and wait until it serves with what it found."""
     folder = paths.state_dir()
-    answer = call(folder, "POST", "/v1/reload")
+    answer = call(folder, "POST", "/v1/engine")
     number = answer.get("change") if isinstance(answer, dict) else None
     if not isinstance(number, int):
         raise ControlError(

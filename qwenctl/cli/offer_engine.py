@@ -5,7 +5,7 @@ import click
 from qwenctl.cli.engine_change import install_and_use
 from qwenctl.cli.output import Session, can_ask
 from qwenctl.deploy.missing_engine import install_policy, offer_for_this_machine
-from qwenctl.errors import FetchError, QwenctlError
+from qwenctl.errors import FetchError, NoServerError, QwenctlError
 from qwenctl.settings.types import Settings
 
 COMMANDS = "qwenctl engine install, or qwenctl up --yes, installs one"
@@ -30,5 +30,5 @@ def offer_engine(session: Session, settings: Settings, missing: QwenctlError, *,
         missing.hint = error.hint
         raise missing from error
     if policy == "ask" and not click.confirm(f"install {offer.text}?", default=True, err=True):
-        raise missing
+        raise NoServerError("cannot serve: no engine is usable, and none was installed", hint=COMMANDS)
     install_and_use(session, settings, source, offer)

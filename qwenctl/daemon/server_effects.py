@@ -110,6 +110,9 @@ class ServerEffects:
         process, phase = self.process, self._supervisor.state.phase
         if not isinstance(phase, st.Starting) or process is None:
             return True
+        self._troubles.set(
+            "child", record_child(self._folder, process.pid)
+        )  # a script has become its program
         buffers, plan = parse_log(process.said()), child.configuration.plan
         self.loaded = compare(plan.memory, buffers) if buffers.device_mib or buffers.host_mib else None
         self._note_load(child.configuration, buffers)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 SIGABRT, SIGILL, SIGKILL = 6, 4, 9
 """Source: signal(7); the same numbers on Linux and macOS."""
-SHELL_SIGNAL = 128
+SHELL_SIGNAL, MOST_SIGNAL = 128, 64
 """A shell exits with this plus the number of the signal that ended its child. Source: POSIX, sh."""
 GPU_BUILD = "qwenctl engine install --backend vulkan, or the build for this card"
 BUNDLED = "pip install 'qwenctl[engine]' brings one that runs on any system since glibc 2.17"
@@ -36,9 +36,14 @@ class Attempt:
     @property
     def signal(self) -> int | None:
         """The signal that ended it, or its child where it is a shell script."""
-        if self.code is None or 0 <= self.code <= SHELL_SIGNAL:
-            return None
-        return -self.code if self.code < 0 else self.code - SHELL_SIGNAL
+        return None if self.code is None else signal_of(self.code)
+
+
+def signal_of(code: int) -> int | None:
+    """Return the signal that an exit code means: negative, or a shell's 128 and the number."""
+    if code < 0:
+        return -code
+    return code - SHELL_SIGNAL if 0 < code - SHELL_SIGNAL <= MOST_SIGNAL else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ class Gate:
             return done  # the stop was called off
         if not done:
             await self._proxy.break_off()
-        await self._slots.finish_save()
+        await self._slots.finish()
         state = self._queue.state
         if state.phase in ("ready", "draining") and state.child == self._served.child:
             await self._slots.save_before_stop(self._served)

@@ -5,7 +5,7 @@ A permanent ending parks the supervisor: trying the same again cannot help.
 
 from dataclasses import dataclass
 
-from qwenctl.engine.usability import SHELL_SIGNAL, WRONG_PROCESSOR, Attempt, why_unusable
+from qwenctl.engine.usability import WRONG_PROCESSOR, Attempt, signal_of, why_unusable
 from qwenctl.supervise.crash_texts import BUILD_TEXTS, CRASH_TEXTS
 
 TAIL_LINES = 100
@@ -39,8 +39,7 @@ def classify(returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False
     ``oom_killed``: the kernel has killed a process for lack of memory since this one started. A kill from
     outside is judged by its signal; every other ending by the log, and by the signal if the log says nothing.
     """
-    if returncode > SHELL_SIGNAL:  # a shell script whose program ended by a signal
-        returncode = SHELL_SIGNAL - returncode
+    returncode = -(signal_of(returncode) or -returncode)
     if returncode == SIGKILL:
         if oom_killed:
             summary = "the system ended it: host memory ran out"

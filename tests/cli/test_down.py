@@ -1,12 +1,14 @@
 """``qwenctl down`` is as patient as the daemon's settings, and leaves no server behind."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from qwenctl.control.state_dir import lock
 from qwenctl.supervise.identity import Identity, identify, read_identity, write_identity
 from tests.fakes.home import Home, kill, until
 from tests.fakes.scripted_server import fake_server
@@ -65,6 +67,28 @@ def test_down_ends_the_server_of_a_daemon_that_was_killed(bare_home: Home) -> No
         assert not (bare_home.state / "status.json").exists()
     again = bare_home.run("down")
     assert (again.code, again.out) == (0, "not running\n")
+
+
+def test_down_ends_the_server_of_a_daemon_that_dies_meanwhile(bare_home: Home) -> None:
+    """It holds its lock when ``down`` looks, answers nothing, and leaves its server behind."""
+    bare_home.state.mkdir(mode=0o700, parents=True)
+    code = f"import time; from {lock.__module__} import lock; from pathlib import Path; "
+    code += f"held = lock(Path({str(bare_home.state)!r})); print('held', flush=True); time.sleep(1000)"
+    words = [sys.executable, "-c", code]
+    with (
+        running_server() as server,
+        subprocess.Popen(words, env=bare_home.environment, stdout=subprocess.PIPE) as daemon,
+    ):
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == b"held\n"
+        who = identify(server.pid)
+        assert who is not None
+        path = keep(bare_home, who)
+        ran = bare_home.run("down")
+        daemon.kill()
+        assert (ran.code, ran.out) == (0, "stopped\n"), ran
+        assert server.wait(WITHIN) == -9
+        assert not path.exists()
 
 
 def test_down_leaves_a_stranger_with_the_servers_number_alone(bare_home: Home) -> None:

@@ -20,12 +20,11 @@ def install_unit(home: Home) -> None:
     unit.write_text("[Service]\n")
 
 
-def test_the_daemons_log_is_another_one_than_the_servers(home: Home) -> None:
-    home.up()
-    daemon, server = home.run("logs", "--daemon"), home.run("logs")
+def test_the_daemons_log_is_another_one_than_the_servers(served: Home) -> None:
+    daemon, server = served.run("logs", "--daemon"), served.run("logs")
     assert "phase=ready" in daemon.out
     assert "phase=ready" not in server.out
-    last = home.json("logs", "--daemon", "-n", "1")["data"]["lines"]
+    last = served.json("logs", "--daemon", "-n", "1")["data"]["lines"]
     assert last == [daemon.out.splitlines()[-1]]
 
 

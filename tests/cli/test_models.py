@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -210,22 +211,31 @@ def test_prune_spares_the_download_that_an_earlier_up_wants(bare_home: Home, wor
 
 
 @pytest.mark.skipif(not HF.exists(), reason="huggingface_hub's command line is not installed")
-def test_what_the_real_hf_and_the_real_llama_server_download_is_found_and_removed(
-    home: Home, server_binary: Path, tmp_path: Path
+def test_what_the_real_hf_downloads_is_found_and_removed(bare_home: Home, tmp_path: Path) -> None:
+    is_found_and_removed(bare_home, tmp_path, by_hf)
+
+
+@pytest.mark.skipif(not HF.exists(), reason="huggingface_hub's command line is not installed")
+def test_what_the_real_llama_server_downloads_is_found_and_removed(
+    bare_home: Home, built_engine: Path, tmp_path: Path
 ) -> None:
+    """Not the bundled one: its program knows ``-hf``, its library downloads nothing."""
+    is_found_and_removed(bare_home, tmp_path, lambda home: by_llama_server(home, built_engine))
+
+
+def is_found_and_removed(home: Home, tmp_path: Path, bring: Callable[[Home], None]) -> None:
     model = tmp_path / "tiny-F16.gguf"
     make_model(model, read_profile(PROFILES / "demo.toml").architecture)
     with FakeHub({model.name: model, "README.md": b"# a card"}) as hub:
         home.environment["HF_ENDPOINT"] = hub.endpoint
-        for bring in (by_hf, by_llama_server):
-            bring(home, server_binary)
-            (found,) = home.json("models")["data"]["models"]
-            assert (found["up"], found["origin"], found["quant"]) == (f"{HUB_REPO}:F16", "hub", "F16")
-            assert found["bytes"] == model.stat().st_size
-            removed = home.json("models", "rm", found["up"], "--yes")["data"]
-            assert removed["freed_bytes"] == pytest.approx(model.stat().st_size, abs=4096)
-            assert home.json("models")["data"]["models"] == []
-            assert "warning" not in cache_list(home).lower(), "the cache is whole for its own program, too"
+        bring(home)
+        (found,) = home.json("models")["data"]["models"]
+        assert (found["up"], found["origin"], found["quant"]) == (f"{HUB_REPO}:F16", "hub", "F16")
+        assert found["bytes"] == model.stat().st_size
+        removed = home.json("models", "rm", found["up"], "--yes")["data"]
+        assert removed["freed_bytes"] == pytest.approx(model.stat().st_size, abs=4096)
+        assert home.json("models")["data"]["models"] == []
+        assert "warning" not in cache_list(home).lower(), "the cache is whole for its own program, too"
 
 
 def cache_list(home: Home) -> str:
@@ -241,7 +251,7 @@ def cache_list(home: Home) -> str:
     return done.stdout + done.stderr
 
 
-def by_hf(home: Home, _binary: Path) -> None:
+def by_hf(home: Home) -> None:
     """``hf download``, from the hub that HF_ENDPOINT names."""
     subprocess.run(
         [str(HF), "download", HUB_REPO], env=home.environment, capture_output=True, timeout=120, check=True

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import psutil
 import pytest
 
 from tests.fakes.deployed import RANGE, SOON, Deployed, cache_huge
-from tests.fakes.home import Home, until
+from tests.fakes.home import Home, runs, until
 from tests.fakes.scripted_server import behave, fake_server
 
 
@@ -199,7 +198,7 @@ def test_of_three_wishes_during_a_download_the_last_one_wins(home: Home) -> None
         daemon.stall = None
         pid = daemon.status()["pid"]
         assert daemon.status()["ready"]
-        assert psutil.pid_exists(pid)
+        assert runs(pid)
         daemon.wish(profile="second")
         daemon.wish(profile="demo")
         assert home.run("up", "--profile", "first").code == 0

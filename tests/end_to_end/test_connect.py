@@ -80,14 +80,13 @@ def ask_like_claude_code(home: Home) -> httpx.Response:
     )
 
 
-def test_clients_reach_an_open_endpoint_with_what_they_are_told(home: Home) -> None:
-    home.up()
-    assert ask_openai(home) == "demo response.completed"
-    answer = ask_like_claude_code(home)
+def test_clients_reach_an_open_endpoint_with_what_they_are_told(served: Home) -> None:
+    assert ask_openai(served) == "demo response.completed"
+    answer = ask_like_claude_code(served)
     assert answer.status_code == 200, answer.text
     assert answer.json()["type"] == "message"
-    settings = connected(home, "codex")["settings"]
-    assert settings["model_context_window"] == home.status()["plan"]["context_tokens"]
+    settings = connected(served, "codex")["settings"]
+    assert settings["model_context_window"] == served.status()["plan"]["context_tokens"]
 
 
 def test_clients_reach_a_locked_endpoint_with_the_key_they_are_pointed_to(home: Home) -> None:
@@ -116,11 +115,10 @@ def test_the_running_daemons_address_goes_before_the_settings(home: Home) -> Non
     assert connected(home, "openai")["base_url"] == f"http://127.0.0.1:{home.port}/v1"
 
 
-def test_codex_finds_its_api_where_its_file_says(home: Home) -> None:
+def test_codex_finds_its_api_where_its_file_says(served: Home) -> None:
     """Codex itself is not run here; what it asks is: POST base_url + /responses, as a stream."""
-    home.up()
-    assert home.run("connect", "codex", "--write").code == 0
-    written = tomllib.loads((home.path / ".codex/config.toml").read_text())
+    assert served.run("connect", "codex", "--write").code == 0
+    written = tomllib.loads((served.path / ".codex/config.toml").read_text())
     provider = written["model_providers"][written["model_provider"]]
     body = {"model": written["model"], "input": "hi", "stream": True, "max_output_tokens": 4}
     with httpx.stream("POST", f"{provider['base_url']}/responses", json=body, timeout=60) as answer:

@@ -91,8 +91,8 @@ def test_an_unused_server_is_stopped_and_the_next_request_starts_it(home: Home) 
     assert httpx.post(f"{endpoint}/chat/completions", json=ASK, timeout=60).status_code == 200
 
 
-def test_a_web_page_may_not_use_the_model(home: Home) -> None:
-    endpoint = home.up()
+def test_a_web_page_may_not_use_the_model(served: Home) -> None:
+    endpoint = served.status()["endpoint"]
     foreign = {"Origin": "https://evil.example"}
     assert httpx.post(f"{endpoint}/chat/completions", json=ASK, headers=foreign).status_code == 403
     rebound = {"Host": "evil.example"}

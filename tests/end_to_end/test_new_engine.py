@@ -5,7 +5,6 @@ The second engine is a script that is the bundled one, with the fault of the cas
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,13 +171,16 @@ def test_one_that_dies_on_any_model_is_refused_by_the_smoke_test(own_home: Home,
     assert read_engine(engines(own_home), "b2").refused  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("how", ["kill -ILL $$", "echo boom >&2; exit 1"])
+@pytest.mark.parametrize("how", ["kill -ILL $$", "echo boom >&2; exit 1", "exec sleep 600"])
 def test_one_that_dies_on_the_real_model_gives_way_to_the_old_one(
     own_home: Home, bundled: Path, how: str
 ) -> None:
     install(own_home, "b1", bundled)
     install(own_home, "b2", bundled, dies_on("demo", how))
     choose(engines(own_home), ChosenEngine("b1"))
+    config = own_home.path / ".config/qwenctl/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("[supervise]\nready_timeout_s = 8\nstop_timeout_s = 2\n")
     own_home.up()
     status = dealt_with(own_home, use(own_home, "b2"))
     assert status["engine"]["name"] == "b1"
@@ -222,4 +224,8 @@ def test_a_program_replaced_by_a_bad_one_gives_way_to_the_next_engine(
     (passed,) = own_home.status()["engine"]["passed_over"]
     assert passed["path"] == str(program)
     assert "did not work here" in passed["why"]
-    os.utime(program, (1, 1))  # other files: another chance
+    assert f"not used  {program} of PATH: " in own_home.run("status").out
+    (looked,) = own_home.json("plan")["data"]["engine"]["passed_over"]
+    assert looked["path"] == str(program)
+    binary = next(one for one in own_home.json("doctor")["data"]["checks"] if one["name"] == "binary")
+    assert (binary["verdict"], str(program) in binary["finding"]) == ("note", True)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ import httpx
 import psutil
 import pytest
 
+from qwenctl.supervise.identity import identify, read_identity
 from tests.fakes.disk import fill, small_disk
-from tests.fakes.home import Home, kill, until
+from tests.fakes.home import Home, kill, runs, until
+from tests.fakes.scripted_server import fake_server
 
 LOAD = {"prompt": "once upon a time", "n_predict": 200}
 
@@ -46,7 +49,7 @@ def test_killed_daemons_under_load_leave_no_orphan_and_nothing_in_the_way(home: 
             status = home.status()
             kill(status["daemon_pid"])
             server = psutil.Process(status["pid"])
-            until(lambda: not server.is_running(), within=5)  # noqa: B023 - called in this turn only
+            until(lambda: not runs(server.pid), within=5)  # noqa: B023 - called in this turn only
             home.up()
             assert home.status()["ready"]
     assert len(home.servers()) == 1
@@ -59,12 +62,26 @@ def test_a_leftover_server_of_a_dead_daemon_is_ended_before_a_new_one_starts(hom
     record = (home.state / "child.json").read_bytes()
     os.kill(status["daemon_pid"], signal.SIGSTOP)  # it cannot clean up after itself
     kill(status["daemon_pid"])
-    until(lambda: not psutil.pid_exists(status["pid"]), within=5)
+    until(lambda: not runs(status["pid"]), within=5)
     (home.state / "child.json").write_bytes(
         record.replace(str(status["pid"]).encode(), str(os.getpid()).encode())
     )
     home.up()  # the number is this test's own process now, which must survive
     assert home.status()["ready"]
+
+
+def test_a_server_that_a_shell_script_starts_is_known_by_its_own_program(home: Home) -> None:
+    """Installers begin a script with a line of shell where the path of Python is long or has a space."""
+    real = fake_server(home)
+    script = home.path / "with a space" / "llama-server"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\n[ "$1" = -m ] && sleep 0.3\nexec {sys.executable} {real} "$@"\n')
+    script.chmod(0o755)
+    home.environment["QWENCTL_SERVER__BINARY"] = str(script)
+    home.up()
+    kept = read_identity(home.state / "child.json")
+    assert kept is not None
+    assert identify(kept.pid) == kept, "a daemon that finds it left over can end it"
 
 
 def test_status_and_down_work_while_the_daemon_hangs(home: Home) -> None:
@@ -86,13 +103,13 @@ def test_a_state_folder_that_cannot_be_written_is_a_trouble_and_no_more(home: Ho
     moved = home.state.with_name("moved")
     home.state.rename(moved)
     kill(status["pid"])
-    until(lambda: _healthy(endpoint) and not psutil.pid_exists(status["pid"]), within=20)
+    until(lambda: _healthy(endpoint) and not runs(status["pid"]), within=20)
     until(
         lambda: home.state.exists() and home.status().get("ready"), within=30
     )  # it makes itself at home again
     assert home.status()["daemon_pid"] == status["daemon_pid"]
     os.kill(status["daemon_pid"], signal.SIGTERM)
-    until(lambda: not psutil.pid_exists(status["daemon_pid"]), within=20)
+    until(lambda: not runs(status["daemon_pid"]), within=20)
 
 
 def _healthy(endpoint: str) -> bool:
@@ -110,7 +127,7 @@ def test_without_a_file_descriptor_nothing_starts_until_there_are_some_again(hom
     assert soft == min(hard, 65_536)  # all that is ours for the asking
     daemon.rlimit(psutil.RLIMIT_NOFILE, (daemon.num_fds(), hard))
     kill(status["pid"])
-    until(lambda: not psutil.pid_exists(status["pid"]), within=5)
+    until(lambda: not runs(status["pid"]), within=5)
     until(lambda: home.status()["phase"] == "backoff", within=20)
     assert "too many open files" in home.status()["last_ending"]["summary"]
     daemon.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
@@ -127,7 +144,7 @@ def test_a_full_disk_is_a_trouble_that_status_tells_and_no_more(home: Home) -> N
         status = home.status()
         fill(home.state / "rest")
         kill(status["pid"])
-        until(lambda: _healthy(endpoint) and not psutil.pid_exists(status["pid"]), within=20)
+        until(lambda: _healthy(endpoint) and not runs(status["pid"]), within=20)
         ran = home.run("status")
         assert ran.code == 0, ran.err
         assert "trouble" in ran.out

@@ -21,13 +21,16 @@ PARIS = {"role": "user", "content": "Name the capital of France."}
 ANSWER_S = 120.0
 
 
-@pytest.fixture
-def small(home: Home) -> Home:
-    """A home that serves the small model, its conversations saved from 256 tokens on."""
-    write_config(home)
-    ran = home.run("up", "--profile", "smollm2-135m", "--port", str(home.port))
+@pytest.fixture(scope="module")
+def small(module_home: Home) -> Home:
+    """A home that serves the small model, its conversations saved from 256 tokens on.
+
+    The tests share it: each leaves the model served, by whichever server.
+    """
+    write_config(module_home)
+    ran = module_home.run("up", "--profile", "smollm2-135m", "--port", str(module_home.port))
     assert ran.code == 0, ran.err
-    return home
+    return module_home
 
 
 def write_config(home: Home, text: str = "", more: str = "") -> None:

@@ -19,6 +19,7 @@ from tests.fakes.forked_commands import ForkedCommands
 
 PASSED_ON = ("PATH", "LANG", "SYSTEMROOT")
 COMMAND_TIMEOUT_S = 240
+EXTRA_ARGS = "QWENCTL_SERVER__EXTRA_ARGS"
 SERVERS = ("llama-server", "qwenctl-llama-s")
 """The names of the programs. The second is a script: Linux has the first 15 bytes of its file's name."""
 
@@ -57,7 +58,7 @@ class Home:
     def run(self, *arguments: str, **environment: str) -> Ran:
         """Run ``qwenctl`` to its end."""
         given = self.environment | environment
-        if FORKS and not any(name.startswith(STARTUP) for name in environment):
+        if FORKS and not any(name.startswith(STARTUP) for name in {*environment} - {*self.environment}):
             return Ran(*_forked_commands().run(arguments, given, self.path, COMMAND_TIMEOUT_S))
         return self._run([sys.executable, "-m", "qwenctl", *arguments], environment)
 
@@ -72,8 +73,13 @@ class Home:
         return envelope
 
     def up(self, *arguments: str) -> str:
-        """Serve the demo model on this home's port; return the endpoint."""
-        ran = self.run("up", "--profile", "demo", "--port", str(self.port), *arguments)
+        """Serve the demo model on this home's port; return the endpoint.
+
+        With one thread, unless the home says otherwise: the threads of a server wait for each other with all
+        they have, so that two of them are slower than one where other tests run beside it.
+        """
+        given = {} if (self.path / ".config").exists() else {EXTRA_ARGS: '["-t", "1"]'} | self.environment
+        ran = self.run("up", "--profile", "demo", "--port", str(self.port), *arguments, **given)
         assert ran.code == 0, ran.err
         return ran.out.strip()
 
@@ -110,11 +116,11 @@ class Home:
     def close(self) -> None:
         """End the daemon if it still runs, as ``down`` does, but without half a second for the command."""
         pid = self.status().get("daemon_pid")
-        if pid is None or not psutil.pid_exists(pid):
+        if pid is None or not runs(pid):
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        until(lambda: not psutil.pid_exists(pid), within=20)
+        until(lambda: not runs(pid), within=20)
 
 
 def path_without(program: str, path: str, folder: Path) -> str:
@@ -129,6 +135,14 @@ def path_without(program: str, path: str, folder: Path) -> str:
                 if each.name != program:
                     (kept[-1] / each.name).symlink_to(each)
     return os.pathsep.join(map(str, kept))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs. One that has ended may wait for its parent for a while: init may be slow."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def until(condition: Callable[[], object], within: float) -> None:

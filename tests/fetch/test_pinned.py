@@ -222,16 +222,17 @@ def test_the_real_hf_cache_prune_keeps_what_qwenctl_fetched(fetcher: Fetcher, pi
 
 
 def test_the_real_llama_server_finds_by_name_and_offline_what_qwenctl_fetched(
-    server_binary: Path, tmp_path: Path
+    built_engine: Path, tmp_path: Path
 ) -> None:
+    """Not the bundled one: its program knows ``-hf``, its library looks up nothing."""
     make_model(tmp_path / "hub/tiny-F16.gguf", read_profile(PROFILES / "demo.toml").architecture)
     with FakeHub({"tiny-F16.gguf": tmp_path / "hub/tiny-F16.gguf"}) as hub:
         fetcher = Fetcher(hub, tmp_path)
         request = replace(REQUEST, files=(WantedFile("tiny-F16.gguf"),), revision=COMMIT, quant="F16")
         fetcher.fetch(request)
-    assert answers(server_binary, fetcher)
+    assert answers(built_engine, fetcher)
     (fetcher.hub().folder(REPO) / "refs" / "qwenctl").unlink()
-    assert not answers(server_binary, fetcher), "without the ref it would not be found"
+    assert not answers(built_engine, fetcher), "without the ref it would not be found"
 
 
 def answers(binary: Path, fetcher: Fetcher) -> bool:

@@ -210,6 +210,43 @@ def test_a_wanted_stop_waits_for_a_save_under_way(playing: Play) -> None:
     playing(scenario, lambda: slow_setup(savers))
 
 
+class SlowLook(SlowSaver):
+    """Looks take until ``go`` is set; saves take no time."""
+
+    async def look(self, state: UpstreamState) -> None:
+        del state
+        self.log.append("look")
+        await self.go.wait()
+        self.log.append("seen")
+
+    async def save(self, state: UpstreamState, *, stopping: bool) -> None:
+        del state, stopping
+        self.log.append("saved")
+
+
+def test_a_wanted_stop_waits_for_a_look_under_way(playing: Play) -> None:
+    """A server that is told to stop while it is asked for its slots takes ten seconds to end."""
+    savers: list[SlowLook] = []
+
+    def make(folder: Path, limits: SlotLimits) -> SlowLook:
+        savers.append(SlowLook(folder, limits))
+        return savers[-1]
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        saver = savers[-1]
+        await Talk(driver.url, session, faithful=True).say("hi")
+        await until(lambda: saver.log == ["look"])
+        draining = asyncio.create_task(driver.gate.drain(5.0))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert saver.log == ["look"]
+        saver.go.set()
+        assert await draining
+        assert saver.log == ["look", "seen", "saved"]
+
+    playing(scenario, lambda: Setup(warm_after_s=3600, flags=FLAGS, make_keeper=make))
+
+
 def test_a_prompt_whose_client_left_is_not_processed_to_its_end_for_the_save(playing: Play) -> None:
     """To roll a slot forward would read the rest of a prompt that nobody waits for, for minutes."""
 

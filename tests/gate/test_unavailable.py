@@ -170,7 +170,7 @@ def test_a_stream_that_has_not_begun_survives_too(playing: Play) -> None:
     """Its head has come from the child, perhaps with pings, but that is no answer."""
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
-        long = {"messages": [{"role": "user", "content": "long " * 3000}], "max_tokens": 4, "stream": True}
+        long = {"messages": [{"role": "user", "content": "long " * 1000}], "max_tokens": 4, "stream": True}
         asking = asyncio.create_task(ask(driver, session, long))
         await until(lambda: driver.gate.stats().in_flight == 1)
         await driver.down()

@@ -15,7 +15,7 @@ from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.logfile import LogFile, Tail, Throttle
 from qwenctl.supervise.oomkills import oom_kills
-from tests.fakes.home import until
+from tests.fakes.home import runs, until
 
 FAKE = Path(__file__).parents[1] / "fakes" / "llama_server.py"
 
@@ -66,7 +66,7 @@ def test_stragglers_of_the_group_are_ended_with_it() -> None:
     output: list[bytes] = []
     run(shell("sleep 1000 & echo $!; exit 3"), output)
     straggler = int(b"".join(output))
-    until(lambda: not psutil.pid_exists(straggler), within=5)
+    until(lambda: not runs(straggler), within=5)
 
 
 def test_a_process_that_left_the_group_does_not_hold_up_the_end() -> None:
@@ -112,7 +112,7 @@ def test_the_child_of_a_killed_parent_dies() -> None:
         return pid
 
     child = asyncio.run(go())
-    until(lambda: not psutil.pid_exists(child), within=5)
+    until(lambda: not runs(child), within=5)
 
 
 def test_a_log_storm_neither_blocks_the_child_nor_fills_the_disk(tmp_path: Path) -> None:

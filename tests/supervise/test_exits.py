@@ -91,3 +91,35 @@ def test_a_signal_from_outside_says_more_than_an_old_line_in_the_log() -> None:
 def test_a_silent_exit_is_unknown_and_is_tried_again() -> None:
     ending = classify(3, ())
     assert (ending.cause, ending.summary, ending.permanent) == ("unknown", "exited with code 3", False)
+
+
+UNUSABLE = SAMPLES.parents[1] / "engine/unusable"
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("cuda-no-kernel-image", "wrong_gpu_build"),
+        ("cuda-ptx-toolchain", "driver_too_old"),
+        ("glibc-too-old", "wrong_libc"),
+        ("illegal-instruction", "wrong_processor"),
+        ("libcublas-missing", "library_missing"),
+        ("linux-undefined-symbol", "library_mixed"),
+        ("rocm-invalid-device-function", "wrong_gpu_build"),
+        ("wrapper-132", "wrong_processor"),
+    ],
+)
+def test_a_build_that_does_not_suit_the_machine_is_permanent_and_names_the_way_out(
+    name: str, cause: str
+) -> None:
+    _, code, *lines = (UNUSABLE / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    ending = classify(int(code.removeprefix("# exit: ")), tuple(lines))
+    assert (ending.cause, ending.permanent) == (cause, True)
+    assert ending.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"), [(137, "killed"), (143, "killed"), (134, "crashed"), (255, "unknown")]
+)
+def test_a_shell_around_the_server_passes_its_signal_on(code: int, cause: str) -> None:
+    assert classify(code, ()).cause == cause

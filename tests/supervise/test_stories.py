@@ -97,6 +97,15 @@ def test_a_server_that_never_gets_ready_is_tried_for_ever_a_minute_apart() -> No
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
 
 
+def test_a_build_for_another_processor_parks_unless_it_had_served() -> None:
+    """One that was ready suits this machine: what it could not do then is a crash like any other."""
+    sigill = Ending("wrong_processor", "it was built for another processor (SIGILL)", permanent=True)
+    state, _ = tell([(0, st.Want(GOOD)), (1, st.Exited(1, sigill))])
+    assert isinstance(state.phase, st.Failed)
+    state, done = tell([(50, st.Exited(1, sigill))], serving())
+    assert done == [st.Spawn(st.Child(2, GOOD))]
+
+
 def test_a_permanent_fault_parks_at_once_until_someone_asks() -> None:
     state, done = tell([(0, st.Want(GOOD)), (1, st.Exited(1, BAD)), (9999, st.Tick()), (9999, st.Want(GOOD))])
     assert state.phase == st.Failed(GOOD)

@@ -44,6 +44,7 @@ class SaveControl:
         self._folder, self._make = folder, make_keeper
         self._keeper: SlotKeeper | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     def configure(self, limits: SlotLimits, *, warm: bool) -> None:
@@ -72,7 +73,8 @@ class SaveControl:
     async def look(self, state: UpstreamState) -> None:
         """See what the slots hold, after an answer."""
         if self._keeper is not None:
-            await self._keeper.look(state)
+            self._looking = asyncio.create_task(self._keeper.look(state))
+            await asyncio.wait({self._looking})
 
     async def save_idle(self, state: UpstreamState) -> None:
         """Save the slots of an idle child. Returns early if a request comes (``give_way``)."""
@@ -85,10 +87,15 @@ class SaveControl:
         if self._saving is not None and not self._saving.done():
             self._saving.cancel()
 
-    async def finish_save(self) -> None:
-        """Wait for a save under way. A server that is told to stop in the middle of a save hangs."""
-        if self._saving is not None:
-            await asyncio.wait({self._saving})
+    async def finish(self) -> None:
+        """Wait for a look and a save under way. A server that is told to stop in the middle of one hangs.
+
+        It waits for its connections to end, and answers none of them any more. Source: llama-server b11434
+        and b11549, seen.
+        """
+        under_way = {task for task in (self._looking, self._saving) if task is not None}
+        if under_way:
+            await asyncio.wait(under_way)
 
     async def save_before_stop(self, state: UpstreamState) -> None:
         """Save the slots of a child that is about to stop."""
@@ -96,9 +103,11 @@ class SaveControl:
             await self._keeper.save(state, stopping=True)
 
     async def close(self) -> None:
-        """End a save under way, and close the connections to the child."""
+        """End a look and a save under way, and close the connections to the child."""
         self.give_way()
-        await self.finish_save()
+        if self._looking is not None:
+            self._looking.cancel()
+        await self.finish()
         if self._keeper is not None:
             await self._keeper.close()
         if self._closing:
