@@ -58,10 +58,21 @@ def loaded(server: Path, model: Path, socket: Path, load: Load, rpc: str | None)
 def test_a_real_load_on_a_cpu_is_within_one_percent(
     name: str, server_binary: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    model: Path = request.getfixturevalue(name)
+    is_within_one_percent(server_binary, request.getfixturevalue(name), tmp_path, LOADS[::3])
+
+
+@pytest.mark.parametrize("name", ["smollm2", "gemma"])
+def test_a_real_load_of_the_other_build_is_within_one_percent(
+    name: str, built_engine: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    is_within_one_percent(built_engine, request.getfixturevalue(name), tmp_path, LOADS)
+
+
+def is_within_one_percent(server: Path, model: Path, folder: Path, loads: tuple[Load, ...]) -> None:
+    """On a CPU."""
     profile, quant = describe(model)
-    for number, load in enumerate(LOADS):
-        said = loaded(server_binary, model, tmp_path / f"{number}.sock", load, None)
+    for number, load in enumerate(loads):
+        said = loaded(server, model, folder / f"{number}.sock", load, None)
         assert said.device_mib == 0
         host = host_part(profile, quant, load, ())
         assert host.total / MIB == pytest.approx(said.host_mib, rel=0.01), load

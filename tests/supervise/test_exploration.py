@@ -5,21 +5,22 @@ from qwenctl.supervise import states as st
 from qwenctl.supervise.exits import Ending
 from qwenctl.supervise.policy import Policy
 from tests.supervise.exploring import HUNTED, Step, Walk, endings_only
-from tests.supervise.table import EVENTS, PHASES
+from tests.supervise.table import EVENTS, PHASES, Cells, documented, note, table
 
 
-def test_every_reachable_step_keeps_the_promises() -> None:
+def test_every_reachable_step_keeps_the_promises_and_is_in_the_documented_table() -> None:
     walk = Walk()
     cells = check(walk)
     assert walk.done
-    assert cells == {(phase, event) for phase in PHASES for event in EVENTS}
+    assert set(cells) == {(phase, event) for phase in PHASES for event in EVENTS}
+    assert documented() == table(cells), "python -m tests.supervise.table --write"
 
 
-def check(walk: Walk) -> set[tuple[type, type]]:
-    """Check every promise at every step; return the pairs of phase and event that were met."""
-    cells: set[tuple[type, type]] = set()
+def check(walk: Walk) -> Cells:
+    """Check every promise at every step; return what follows each pair of phase and event."""
+    cells: Cells = {}
     for step in walk:
-        cells.add((type(step.state.phase), type(step.event)))
+        note(cells, step)
         gone = _gone(step)
         _one_child_at_a_time(step, gone)
         _nothing_stale_counts(step)
