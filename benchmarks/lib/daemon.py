@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.fakes.home import Home
+from tests.fakes.home import EXTRA_ARGS, Home
 
 MARK = "qwenctl_bench_root"
 
@@ -18,7 +18,9 @@ def home(**settings: str) -> Iterator[Home]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ``timeout`` sends it; the daemon would live on
     with tempfile.TemporaryDirectory(prefix="qb-", dir="/tmp") as name:
         made = Home(Path(name), MARK, Path(name))
-        made.environment |= settings
+        made.environment |= {
+            EXTRA_ARGS: "[]"
+        } | settings  # the threads that a person gets, not those of a test
         try:
             yield made
         finally:
