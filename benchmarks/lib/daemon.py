@@ -18,9 +18,7 @@ def home(**settings: str) -> Iterator[Home]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ``timeout`` sends it; the daemon would live on
     with tempfile.TemporaryDirectory(prefix="qb-", dir="/tmp") as name:
         made = Home(Path(name), MARK, Path(name))
-        made.environment |= {
-            EXTRA_ARGS: "[]"
-        } | settings  # the threads that a person gets, not those of a test
+        made.environment |= {EXTRA_ARGS: "[]"} | settings  # as many threads as a person gets
         try:
             yield made
         finally:
