@@ -269,7 +269,6 @@ SEAMS = {
     "plan.memory.extra_parts": "what the server holds beside the model",
     "launch.spec": "a data type",
     "launch.configuration": "a data type",
-    "deploy.engine_blame": "pure: whether a new engine is at fault",
     "deploy.change_events": "pure: what is told of a change",
     "deploy.free_address": "the one place that asks whether a port is free",
     "deploy.refusals": "errors and refusals, one into the other",

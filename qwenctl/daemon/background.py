@@ -19,6 +19,8 @@ from qwenctl.daemon.publisher import Publisher
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import model_file
+from qwenctl.deploy.machine import pending
+from qwenctl.engine.installed_engines import chosen
 from qwenctl.engine.program_files import stamp
 from qwenctl.errors import QwenctlError
 from qwenctl.files import reason
@@ -96,22 +98,29 @@ class BackgroundLoops:
                     self._supervisor.post(st.Restart())
 
     async def _watch_engine(self) -> None:
-        """Plan again when the files of the engine in use were replaced, and are so for two looks."""
-        before = asked = ""
+        """Plan again when another engine was chosen, or the files of the one in use were replaced.
+
+        Files may be replaced one by one: they must be the same for two looks. While a wish is on its way
+        nothing is asked, because it may be about that engine.
+        """
+        before, asked = self._engine_now(), None
         while True:
             await asyncio.sleep(ENGINE_POLL_S)
-            configuration = lc.in_force(self._supervisor.state)
-            engine = None if configuration is None else configuration.engine
-            now = stamp(engine.path) if engine is not None else None
-            if (
-                engine is not None
-                and now is not None
-                and now == before
-                and now not in (engine.fingerprint, asked)
-            ):
+            now = self._engine_now()
+            if now == before and now not in (None, asked) and pending(self._deployment.state) is None:
                 asked = now
                 self._deployment.ask("engine")
-            before = now or ""
+            before = now
+
+    def _engine_now(self) -> tuple[str | None, str | None] | None:
+        """Return what is chosen and what the files are, where either is not what is in force."""
+        configuration = lc.in_force(self._supervisor.state)
+        if configuration is None:
+            return None
+        engine = configuration.engine
+        current, files = chosen(paths.engines_dir()).current, stamp(engine.path)
+        others = current is not None and current != engine.name
+        return (current, files) if others or files not in (None, engine.fingerprint) else None
 
     async def _retry_refused(self) -> None:
         """Try again what was refused: the network may be back, a binary installed."""

@@ -185,7 +185,7 @@ class Deployment:
 
             case st.RefuseEngine() as refusal:
                 if self._engines.refuse(refusal):
-                    self.ask("engine")
+                    self.ask("engine", refusal.overrides)
 
     def _undone(self, error: Exception) -> None:
         self._troubles.set("effects", f"cannot carry out a change: {describe(error)}")

@@ -10,8 +10,7 @@ from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import states as st
 from qwenctl.deploy.refused_engines import choose_back, refuse_engine
 from qwenctl.engine.ask import known_before
-from qwenctl.engine.find import NAMED
-from qwenctl.engine.program import EngineIdentity
+from qwenctl.engine.program import NAMED, EngineIdentity
 from qwenctl.engine.used_flags import changed_flags
 
 
@@ -37,7 +36,7 @@ class EngineRecord:
     def refuse(self, refusal: st.RefuseEngine) -> bool:
         """Keep that an engine did not work here. Return whether another one must be looked for.
 
-        That is so where its files have taken the place of those that are to be in force again.
+        That is so where nothing is back, or where its files have taken the place of those that should be.
         """
         engine, instead, engines = refusal.engine, refusal.instead, paths.engines_dir()
         trouble = attempt(
@@ -47,6 +46,10 @@ class EngineRecord:
             trouble = attempt(lambda: choose_back(engines, instead), str(engines))
         self._troubles.set("engine", trouble or refusal.why.message)
         self._events.note(
-            "engine_refused", engine=str(engine), instead=str(instead), error=refusal.why.message
+            "engine_refused",
+            engine=str(engine),
+            instead=None if instead is None else str(instead),
+            error=refusal.why.message,
         )
-        return trouble is None and engine.place != NAMED and engine.path == instead.path
+        lost = instead is None or engine.path == instead.path
+        return trouble is None and engine.place != NAMED and lost

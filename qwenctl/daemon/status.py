@@ -134,8 +134,9 @@ def phase_of(daemon: DaemonState) -> PhaseName:
             return "stopping"
         case st.Backoff():
             return "backoff"
-        case st.Failed():
-            return "failed"
+        case st.Failed(parked):
+            trial = daemon.deploy.trial  # the supervisor hears of it in a moment
+            return "failed" if trial is None or trial.configuration.starts_like(parked) else "starting"
 
 
 def change_of(deploy: change.ChangeState) -> ChangeStatus:

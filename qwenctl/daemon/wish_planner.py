@@ -73,7 +73,7 @@ class WishPlanner:
                 settings,
                 refused,
                 None if in_force is None else in_force.engine,
-                serving=server.want is not None,
+                serving=server.want is not None and not isinstance(server.phase, supervised.Failed),
                 stopped=thread.stop.is_set,
                 on_progress=functools.partial(self._told, thread),
             )

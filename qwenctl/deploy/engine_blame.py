@@ -1,8 +1,9 @@
 """Whether a new engine is at fault when a configuration generated no token. Pure: no I/O."""
 
-from qwenctl.engine.program import EngineIdentity
+from qwenctl.engine.program import NAMED, EngineIdentity
 from qwenctl.launch.configuration import Configuration
-from qwenctl.supervise.exits import BUILD_CAUSES, KILLED, MEMORY_BUSY
+from qwenctl.supervise import states as supervised
+from qwenctl.supervise.exits import BUILD_CAUSES, KILLED, MEMORY_BUSY, Ending
 from qwenctl.supervise.states import Rejection
 
 NOT_THE_ENGINE = frozenset({KILLED, MEMORY_BUSY, "port_taken", "model_missing", "model_corrupt"})
@@ -20,6 +21,18 @@ def blames_engine(rejected: Rejection, good: Configuration) -> bool:
         return False
     cause = rejected.why.cause
     return cause in BUILD_CAUSES or (tried.settings == good.settings and cause not in NOT_THE_ENGINE)
+
+
+def unsuited_engine(tried: Configuration, server: supervised.State) -> Ending | None:
+    """Return how the first server ended, if its build does not suit this machine and another one may.
+
+    One that a person named is the only one.
+    """
+    phase, last = server.phase, server.last
+    parked = isinstance(phase, supervised.Failed) and phase.configuration.starts_like(tried)
+    if not parked or last is None or tried.engine.place in ("", NAMED):
+        return None
+    return last if last.cause in BUILD_CAUSES else None
 
 
 def told_rejection(summary: str, engine: EngineIdentity, instead: EngineIdentity | None) -> str:

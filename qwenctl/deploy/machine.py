@@ -17,9 +17,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from qwenctl.deploy import states as st
-from qwenctl.deploy.engine_blame import blames_engine, told_rejection
+from qwenctl.deploy.engine_blame import blames_engine, told_rejection, unsuited_engine
 from qwenctl.deploy.types import Draft
-from qwenctl.engine.program import EngineIdentity
 from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 from qwenctl.supervise import states as supervised
@@ -56,8 +55,8 @@ def step(state: st.ChangeState, event: st.Event) -> Outcome:  # noqa: C901 - one
             return _opened(state, number)
         case st.Proved(configuration):
             return _proved(state, configuration)
-        case st.Rejected(configuration, why, instead):
-            return _rejected(state, configuration, why, instead)
+        case st.Rejected():
+            return _rejected(state, event)
         case st.OutOfMemory(configuration, refusal):
             return _out_of_memory(state, configuration, refusal)
         case st.RetryDue():
@@ -195,14 +194,16 @@ def _proved(state: st.ChangeState, configuration: Configuration) -> Outcome:
     return kept, (st.Keep(trial.wish, trial.configuration),)
 
 
-def _rejected(
-    state: st.ChangeState, configuration: Configuration, why: st.Refusal, instead: EngineIdentity | None
-) -> Outcome:
-    trial = state.trial
-    if trial is None or not trial.configuration.starts_like(configuration):
+def _rejected(state: st.ChangeState, event: st.Rejected) -> Outcome:
+    """Refuse the wish, and its engine where that is at fault. Where nothing is back, the wish goes on."""
+    trial, tried = state.trial, event.configuration
+    if trial is None or not trial.configuration.starts_like(tried):
         return state, ()
-    refuse = () if instead is None else (st.RefuseEngine(configuration.engine, instead, why),)
-    return replace(state, trial=None, refused=st.Refused(trial.wish, why, rolled_back=True)), refuse
+    after = replace(state, trial=None)
+    if event.refuses_engine and event.instead is None:
+        return after, (st.RefuseEngine(tried.engine, None, event.why, trial.wish.overrides),)
+    refuse = (st.RefuseEngine(tried.engine, event.instead, event.why),) if event.refuses_engine else ()
+    return replace(after, refused=st.Refused(trial.wish, event.why, rolled_back=True)), refuse
 
 
 def _out_of_memory(state: st.ChangeState, configuration: Configuration, refusal: MemoryRefusal) -> Outcome:
@@ -244,11 +245,14 @@ def verdict(state: st.ChangeState, server: supervised.State) -> st.Proved | st.R
     trial, rejected, good = state.trial, server.rejected, server.good
     if trial is None:
         return None
+    if good is None and (unsuited := unsuited_engine(trial.configuration, server)) is not None:
+        why = st.Refusal("no_server", f"cannot serve: {unsuited.summary}", unsuited.hint)
+        return st.Rejected(trial.configuration, why, refuses_engine=True)
     if rejected is not None and rejected.configuration.starts_like(trial.configuration):
         instead = good.engine if good is not None and blames_engine(rejected, good) else None
         told = told_rejection(rejected.why.summary, rejected.configuration.engine, instead)
         why = st.Refusal("not_ready", f"cannot serve: {told}", rejected.why.hint)
-        return st.Rejected(rejected.configuration, why, instead)
+        return st.Rejected(rejected.configuration, why, instead is not None, instead)
     if good is None or rejected is not None or not good.starts_like(trial.configuration):
         return None
     return st.Proved(good) if good.starts_like(server.want) else None

@@ -20,10 +20,7 @@ FROM_FILE: frozenset[Origin] = frozenset({"file", "reload"})
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Something to be served. ``overrides`` are the flags of ``up``; None: those that are kept.
-
-    ``instead_of`` is what ran out of memory, where the planner's next smaller plan is wanted.
-    """
+    """Something to be served, by the flags of ``up`` (None: those kept), or less than ``instead_of``."""
 
     number: int
     origin: Origin
@@ -167,10 +164,11 @@ class Proved:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """It generated no token, and the last good one is back; with the engine ``instead`` if its own is bad."""
+    """It generated no token. ``refuses_engine``: its engine is at fault; ``instead`` is back, if one is."""
 
     configuration: Configuration
     why: Refusal
+    refuses_engine: bool = False
     instead: EngineIdentity | None = None
 
 
@@ -270,11 +268,12 @@ class StartAnyway:
 
 @dataclass(frozen=True, slots=True)
 class RefuseEngine:
-    """Keep that this engine did not work here; ``instead`` is in force again."""
+    """Keep that this engine did not work here. ``instead`` is in force again; None: another must be found."""
 
     engine: EngineIdentity
-    instead: EngineIdentity
+    instead: EngineIdentity | None
     why: Refusal
+    overrides: Mapping[str, object] | None = None
 
 
 Action = PlanWish | Fetch | CancelFetch | Open | Try | Replace | Keep | Remember | StartAnyway | RefuseEngine

@@ -6,7 +6,7 @@ from typing import Literal
 
 from qwenctl.hardware.facts import Accelerator, Hardware, SystemFacts
 
-Vendor = Literal["nvidia", "amd", "intel", "apple"]
+Vendor = Literal["nvidia", "amd", "intel", "apple", "other"]
 Version = tuple[int, ...]
 
 BY_BACKEND: dict[str, Vendor] = {"cuda": "nvidia", "rocm": "amd", "sycl": "intel", "metal": "apple"}
@@ -94,7 +94,7 @@ def shown(version: Version) -> str:
 
 def _gpu(accelerator: Accelerator, hardware: Hardware) -> HostGpu:
     name = accelerator.name
-    by_name: Vendor = next((vendor for word, vendor in BY_NAME if word in name.lower()), "nvidia")
+    by_name: Vendor = next((vendor for word, vendor in BY_NAME if word in name.lower()), "other")
     machine = f"{name} {hardware.machine or ''}"
     vendor = BY_BACKEND.get(accelerator.backend, by_name)
     large = accelerator.memory != "shared" or accelerator.architecture in LARGE_APU

@@ -18,17 +18,16 @@ from pathlib import Path
 
 from qwenctl.engine.ask import devices_of, engine_at
 from qwenctl.engine.installed_engines import chosen, read_engine
-from qwenctl.engine.program import Engine, PassedOver
+from qwenctl.engine.program import NAMED, Engine, PassedOver
 from qwenctl.engine.program_files import bundled_program
-from qwenctl.engine.usability import CARD_UNUSED, Unusable, too_old
+from qwenctl.engine.usability import CARD_UNUSED, NO_DEVICE_ON, Unusable, too_old
 from qwenctl.engine.used_flags import missing, needed
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.facts import Device
 from qwenctl.settings.types import Settings
 
 AUTO = "auto"
-NAMED, CHOSEN, PREVIOUS, ON_PATH, BUNDLED, PACKAGE = (
-    "[server] binary",
+CHOSEN, PREVIOUS, ON_PATH, BUNDLED, PACKAGE = (
     "engine use",
     "previous engine",
     "PATH",
@@ -123,7 +122,9 @@ def none_usable(passed: tuple[PassedOver, ...]) -> NoServerError:
     unused = next((one for one in passed if one.cause == CARD_UNUSED), None)
     if unused is not None:
         programs = ", ".join(f"{one.place} {one.path}" for one in passed if one.cause == CARD_UNUSED)
-        error = NoServerError(f"cannot use the card: {unused.why}; looked at {programs}", hint=unused.hint)
+        card = unused.why.removeprefix(NO_DEVICE_ON)
+        summary = f"cannot use {card}: no llama-server here has a device on it; looked at {programs}"
+        error = NoServerError(summary, hint=unused.hint)
     elif len(passed) == 1:
         (one,) = passed
         error = NoServerError(f"cannot use llama-server {one.path}: {one.why}", hint=one.hint)

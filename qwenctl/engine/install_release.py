@@ -24,8 +24,8 @@ from qwenctl.fetch.clock import FetchEnvironment, RetryPolicy
 from qwenctl.settings.types import Settings
 
 Result = TypeVar("Result")
-PATIENCE = FetchEnvironment(metadata_policy=RetryPolicy(attempts=3, longest_s=4.0, connect_s=10.0))
-"""Somebody waits for the listing: three tries."""
+PATIENCE = FetchEnvironment(metadata_policy=RetryPolicy(attempts=3, server_longest_s=10.0, connect_s=10.0))
+"""Somebody waits for the listing: three tries, soon after each other."""
 BROUGHT = "file"
 """Tag and backend of an engine whose archive a person brought, where its name tells none."""
 

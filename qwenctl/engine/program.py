@@ -5,6 +5,9 @@ from pathlib import Path
 
 from qwenctl.engine.flags import Known
 
+NAMED = "[server] binary"
+"""The place of an engine that a person named: no other one is taken instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:

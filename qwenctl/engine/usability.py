@@ -6,6 +6,7 @@ Each cause is permanent: the same attempt would show the same. The texts are als
 
 import errno
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 SIGABRT, SIGILL, SIGKILL = 6, 4, 9
@@ -16,7 +17,7 @@ GPU_BUILD = "qwenctl engine install --backend vulkan, or the build for this card
 BUNDLED = "pip install 'qwenctl[engine]' brings one that runs on any system since glibc 2.17"
 OTHER_BUILD = "qwenctl engine install brings the build for this machine"
 WRONG_PROCESSOR, DRIVER_REFUSES = "wrong_processor", "driver_refuses"
-CARD_UNUSED = "card_unused"
+CARD_UNUSED, NO_DEVICE_ON = "card_unused", "it has no device on "
 """The cause of an engine that works, but not on this machine's card."""
 
 
@@ -219,7 +220,9 @@ def device_missing(backend: str) -> Unusable:
 
 def card_unused(cards: tuple[str, ...], backend: str) -> Unusable:
     """Return why an engine that has no device on this machine's cards is none for this machine."""
-    summary = f"it has no device on {', '.join(cards)}"
+    counts = Counter(cards)
+    names = (f"{count} x {name}" if count > 1 else name for name, count in counts.items())
+    summary = f"{NO_DEVICE_ON}{', '.join(names)}"
     hint = (
         f"qwenctl engine install --backend {backend} brings a build for it; "
         "qwenctl up --cpu runs on the processor on purpose"

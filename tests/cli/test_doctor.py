@@ -23,7 +23,7 @@ def test_the_doctor_exits_1_and_says_what_helps(bare_home: Home) -> None:
     ran = bare_home.run("doctor", "--profile", "demo", QWENCTL_SERVER__BINARY="/nowhere")
     assert ran.code == 1
     assert "PROBLEM  binary" in ran.out
-    assert "-> install it" in ran.out
+    assert "-> qwenctl engine install" in ran.out
     wrong = bare_home.run("doctor", QWENCTL_CONTEXT__TOKENS="x")
     assert wrong.code == 1
     assert "PROBLEM  settings" in wrong.out

@@ -97,6 +97,35 @@ def test_the_verdict_on_other_settings_refuses_no_engine() -> None:
     assert machine.step(state, verdict)[1] == ()
 
 
+SIGILL = Ending("wrong_processor", "it was built for another processor (SIGILL)", permanent=True)
+
+
+@pytest.mark.parametrize(
+    ("engine", "ending", "refused"),
+    [
+        (replace(OLD, place="PATH", name=None), SIGILL, True),
+        (replace(OLD, place="[server] binary", name=None), SIGILL, False),
+        (OLD, Ending("bad_flag", "it does not know a flag", permanent=True), False),
+        (OLD, Ending("model_corrupt", "damaged", permanent=True), False),
+    ],
+)
+def test_a_first_engine_whose_build_does_not_suit_is_refused_and_the_wish_goes_on(
+    engine: EngineIdentity,
+    ending: Ending,
+    refused: bool,  # noqa: FBT001
+) -> None:
+    tried, flags = with_engine(engine), {"context": {"tokens": 1024}}
+    state = st.ChangeState(number=1, trial=st.OnTrial(st.Wish(1, "start", flags), tried))
+    server = supervised.State(want=tried, phase=supervised.Failed(tried), last=ending)
+    verdict = machine.verdict(state, server)
+    assert (verdict is not None) is refused
+    if verdict is not None:
+        after, actions = machine.step(state, verdict)
+        assert isinstance(verdict, st.Rejected)
+        assert actions == (st.RefuseEngine(engine, None, verdict.why, flags),)
+        assert (after.trial, after.refused) == (None, None)
+
+
 def test_a_replaced_program_is_another_configuration() -> None:
     assert not with_engine(REPLACED).starts_like(with_engine(OLD))
     assert with_engine(OLD).starts_like(with_engine(OLD))

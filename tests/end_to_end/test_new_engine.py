@@ -20,8 +20,10 @@ from qwenctl.engine.installed_engines import (
     write_build,
 )
 from qwenctl.engine.program_files import bundled_program
+from tests.fakes.engine_archive import asset_name, engine_archive
 from tests.fakes.gate_clients import asking
 from tests.fakes.home import Home, until
+from tests.fakes.release_server import ReleaseServer
 
 WITHIN = 60.0
 GLIBC = 'echo "$0: libc.so.6: version \\`GLIBC_2.99\' not found (required by $0)" >&2; exit 1'
@@ -137,6 +139,41 @@ def test_another_engine_takes_over_under_load_and_no_request_is_lost(own_home: H
     assert told[0]["flags"] == []
 
 
+def test_an_update_under_load_loses_no_request(own_home: Home) -> None:
+    """``qwenctl engine update`` with eight clients: the release is downloaded, proved, and takes over."""
+    old = {"b11400": {asset_name("b11400"): engine_archive("b11400")}}
+    with ReleaseServer(old) as releases:
+        own_home.environment["QWENCTL_SERVER__RELEASES"] = releases.base
+        config = own_home.path / ".config/qwenctl/config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text("[context]\nparallel = 9\ntokens = 512\nmin_tokens = 256\n")
+        assert own_home.run("engine", "install").code == 0
+        own_home.up()
+        releases.releases = {"b11500": {asset_name("b11500"): engine_archive("b11500")}, **old}
+
+        async def play() -> None:
+            async with asking(own_home.port, 9, 4, 4) as clients:
+                await clients.answered(8)
+                ran = await asyncio.to_thread(own_home.run, "engine", "update")
+                assert ran.out == "serving with b11500-cpu\n", ran.err
+                await clients.answered(16)
+            assert clients.faults == []
+
+        asyncio.run(play())
+    assert own_home.status()["engine"]["name"] == "b11500-cpu"
+
+
+def test_a_choice_that_nobody_tells_the_daemon_of_is_noticed(own_home: Home, bundled: Path) -> None:
+    install(own_home, "b1", bundled)
+    install(own_home, "b2", bundled)
+    choose(engines(own_home), ChosenEngine("b1"))
+    own_home.up()
+    choose(engines(own_home), ChosenEngine("b2", "b1"))
+    until(lambda: (own_home.status()["engine"] or {}).get("name") == "b2", WITHIN)
+    until(lambda: own_home.status()["ready"] and own_home.status()["change"]["state"] == "settled", WITHIN)
+    assert own_home.status()["change"]["number"] == 2
+
+
 @pytest.mark.parametrize("fault", ["kill -ILL $$", GLIBC, MISSING])
 def test_an_engine_that_does_not_run_here_is_refused_while_the_old_one_serves(
     own_home: Home, bundled: Path, fault: str
@@ -206,6 +243,34 @@ def test_a_program_replaced_under_its_path_is_a_change(own_home: Home, bundled: 
     until(lambda: own_home.status()["change"]["state"] == "settled", WITHIN)
     assert own_home.status()["engine"]["path"] == str(program)
     assert events(own_home, "engine_changed")
+
+
+def test_a_first_engine_that_does_not_suit_the_processor_gives_way_to_the_next(
+    own_home: Home, bundled: Path
+) -> None:
+    """Nothing served before, so the real model shows it. The flags of up go along."""
+    program = own_home.path / "bin/llama-server"
+    program.parent.mkdir()
+    write_script(program, bundled, dies_on("demo"))
+    own_home.environment["PATH"] = f"{program.parent}:/usr/bin:/bin"
+    own_home.up("--ctx", "1024")
+    status = own_home.status()
+    assert status["engine"]["place"] == "bundled"
+    assert status["plan"]["context_tokens"] == 1024
+    assert "another processor" in status["engine"]["passed_over"][0]["why"]
+    assert events(own_home, "engine_refused")[0]["instead"] is None
+
+
+def test_one_that_a_person_named_gives_way_to_nobody(own_home: Home, bundled: Path) -> None:
+    program = own_home.path / "bin/llama-server"
+    program.parent.mkdir()
+    write_script(program, bundled, dies_on("demo"))
+    own_home.environment["QWENCTL_SERVER__BINARY"] = str(program)
+    ran = own_home.run("up", "--profile", "demo", "--port", str(own_home.port))
+    assert ran.code == 7
+    assert "it was built for another processor" in ran.err
+    assert "qwenctl engine install" in ran.err
+    assert own_home.status()["phase"] == "failed"
 
 
 @pytest.mark.parametrize("what", ["tiny", "demo"])

@@ -251,3 +251,6 @@ def test_machine_code_runs_on_the_same_and_later_minor_capabilities_only() -> No
 def test_an_accelerator_known_only_by_another_backend_has_its_makers_builds() -> None:
     seen = linux(card("NVIDIA GeForce RTX 4090 (NVK AD102)", "vulkan"))
     assert [gpu.vendor for gpu in host_of(seen).gpus] == ["nvidia"]
+    mali = linux(card("Mali-G610 MC4", "vulkan", memory="shared"), arm=True)
+    assert (found := choose_build(builds("b11101"), host_of(mali)).chosen) is not None
+    assert found.kind == "vulkan"

@@ -12,7 +12,6 @@ from qwenctl.engine.ask import ask_server, list_devices
 from qwenctl.engine.find import (
     BUNDLED,
     CHOSEN,
-    NAMED,
     ON_PATH,
     PACKAGE,
     PREVIOUS,
@@ -23,6 +22,7 @@ from qwenctl.engine.find import (
     find_engine,
 )
 from qwenctl.engine.installed_engines import ChosenEngine, EngineBuild, choose, refuse, write_build
+from qwenctl.engine.program import NAMED
 from qwenctl.engine.program_files import fingerprint
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.devices import parse_devices, unused_cards
@@ -252,7 +252,9 @@ def test_an_engine_without_a_device_on_the_card_is_passed_over(tmp_path: Path) -
 
 def test_a_card_that_no_engine_can_use_is_no_engine_for_this_machine(tmp_path: Path) -> None:
     judge = judge_of(machine(CARD), Settings())
-    with pytest.raises(NoServerError, match=r"cannot use .*RTX 4090.*looked at PATH .*, bundled ") as raised:
+    with pytest.raises(
+        NoServerError, match=r"cannot use NVIDIA GeForce RTX 4090: .*looked at PATH .*, bundled "
+    ) as raised:
         find(
             tmp_path,
             EngineCandidate(ON_PATH, fake(tmp_path / "one")),

@@ -24,8 +24,8 @@ SERVERS = ("llama-server", "qwenctl-llama-s")
 """The names of the programs. The second is a script: Linux has the first 15 bytes of its file's name."""
 
 FORKS = sys.platform == "linux"
-STARTUP = ("LANG", "LC_", "PYTHONIOENCODING", "PYTHONUTF8")
-"""An interpreter reads these once, when it starts."""
+STARTUP = ("LANG", "LC_", "PYTHONIOENCODING", "PYTHONUTF8", "LD_LIBRARY_PATH")
+"""An interpreter, or the loader, reads these once, when it starts."""
 
 
 @functools.cache

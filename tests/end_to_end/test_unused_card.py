@@ -1,0 +1,67 @@
+"""A card that no engine here can use: nothing runs on the processor in silence. With a driver built here."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.home import Home
+
+SOURCE = Path(__file__).parents[1] / "hardware/fake_nvml.c"
+COMPILER = shutil.which("cc")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a driver's library that shows two H200s."""
+    if COMPILER is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux")
+    path = tmp_path_factory.mktemp("driver") / "libnvidia-ml.so.1"
+    command = [COMPILER, "-shared", "-fPIC", "-w", f"-Wl,-soname,{path.name}", "-o", str(path), str(SOURCE)]
+    subprocess.run(command, check=True, timeout=60)
+    return path.parent
+
+
+@pytest.fixture
+def with_card(bare_home: Home, driver: Path) -> Home:
+    """A home on a machine with two cards, where every engine is built for the processor."""
+    bare_home.environment |= {"LD_LIBRARY_PATH": str(driver), "FAKE_NVML": "ok", "PATH": "/usr/bin:/bin"}
+    return bare_home
+
+
+def test_up_names_the_card_what_was_looked_at_and_both_ways_out(with_card: Home) -> None:
+    ran = with_card.run("up", "--profile", "demo", "--port", str(with_card.port))
+    assert ran.code == 5
+    assert "cannot use 2 x NVIDIA H200: no llama-server here has a device on it" in ran.err
+    assert "looked at bundled " in ran.err
+    assert "qwenctl engine install" in ran.err
+    assert "qwenctl up --cpu" in ran.err
+    envelope = with_card.json("up", "--profile", "demo")
+    assert envelope["error"]["code"] == "no_server"
+    assert not with_card.servers()
+
+
+def test_the_processor_serves_on_purpose(with_card: Home) -> None:
+    with_card.up("--cpu")
+    assert with_card.status()["ready"]
+    assert with_card.json("settings")["data"]["hardware.gpu"]["value"] == "off"
+
+
+def test_a_plan_is_made_for_the_card_and_says_that_it_is_only_a_plan(with_card: Home, driver: Path) -> None:
+    found = {"LD_LIBRARY_PATH": str(driver)}  # read when a process starts
+    ran = with_card.run("plan", "--profile", "demo", **found)
+    assert ran.code == 0, ran.err
+    assert "no usable llama-server here, so this is a plan only" in ran.err
+    planned = with_card.json("plan", "--profile", "demo", **found)["data"]
+    assert planned["engine"] is None
+    assert [device["id"] for device in planned["memory"]["devices"]][:1] == ["CUDA0"]
+
+
+def test_the_doctor_calls_it_a_problem(with_card: Home, driver: Path) -> None:
+    told = with_card.json("doctor", "--profile", "demo", LD_LIBRARY_PATH=str(driver))["data"]
+    checks = {one["name"]: one for one in told["checks"]}
+    assert checks["binary"]["verdict"] == "problem"
+    assert "NVIDIA H200" in checks["binary"]["finding"]
+    assert "qwenctl engine install" in checks["binary"]["fix"]
