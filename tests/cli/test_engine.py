@@ -287,6 +287,23 @@ def test_an_unreachable_download_names_the_file_and_the_command(
     assert engines(engine_home) == {}
 
 
+def test_a_named_binary_is_used_whatever_is_chosen_and_that_is_said(
+    engine_home: Home, server_binary: Path
+) -> None:
+    ran = engine_home.run("engine", "install", "b11500", QWENCTL_SERVER__BINARY=str(server_binary))
+    assert (ran.code, ran.out) == (0, "chosen b11500-cpu\n"), ran.err
+    assert f"warning: it is not used, because [server] binary is {server_binary}" in ran.err
+    listed = engine_home.run("engine", "list", QWENCTL_SERVER__BINARY=str(server_binary)).out
+    assert "no other engine is used" in listed
+
+
+def test_an_engine_from_a_file_updates_to_the_kind_that_suits_the_machine(engine_home: Home) -> None:
+    file = engine_home.path / "mine.tar.gz"
+    file.write_bytes(engine_archive("mine", archives.QUICK))
+    assert engine_home.run("engine", "install", "--from", str(file), "--yes").code == 0
+    assert engine_home.run("engine", "update").out == "using b11510-cpu from the next start on\n"
+
+
 def test_the_json_of_an_error_is_the_envelope(engine_home: Home) -> None:
     answer = json.loads(engine_home.run("--json", "engine", "use", "x").out)
     assert (answer["ok"], answer["command"], answer["error"]["code"]) == (False, "engine", "usage")
