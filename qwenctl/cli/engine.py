@@ -12,6 +12,7 @@ from qwenctl.cli.engine_change import (
     in_force,
     install_and_use,
     install_files,
+    short_reason,
     use_engine,
 )
 from qwenctl.cli.engine_view import engines_on_this_machine, listed
@@ -22,7 +23,7 @@ from qwenctl.engine.build_names import BACKENDS
 from qwenctl.engine.engine_host import EngineHost, host_of, version_of
 from qwenctl.engine.install_release import EngineSource, check_backend, find_offer, is_newer, source_of
 from qwenctl.engine.installation import drop, superfluous
-from qwenctl.engine.installed_engines import chosen
+from qwenctl.engine.installed_engines import chosen, read_engine
 from qwenctl.errors import FetchError, QwenctlError, SettingsError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.saved import read_machine
@@ -155,6 +156,12 @@ def update(session: Session) -> Result:
         raise FetchError(f"cannot update: {offer.note}", hint="run it again when the network is back")
     if not is_newer(offer.build.tag, engine.build.tag):
         return Result(data_of(engine) | {"changed": False}, f"{current} is already the newest")
+    there = read_engine(source.root, offer.build.name)
+    if there is not None and there.refused and there.build.sha256 == offer.build.asset.sha256:
+        raise QwenctlError(
+            f"cannot update to {there.name}: it did not work here: {short_reason(there.refused)}",
+            hint=f"qwenctl engine use {there.name} tries it again",
+        )
     result = install_and_use(session, settings, source, offer)
     left = superfluous(source.root, in_force(source.root))
     drop(source.root, left)

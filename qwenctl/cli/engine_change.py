@@ -161,7 +161,8 @@ def use_engine(
             put_back(root, before)
         again = f"{before.current or 'the engine before it'} is in use again"
         raise QwenctlError(
-            f"cannot serve with {name}: {_cause(error)}", hint=f"{again}; qwenctl events shows what happened"
+            f"cannot serve with {name}: {short_reason(error.message)}",
+            hint=f"{again}; qwenctl events shows what happened",
         ) from error
     served = status.get("engine")
     path = served.get("path") if isinstance(served, dict) else None
@@ -224,5 +225,7 @@ def _ask_about(session: Session, brought: BroughtFile, *, yes: bool) -> None:
         raise QwenctlError(f"cannot install {brought.path}: you said no")
 
 
-def _cause(error: QwenctlError) -> str:
-    return error.message.removeprefix("cannot serve: ").removeprefix("cannot serve what was asked for: ")
+def short_reason(text: str) -> str:
+    """Return why an engine did not work, without the sentence that names both engines."""
+    said = text.removeprefix("cannot serve: ").removeprefix("cannot serve what was asked for: ")
+    return said.partition("; llama-server ")[0]

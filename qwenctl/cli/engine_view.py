@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenctl.cli.engine_change import data_of, in_force
+from qwenctl.cli.engine_change import data_of, in_force, short_reason
 from qwenctl.cli.output import Result, Session
 from qwenctl.engine.build_choice import RankedBuild
 from qwenctl.engine.build_names import builds_of
@@ -89,7 +89,7 @@ def _uses(engine: InstalledEngine, engines: EnginesHere) -> Iterator[str]:
     if engine.name in engines.serving:
         yield "serving now"
     if engine.refused is not None:
-        yield f"did not work here: {engine.refused}"
+        yield f"did not work here: {short_reason(engine.refused)}"
 
 
 def _verdicts(offer: EngineOffer, machine: Hardware, *, all_of_them: bool) -> Iterator[str]:

@@ -190,11 +190,13 @@ def _cuda(build: Build, host: EngineHost) -> tuple[Fitness, str]:
         return "no", "there is no NVIDIA GPU"
     if build.runtime is None:
         return "no", "its runtime libraries (cudart) are not in this release, or not yet"
-    verdicts = [cuda_verdict(build.version, gpu) for gpu in gpus]
-    fits, reason = next(
-        (each for wanted in ("yes", "unsure") for each in verdicts if each.fits == wanted), verdicts[0]
-    )
-    return fits, reason
+    verdicts = [(gpu, cuda_verdict(build.version, gpu)) for gpu in gpus]
+    best = next((each for wanted in ("yes", "unsure") for _, each in verdicts if each.fits == wanted), None)
+    if best is None:
+        return verdicts[0][1]
+    if idle := [gpu.name for gpu, each in verdicts if each.fits == "no"]:
+        return "unsure", f"{best.reason}, but nothing for {', '.join(idle)}"
+    return best
 
 
 def _rocm(build: Build, host: EngineHost) -> tuple[Fitness, str]:

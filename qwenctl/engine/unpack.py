@@ -26,7 +26,7 @@ from qwenctl.errors import FetchError
 from qwenctl.fetch.disk import free_bytes
 from qwenctl.files import reason
 
-MAX_ENTRIES = 20_000
+MAX_ENTRIES = 5_000
 MAX_BYTES = 16 * 2**30
 MAX_RATIO, SMALL_BYTES = 60, 64 * 2**20
 """How many times larger than the archive its files may be, and how large they may be in any case.

@@ -123,9 +123,12 @@ def test_an_engine_that_fails_with_the_real_model_is_taken_back(
     home.up()
     assert home.run("engine", "install", "b11500").code == 0
     said = one_line_and_a_hint(home.run("engine", "update"), 1)
-    assert "cannot serve with b11520-cpu: " in said
+    assert "cannot serve with b11520-cpu: exited with code 1\n" in said
     assert "b11500-cpu is in use again" in said
     assert engines(home)["b11500-cpu"].startswith("in_use")
+    said = one_line_and_a_hint(home.run("engine", "update"), 1)
+    assert "cannot update to b11520-cpu: it did not work here: exited with code 1" in said
+    assert "qwenctl engine use b11520-cpu tries it again" in said
     answers(home)
     assert home.status()["engine"]["path"].startswith(str(store(home) / "b11500-cpu"))
 

@@ -187,6 +187,16 @@ def test_a_cuda_build_whose_libraries_are_not_there_yet_is_not_taken() -> None:
     assert why["cuda-13.4"] == "its runtime libraries (cudart) are not in this release, or not yet"
 
 
+def test_of_two_cards_the_build_that_serves_both_is_taken() -> None:
+    ada = card("NVIDIA GeForce RTX 4090", "cuda", "8.9", "580.95", "13.0")
+    pascal = card("NVIDIA GeForce GTX 1080", "cuda", "6.1", "580.95", "13.0")
+    found = choose_build(builds("b11101"), host_of(linux(ada, pascal)))
+    assert (found.chosen.kind if found.chosen else None) == "cuda-12.8"
+    newest = next(each for each in found.ranked if each.build.name == "b11101-cuda-13.4")
+    assert newest.rank == "unsure"
+    assert newest.reason.endswith("RTX 4090 (8.9), but nothing for NVIDIA GeForce GTX 1080")
+
+
 def test_the_processor_on_purpose_says_how_to_start_it() -> None:
     assert choice("RTX 4090, driver 580", backend="cpu").reason == (
         "the processor alone; NVIDIA GeForce RTX 4090 lies idle, and qwenctl up needs --cpu"

@@ -250,7 +250,7 @@ def check_kills(store: Path, tmp_path: Path, points: range) -> None:
 def test_killed_at_some_points_what_is_seen_is_whole_and_the_next_one_completes_it(
     store: Path, tmp_path: Path
 ) -> None:
-    check_kills(store, tmp_path, range(1, 60, 9))
+    check_kills(store, tmp_path, range(2, 60, 12))
 
 
 @pytest.mark.chaos
