@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwenctl.engine.build_choice import BuildChoice, choose_build
 from qwenctl.engine.build_names import builds_of
 from qwenctl.engine.cuda_support import cuda_verdict
-from qwenctl.engine.engine_host import HostGpu, host_of
+from qwenctl.engine.engine_host import EngineHost, HostGpu, host_of
 from qwenctl.hardware.facts import SystemFacts
 from tests.engine.listings import builds, release
 from tests.engine.machine_table import MACHINES, card, linux, markdown_table
@@ -264,3 +266,42 @@ def test_an_accelerator_known_only_by_another_backend_has_its_makers_builds() ->
     mali = linux(card("Mali-G610 MC4", "vulkan", memory="shared"), arm=True)
     assert (found := choose_build(builds("b11101"), host_of(mali)).chosen) is not None
     assert found.kind == "vulkan"
+
+
+VERSIONS = st.none() | st.tuples(st.integers(0, 20), st.integers(0, 60))
+GPUS = st.builds(
+    HostGpu,
+    vendor=st.sampled_from(["nvidia", "amd", "intel", "apple", "other"]),
+    name=st.sampled_from(["NVIDIA GeForce RTX 4090", "AMD Radeon RX 7900 XTX", "Tesla T4", "?"]),
+    worth=st.booleans(),
+    architecture=st.none() | st.sampled_from(["8.9", "7.5", "6.1", "gfx1100", "gfx803", "x"]),
+    driver=st.none() | st.sampled_from(["580.95", "470", "N/A"]),
+    driver_cuda=VERSIONS,
+    tegra=st.booleans(),
+)
+HOSTS = st.builds(
+    EngineHost,
+    os=st.sampled_from(["linux", "darwin"]),
+    arch=st.sampled_from(["x86_64", "arm64"]),
+    glibc=VERSIONS,
+    macos=VERSIONS,
+    gpus=st.lists(GPUS, max_size=3).map(tuple),
+    rocm=VERSIONS,
+    oneapi=VERSIONS,
+)
+
+
+@given(
+    HOSTS,
+    st.sampled_from(["b11101", "b10356", "b8600", "b6558"]),
+    st.none() | st.sampled_from(["cuda", "cpu"]),
+)
+def test_any_machine_gets_a_build_of_its_own_kind_or_a_way_out(
+    host: EngineHost, tag: str, backend: str | None
+) -> None:
+    found = choose_build(builds(tag), host, backend)
+    assert all(each.reason for each in found.ranked)
+    assert (found.chosen is None) == bool(found.why_none)
+    if found.chosen is not None:
+        assert (found.chosen.os, found.chosen.arch) == (host.os, host.arch)
+        assert backend in (None, found.chosen.backend)
