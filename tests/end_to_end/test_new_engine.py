@@ -5,12 +5,12 @@ The second engine is a script that is the bundled one, with the fault of the cas
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qwenctl.engine.architectures import COMMON
 from qwenctl.engine.installed_engines import (
     ChosenEngine,
     EngineBuild,
@@ -19,7 +19,7 @@ from qwenctl.engine.installed_engines import (
     read_engine,
     write_build,
 )
-from qwenctl.engine.program_files import bundled_program
+from qwenctl.engine.tiny_model import tiny_model
 from tests.fakes.engine_archive import asset_name, engine_archive
 from tests.fakes.gate_clients import asking
 from tests.fakes.home import Home, until
@@ -30,21 +30,11 @@ GLIBC = 'echo "$0: libc.so.6: version \\`GLIBC_2.99\' not found (required by $0)
 MISSING = 'echo "$0: error while loading shared libraries: libcublas.so.12: cannot open" >&2; exit 127'
 
 
-@pytest.fixture(scope="session")
-def bundled() -> Path:
-    """The program of the bundled engine."""
-    program = bundled_program()
-    if program is None:
-        pytest.skip("the extra `engine` is not installed")
-    return program
-
-
 @pytest.fixture
-def own_home(bare_home: Home) -> Iterator[Home]:
+def own_home(home: Home) -> Home:
     """A home in which no llama-server is on PATH."""
-    bare_home.environment["PATH"] = "/usr/bin:/bin"
-    yield bare_home
-    bare_home.close()
+    home.environment["PATH"] = "/usr/bin:/bin"
+    return home
 
 
 def engines(home: Home) -> Path:
@@ -110,10 +100,12 @@ def dies_on(what: str, how: str = "kill -ILL $$") -> str:
     return f'case "$*" in *-m\\ *{what}*) {how};; esac'
 
 
-def test_another_engine_takes_over_under_load_and_no_request_is_lost(own_home: Home, bundled: Path) -> None:
+def test_another_engine_takes_over_under_load_and_no_request_is_lost(
+    own_home: Home, server_binary: Path
+) -> None:
     """Eight clients ask without a pause, half of them streaming, while the engine changes twice."""
-    install(own_home, "b1", bundled)
-    install(own_home, "b2", bundled)
+    install(own_home, "b1", server_binary)
+    install(own_home, "b2", server_binary)
     choose(engines(own_home), ChosenEngine("b1"))
     config = own_home.path / ".config/qwenctl/config.toml"
     config.parent.mkdir(parents=True)
@@ -163,9 +155,9 @@ def test_an_update_under_load_loses_no_request(own_home: Home) -> None:
     assert own_home.status()["engine"]["name"] == "b11500-cpu"
 
 
-def test_a_choice_that_nobody_tells_the_daemon_of_is_noticed(own_home: Home, bundled: Path) -> None:
-    install(own_home, "b1", bundled)
-    install(own_home, "b2", bundled)
+def test_a_choice_that_nobody_tells_the_daemon_of_is_noticed(own_home: Home, server_binary: Path) -> None:
+    install(own_home, "b1", server_binary)
+    install(own_home, "b2", server_binary)
     choose(engines(own_home), ChosenEngine("b1"))
     own_home.up()
     choose(engines(own_home), ChosenEngine("b2", "b1"))
@@ -176,10 +168,10 @@ def test_a_choice_that_nobody_tells_the_daemon_of_is_noticed(own_home: Home, bun
 
 @pytest.mark.parametrize("fault", ["kill -ILL $$", GLIBC, MISSING])
 def test_an_engine_that_does_not_run_here_is_refused_while_the_old_one_serves(
-    own_home: Home, bundled: Path, fault: str
+    own_home: Home, server_binary: Path, fault: str
 ) -> None:
-    install(own_home, "b1", bundled)
-    install(own_home, "b2", bundled, fault)
+    install(own_home, "b1", server_binary)
+    install(own_home, "b2", server_binary, fault)
     choose(engines(own_home), ChosenEngine("b1"))
     own_home.up()
     before = own_home.status()
@@ -189,10 +181,10 @@ def test_an_engine_that_does_not_run_here_is_refused_while_the_old_one_serves(
     assert after["engine"]["name"] == "b1"
 
 
-def test_one_that_dies_on_any_model_is_refused_by_the_smoke_test(own_home: Home, bundled: Path) -> None:
+def test_one_that_dies_on_any_model_is_refused_by_the_smoke_test(own_home: Home, server_binary: Path) -> None:
     """Its --help answers; so it is the tiny model that shows it. The old server is never stopped."""
-    install(own_home, "b1", bundled)
-    install(own_home, "b2", bundled, dies_on("tiny"))
+    install(own_home, "b1", server_binary)
+    install(own_home, "b2", server_binary, dies_on("tiny"))
     choose(engines(own_home), ChosenEngine("b1"))
     own_home.up()
     before = own_home.status()
@@ -210,10 +202,10 @@ def test_one_that_dies_on_any_model_is_refused_by_the_smoke_test(own_home: Home,
 
 @pytest.mark.parametrize("how", ["kill -ILL $$", "echo boom >&2; exit 1", "exec sleep 600"])
 def test_one_that_dies_on_the_real_model_gives_way_to_the_old_one(
-    own_home: Home, bundled: Path, how: str
+    own_home: Home, server_binary: Path, how: str
 ) -> None:
-    install(own_home, "b1", bundled)
-    install(own_home, "b2", bundled, dies_on("demo", how))
+    install(own_home, "b1", server_binary)
+    install(own_home, "b2", server_binary, dies_on("demo", how))
     choose(engines(own_home), ChosenEngine("b1"))
     config = own_home.path / ".config/qwenctl/config.toml"
     config.parent.mkdir(parents=True)
@@ -229,16 +221,16 @@ def test_one_that_dies_on_the_real_model_gives_way_to_the_old_one(
     assert events(own_home, "engine_refused")
 
 
-def test_a_program_replaced_under_its_path_is_a_change(own_home: Home, bundled: Path) -> None:
+def test_a_program_replaced_under_its_path_is_a_change(own_home: Home, server_binary: Path) -> None:
     """As brew upgrade does it."""
     program = own_home.path / "bin/llama-server"
     program.parent.mkdir()
-    write_script(program, bundled)
+    write_script(program, server_binary)
     own_home.environment["PATH"] = f"{program.parent}:/usr/bin:/bin"
     own_home.up()
     first = own_home.status()
     assert first["engine"]["place"] == "PATH"
-    write_script(program, bundled, ": another version")
+    write_script(program, server_binary, ": another version")
     until(lambda: own_home.status()["pid"] not in (first["pid"], None) and own_home.status()["ready"], WITHIN)
     until(lambda: own_home.status()["change"]["state"] == "settled", WITHIN)
     assert own_home.status()["engine"]["path"] == str(program)
@@ -246,12 +238,12 @@ def test_a_program_replaced_under_its_path_is_a_change(own_home: Home, bundled: 
 
 
 def test_a_first_engine_that_does_not_suit_the_processor_gives_way_to_the_next(
-    own_home: Home, bundled: Path
+    own_home: Home, server_binary: Path
 ) -> None:
     """Nothing served before, so the real model shows it. The flags of up go along."""
     program = own_home.path / "bin/llama-server"
     program.parent.mkdir()
-    write_script(program, bundled, dies_on("demo"))
+    write_script(program, server_binary, dies_on("demo"))
     own_home.environment["PATH"] = f"{program.parent}:/usr/bin:/bin"
     own_home.up("--ctx", "1024")
     status = own_home.status()
@@ -261,10 +253,26 @@ def test_a_first_engine_that_does_not_suit_the_processor_gives_way_to_the_next(
     assert events(own_home, "engine_refused")[0]["instead"] is None
 
 
-def test_one_that_a_person_named_gives_way_to_nobody(own_home: Home, bundled: Path) -> None:
+def test_an_engine_that_does_not_know_the_model_gives_way_to_one_that_does(
+    own_home: Home, server_binary: Path
+) -> None:
+    """Its library holds the names of some architectures, but not of this one."""
     program = own_home.path / "bin/llama-server"
     program.parent.mkdir()
-    write_script(program, bundled, dies_on("demo"))
+    write_script(program, server_binary)
+    program.with_name("libllama.so").write_bytes(b"\0".join(name.encode() for name in (*COMMON, "")))
+    own_home.environment["PATH"] = f"{program.parent}:/usr/bin:/bin"
+    model = own_home.path / "x.gguf"
+    model.write_bytes(tiny_model().replace(b"llama", b"qwen3"))
+    engine = own_home.json("plan", str(model))["data"]["engine"]
+    assert engine["place"] == "bundled"
+    assert [one["why"] for one in engine["passed_over"]] == ["it does not know the architecture 'qwen3'"]
+
+
+def test_one_that_a_person_named_gives_way_to_nobody(own_home: Home, server_binary: Path) -> None:
+    program = own_home.path / "bin/llama-server"
+    program.parent.mkdir()
+    write_script(program, server_binary, dies_on("demo"))
     own_home.environment["QWENCTL_SERVER__BINARY"] = str(program)
     ran = own_home.run("up", "--profile", "demo", "--port", str(own_home.port))
     assert ran.code == 7
@@ -275,15 +283,15 @@ def test_one_that_a_person_named_gives_way_to_nobody(own_home: Home, bundled: Pa
 
 @pytest.mark.parametrize("what", ["tiny", "demo"])
 def test_a_program_replaced_by_a_bad_one_gives_way_to_the_next_engine(
-    own_home: Home, bundled: Path, what: str
+    own_home: Home, server_binary: Path, what: str
 ) -> None:
     """The old files are gone, so they cannot come back: the bundled engine serves instead."""
     program = own_home.path / "bin/llama-server"
     program.parent.mkdir()
-    write_script(program, bundled)
+    write_script(program, server_binary)
     own_home.environment["PATH"] = f"{program.parent}:/usr/bin:/bin"
     own_home.up()
-    write_script(program, bundled, dies_on(what))
+    write_script(program, server_binary, dies_on(what))
     until(lambda: (own_home.status()["engine"] or {}).get("place") == "bundled", WITHIN)
     until(lambda: own_home.status()["ready"] and own_home.status()["change"]["state"] == "settled", WITHIN)
     (passed,) = own_home.status()["engine"]["passed_over"]

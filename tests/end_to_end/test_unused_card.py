@@ -25,10 +25,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def with_card(bare_home: Home, driver: Path) -> Home:
+def with_card(home: Home, driver: Path) -> Home:
     """A home on a machine with two cards, where every engine is built for the processor."""
-    bare_home.environment |= {"LD_LIBRARY_PATH": str(driver), "FAKE_NVML": "ok", "PATH": "/usr/bin:/bin"}
-    return bare_home
+    home.environment |= {"LD_LIBRARY_PATH": str(driver), "FAKE_NVML": "ok", "PATH": "/usr/bin:/bin"}
+    return home
 
 
 def test_up_names_the_card_what_was_looked_at_and_both_ways_out(with_card: Home) -> None:

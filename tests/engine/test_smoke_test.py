@@ -10,20 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenctl.engine.program_files import bundled_program
 from qwenctl.engine.smoke_test import smoke_test
 from qwenctl.engine.tiny_model import tiny_model
 from qwenctl.engine.used_flags import SOMETIMES
 from qwenctl.model.gguf_header import read_header
-
-
-@pytest.fixture(scope="session")
-def bundled() -> Path:
-    """The program of the bundled engine."""
-    program = bundled_program()
-    if program is None:
-        pytest.skip("the extra `engine` is not installed")
-    return program
 
 
 @pytest.fixture(autouse=True)
@@ -46,26 +36,28 @@ def engine(tmp_path: Path, real: Path, otherwise: str = "", devices: str = "", b
     return path
 
 
-def test_the_bundled_engine_generates_a_token_and_is_not_asked_twice(bundled: Path, tmp_path: Path) -> None:
-    first = smoke_test(bundled, tmp_path)
+def test_the_bundled_engine_generates_a_token_and_is_not_asked_twice(
+    server_binary: Path, tmp_path: Path
+) -> None:
+    first = smoke_test(server_binary, tmp_path)
     assert first.passed
     assert first.engine is not None
     assert "--ctx-size" in first.engine.known
     assert not first.remembered
-    assert smoke_test(bundled, tmp_path).remembered
+    assert smoke_test(server_binary, tmp_path).remembered
 
 
-def test_a_replaced_program_is_tried_again(bundled: Path, tmp_path: Path) -> None:
-    program = engine(tmp_path, bundled)
+def test_a_replaced_program_is_tried_again(server_binary: Path, tmp_path: Path) -> None:
+    program = engine(tmp_path, server_binary)
     assert smoke_test(program, tmp_path / "cache").passed
     os.utime(program, (1, 1))
     assert not smoke_test(program, tmp_path / "cache").remembered
 
 
-def test_other_devices_are_tried_again(bundled: Path, tmp_path: Path) -> None:
+def test_other_devices_are_tried_again(server_binary: Path, tmp_path: Path) -> None:
     """A card that was put in may not suit the build."""
     (tmp_path / "devices").write_text("Available devices:\n")
-    program = engine(tmp_path, bundled)
+    program = engine(tmp_path, server_binary)
     text = program.read_text().replace(
         "case ", f'test "$1" = --list-devices && exec cat {tmp_path}/devices\ncase '
     )
@@ -91,9 +83,9 @@ def test_other_devices_are_tried_again(bundled: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_build_that_dies_on_a_model_is_refused(
-    bundled: Path, tmp_path: Path, otherwise: str, cause: str
+    server_binary: Path, tmp_path: Path, otherwise: str, cause: str
 ) -> None:
-    result = smoke_test(engine(tmp_path, bundled, otherwise), tmp_path / "cache")
+    result = smoke_test(engine(tmp_path, server_binary, otherwise), tmp_path / "cache")
     assert result.unusable is not None
     assert result.unusable.cause == cause
 
@@ -133,43 +125,45 @@ def test_a_program_of_another_machine_is_refused(tmp_path: Path) -> None:
     assert result.unusable.cause == "wrong_architecture"
 
 
-def test_one_that_never_answers_is_ended_with_all_that_it_started(bundled: Path, tmp_path: Path) -> None:
+def test_one_that_never_answers_is_ended_with_all_that_it_started(
+    server_binary: Path, tmp_path: Path
+) -> None:
     """The script waits for a child that holds its output open."""
     child = f"sh -c 'sleep 600; : {tmp_path}'"
-    program = engine(tmp_path, bundled, f"{child} & {child}")
+    program = engine(tmp_path, server_binary, f"{child} & {child}")
     result = smoke_test(program, tmp_path / "cache", timeout_s=0.5)
     assert result.unusable is not None
     assert result.unusable.cause == "no_answer"
 
 
-def test_a_stopped_smoke_test_ends_soon(bundled: Path, tmp_path: Path) -> None:
-    program = engine(tmp_path, bundled, "sleep 600")
+def test_a_stopped_smoke_test_ends_soon(server_binary: Path, tmp_path: Path) -> None:
+    program = engine(tmp_path, server_binary, "sleep 600")
     assert not smoke_test(program, tmp_path / "cache", stopped=lambda: True).passed
 
 
-def test_an_expected_card_must_be_shown(bundled: Path, tmp_path: Path) -> None:
-    result = smoke_test(bundled, tmp_path, expects="cuda")
+def test_an_expected_card_must_be_shown(server_binary: Path, tmp_path: Path) -> None:
+    result = smoke_test(server_binary, tmp_path, expects="cuda")
     assert result.unusable is not None
     assert (result.unusable.cause, result.unusable.summary) == ("device_missing", "it shows no cuda device")
-    shown = engine(tmp_path, bundled, devices="  CUDA0: NVIDIA L4 (22000 MiB, 21000 MiB free)\\n")
+    shown = engine(tmp_path, server_binary, devices="  CUDA0: NVIDIA L4 (22000 MiB, 21000 MiB free)\\n")
     assert smoke_test(shown, tmp_path / "cache", expects="cuda").passed
 
 
-def test_a_full_card_says_nothing_of_the_build(bundled: Path, tmp_path: Path) -> None:
+def test_a_full_card_says_nothing_of_the_build(server_binary: Path, tmp_path: Path) -> None:
     """The old server holds the card's memory; so the build is tried on the processor, and that is said."""
     full = (
         "case \"$*\" in *--device\\ none*) ;; *) echo 'CUDA error: out of memory' >&2; kill -ABRT $$;; esac"
     )
-    program = engine(tmp_path, bundled, full, devices="  CUDA0: NVIDIA L4 (22000 MiB, 5 MiB free)\\n")
+    program = engine(tmp_path, server_binary, full, devices="  CUDA0: NVIDIA L4 (22000 MiB, 5 MiB free)\\n")
     result = smoke_test(program, tmp_path / "cache", expects="cuda")
     assert result.passed
     assert result.note is not None
     assert not smoke_test(program, tmp_path / "cache", expects="cuda").remembered, "it is not proved yet"
 
 
-def test_flags_that_are_missing_are_named(bundled: Path, tmp_path: Path) -> None:
+def test_flags_that_are_missing_are_named(server_binary: Path, tmp_path: Path) -> None:
     program = engine(
-        tmp_path, bundled, before='case "$*" in *--help*) exec sed s/--alias/--other/ "$HELP";; esac'
+        tmp_path, server_binary, before='case "$*" in *--help*) exec sed s/--alias/--other/ "$HELP";; esac'
     )
     old = Path(__file__).parent / "help/mid-2025.txt"
     program.write_text(program.read_text().replace('"$HELP"', str(old)))
@@ -179,8 +173,8 @@ def test_flags_that_are_missing_are_named(bundled: Path, tmp_path: Path) -> None
     assert "--cache-ram 4096" in result.unusable.summary
 
 
-def test_no_folder_for_the_cache_costs_nothing_else(bundled: Path) -> None:
-    assert smoke_test(bundled, Path("/proc/nowhere")).passed
+def test_no_folder_for_the_cache_costs_nothing_else(server_binary: Path) -> None:
+    assert smoke_test(server_binary, Path("/proc/nowhere")).passed
 
 
 def test_the_tiny_model_is_a_file_that_our_own_reader_understands() -> None:
