@@ -1,13 +1,15 @@
 """A card that no engine here can use: nothing runs on the processor in silence. With a driver built here."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fakes.home import Home
+from tests.fakes.home import Home, Ran
 
 SOURCE = Path(__file__).parents[1] / "hardware/fake_nvml.c"
 COMPILER = shutil.which("cc")
@@ -27,41 +29,52 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def with_card(home: Home, driver: Path) -> Home:
     """A home on a machine with two cards, where every engine is built for the processor."""
-    home.environment |= {"LD_LIBRARY_PATH": str(driver), "FAKE_NVML": "ok", "PATH": "/usr/bin:/bin"}
+    home.environment |= {"FAKE_NVML": "ok", "PATH": "/usr/bin:/bin", "FAKE_DRIVER": str(driver)}
     return home
 
 
+def run(home: Home, *arguments: str) -> Ran:
+    """Run a command on the demo model where the loader finds the driver."""
+    driver = home.environment["FAKE_DRIVER"]
+    return home.run(*arguments, "--profile", "demo", LD_LIBRARY_PATH=driver)
+
+
+def data(home: Home, *arguments: str) -> dict[str, Any]:
+    """Run a command likewise; return the data of its envelope."""
+    found: dict[str, Any] = json.loads(run(home, "--json", *arguments).out)
+    return found["data"] if found["ok"] else found
+
+
 def test_up_names_the_card_what_was_looked_at_and_both_ways_out(with_card: Home) -> None:
-    ran = with_card.run("up", "--profile", "demo", "--port", str(with_card.port))
+    ran = run(with_card, "up", "--port", str(with_card.port))
     assert ran.code == 5
     assert "cannot use 2 x NVIDIA H200: no llama-server here has a device on it" in ran.err
     assert "looked at bundled " in ran.err
     assert "qwenctl engine install" in ran.err
     assert "qwenctl up --cpu" in ran.err
-    envelope = with_card.json("up", "--profile", "demo")
-    assert envelope["error"]["code"] == "no_server"
+    assert data(with_card, "up")["error"]["code"] == "no_server"
     assert not with_card.servers()
 
 
 def test_the_processor_serves_on_purpose(with_card: Home) -> None:
-    with_card.up("--cpu")
+    ran = run(with_card, "up", "--cpu", "--port", str(with_card.port))
+    assert ran.code == 0, ran.err
     assert with_card.status()["ready"]
     assert with_card.json("settings")["data"]["hardware.gpu"]["value"] == "off"
 
 
-def test_a_plan_is_made_for_the_card_and_says_that_it_is_only_a_plan(with_card: Home, driver: Path) -> None:
-    found = {"LD_LIBRARY_PATH": str(driver)}  # read when a process starts
-    ran = with_card.run("plan", "--profile", "demo", **found)
+def test_a_plan_is_made_for_the_card_and_says_that_it_is_only_a_plan(with_card: Home) -> None:
+    ran = run(with_card, "plan")
     assert ran.code == 0, ran.err
     assert "no usable llama-server here, so this is a plan only" in ran.err
-    planned = with_card.json("plan", "--profile", "demo", **found)["data"]
+    planned = data(with_card, "plan")
     assert planned["engine"] is None
     assert [device["id"] for device in planned["memory"]["devices"]][:1] == ["CUDA0"]
 
 
-def test_the_doctor_calls_it_a_problem(with_card: Home, driver: Path) -> None:
-    told = with_card.json("doctor", "--profile", "demo", LD_LIBRARY_PATH=str(driver))["data"]
-    checks = {one["name"]: one for one in told["checks"]}
+def test_the_doctor_calls_it_a_problem(with_card: Home) -> None:
+    found = json.loads(run(with_card, "--json", "doctor").out)["data"]["checks"]
+    checks = {one["name"]: one for one in found}
     assert checks["binary"]["verdict"] == "problem"
     assert "NVIDIA H200" in checks["binary"]["finding"]
     assert "qwenctl engine install" in checks["binary"]["fix"]
