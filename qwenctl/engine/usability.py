@@ -80,6 +80,13 @@ UNUSABLE_TEXTS = (
         hint=BUNDLED,
     ),
     UnusableText(
+        _any(r"(libgomp\.so\.1|libstdc\+\+\.so\.6|libvulkan\.so\.1): cannot open shared object file"),
+        "library_missing",
+        "a library of the system is missing",
+        hint="install it: apt-get install libgomp1 libstdc++6 libvulkan1, or dnf install libgomp libstdc++ "
+        "vulkan-loader",
+    ),
+    UnusableText(
         _any(r"error while loading shared libraries: (libcu[\w.-]+|libnv[\w.-]+):"),
         "library_missing",
         "the CUDA runtime is missing",

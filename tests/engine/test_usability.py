@@ -10,6 +10,7 @@ from qwenctl.engine.usability import Attempt, not_a_server, why_unusable
 SAMPLES = Path(__file__).parent / "unusable"
 EXPECTED = {
     "bad-cpu-type": ("wrong_architecture", "bad CPU type"),
+    "bundled-without-libgomp": ("library_missing", "libgomp.so.1"),
     "cuda-no-kernel-image": ("wrong_gpu_build", "no kernel image"),
     "cuda-ptx-toolchain": ("driver_too_old", "unsupported toolchain"),
     "driver-insufficient": ("driver_too_old", "insufficient"),
