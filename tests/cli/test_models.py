@@ -2,20 +2,18 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
 import pytest
 
 from qwenctl.demo.model import make_model
 from qwenctl.fetch.cache import JOURNAL, PARTIAL
 from qwenctl.model.toml import read_profile
-from tests.fakes.home import Home, until
+from tests.fakes.home import Home, is_healthy, until
 from tests.fakes.hub import COMMIT as HUB_COMMIT
 from tests.fakes.hub import REPO as HUB_REPO
 from tests.fakes.hub import FakeHub
@@ -270,17 +268,6 @@ def by_llama_server(home: Home, binary: Path) -> None:
             assert server.poll() is None
         finally:
             server.kill()
-
-
-def is_healthy(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:  # httpx would leave the socket of a failed connect open
-        if probe.connect_ex(str(path)) != 0:
-            return False
-    try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
-            return client.get("http://server/health").is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import psutil
 
 from tests.fakes.forked_commands import ForkedCommands
@@ -159,6 +160,18 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def is_healthy(path: Path) -> bool:
+    """Whether the llama-server at a Unix socket takes requests."""
+    with socket.socket(socket.AF_UNIX) as probe:  # httpx would leave the socket of a failed connect open
+        if probe.connect_ex(str(path)) != 0:
+            return False
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            return client.get("http://server/health").is_success
+    except httpx.TransportError:
+        return False
 
 
 def kill(pid: int) -> None:

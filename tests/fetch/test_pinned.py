@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 
 from qwenctl.demo.model import make_model
@@ -23,7 +22,7 @@ from qwenctl.fetch.request import Artifact, FetchRequest, RemoteFile, WantedFile
 from qwenctl.model.toml import read_profile
 from qwenctl.paths import ModelFolders
 from tests.fakes.fetcher import REQUEST, Fetcher
-from tests.fakes.home import until
+from tests.fakes.home import is_healthy, until
 from tests.fakes.hub import COMMIT, REPO, FakeHub, Fault
 
 PROFILES = Path(__file__).parents[2] / "profiles"
@@ -247,19 +246,11 @@ def answers(binary: Path, fetcher: Fetcher) -> bool:
             stderr=subprocess.DEVNULL,
         )
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
-                until(lambda: server.poll() is not None or _is_healthy(client), within=60)
+            until(lambda: server.poll() is not None or is_healthy(socket), within=60)
             return server.poll() is None
         finally:
             server.kill()
             server.wait(10)
-
-
-def _is_healthy(client: httpx.Client) -> bool:
-    try:
-        return client.get("http://server/health").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_a_dry_run_knows_a_pinned_file_that_is_here_without_a_hub(
