@@ -62,13 +62,14 @@ def list_engines(
 
     VERSION is a release of llama.cpp (b11476, v0.5.0). Default: the newest.
     """
-    settings, source = _source(session)
+    resolved = pipeline.resolve_without_model(request(session, {}))
+    source = source_of(resolved.settings, paths.engines_dir(), paths.cache_dir())
     if backend is not None:
         check_backend(backend)
     if glibc is not None and version_of(glibc) is None:
         raise SettingsError(f"cannot use --glibc {glibc}: it is no version", hint="for example --glibc 2.36")
     machine = read_machine(hardware) if hardware is not None else detect(SystemProbe.real())
-    engines = engines_on_this_machine(settings, source.root) if hardware is None else None
+    engines = engines_on_this_machine(resolved, source.root) if hardware is None else None
     try:
         offer = find_offer(source, host_of(machine, glibc), version=version, backend=backend)
     except FetchError as error:

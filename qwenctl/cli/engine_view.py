@@ -7,14 +7,16 @@ from pathlib import Path
 
 from qwenctl.cli.engine_change import data_of, in_force, short_reason
 from qwenctl.cli.output import Result, Session
+from qwenctl.deploy.this_machine import engine_and_machine
+from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.engine.build_choice import RankedBuild
 from qwenctl.engine.build_names import builds_of
 from qwenctl.engine.find import AUTO, CHOSEN, PREVIOUS, EngineCandidate, candidates
 from qwenctl.engine.install_release import EngineOffer
 from qwenctl.engine.installed_engines import ChosenEngine, InstalledEngine, chosen, installed
+from qwenctl.engine.program import EngineIdentity
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.facts import Hardware
-from qwenctl.settings.types import Settings
 
 MB = 10**6
 
@@ -27,17 +29,25 @@ class EnginesHere:
     choice: ChosenEngine
     serving: frozenset[str]
     others: tuple[EngineCandidate, ...]
+    used: EngineIdentity | None
+    why_none: NoServerError | None
     binary: str = AUTO
 
 
-def engines_on_this_machine(settings: Settings, root: Path) -> EnginesHere:
-    """Return the engines of this machine. Runs none of them."""
+def engines_on_this_machine(resolved: ResolvedSettings, root: Path) -> EnginesHere:
+    """Return the engines of this machine, and the one that the next start uses, if any is usable."""
+    binary = resolved.settings.server.binary
+    used = why_none = None
     try:
-        found = tuple(candidates(settings.server.binary, root))
-    except NoServerError:  # [server] binary names no program: qwenctl doctor says so
+        used = engine_and_machine(resolved)[0].identity
+    except NoServerError as error:
+        why_none = error
+    try:
+        found = tuple(candidates(binary, root))
+    except NoServerError:  # [server] binary names no program: that is why none is used
         found = ()
     others = tuple(each for each in found if each.place not in (CHOSEN, PREVIOUS))
-    return EnginesHere(installed(root), chosen(root), in_force(root), others, settings.server.binary)
+    return EnginesHere(installed(root), chosen(root), in_force(root), others, used, why_none, binary)
 
 
 def listed(
@@ -49,6 +59,8 @@ def listed(
     if engines is not None:
         data["engines"] = [_json(each, engines) for each in engines.installed]
         data["others"] = [{"place": each.place, "path": str(each.path)} for each in engines.others]
+        data["used"] = engines.used.to_json() if engines.used is not None else None
+        data["why_none"] = engines.why_none.message if engines.why_none is not None else None
         lines += [*_table(engines), ""]
     if offer is not None:
         if offer.note:
@@ -68,6 +80,12 @@ def _table(engines: EnginesHere) -> Iterator[str]:
         yield f"{engine.name:24} installed   {_size(engine) / MB:7.0f} MB  {uses}".rstrip()
     for each in engines.others:
         yield f"{each.place:24} {each.path}"
+    if (used := engines.used) is not None:
+        yield f"the next start uses {used.name or used.place}: {used}"
+        yield from (f"not {one.place} {one.path}: {one.why}" for one in used.passed_over)
+    elif engines.why_none is not None:
+        yield engines.why_none.message
+        yield f"hint: {engines.why_none.hint}"
     if engines.binary != AUTO:
         yield f"[server] binary is {engines.binary}: no other engine is used"
 

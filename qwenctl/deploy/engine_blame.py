@@ -41,4 +41,4 @@ def told_rejection(summary: str, engine: EngineIdentity, instead: EngineIdentity
         return summary
     if engine.path == instead.path:
         return f"{summary}; llama-server {engine} took the place of {instead.version} and does not work here"
-    return f"{summary}; llama-server {engine} does not work here, {instead} is in force again"
+    return f"{summary}; {engine.called} does not work here, {instead.called} is in force again"

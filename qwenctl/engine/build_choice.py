@@ -46,6 +46,10 @@ ROCM_TARGETS: dict[Version, frozenset[str]] = {
 }
 """Version in the name -> the GPUs it has code for. Source: ``gpu_targets`` in llama.cpp's release.yml."""
 WAY_OUT = "pip install 'qwenctl[engine]' brings one that runs here (glibc 2.17), or compile llama.cpp"
+WAY_OUT_CARD = (
+    "compile llama.cpp for {}, or run on the processor on purpose: pip install 'qwenctl[engine]', then "
+    "qwenctl up --cpu"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +265,13 @@ def _why_none(host: EngineHost, ranked: tuple[RankedBuild, ...], backend: str | 
         return "no build runs with musl: compile llama.cpp, and set [server] binary"
     if not mine:
         return f"this release has no build for {here}"
+    card = next((gpu.name for gpu in host.gpus if gpu.worth), None)
     if all(each.rank == "no" for each in mine):
+        if host.os == "linux" and card is not None:
+            return WAY_OUT_CARD.format(card)
         return WAY_OUT if host.os == "linux" else f"{mine[0].reason}: update macOS, or brew install llama.cpp"
-    worth = next(gpu.name for gpu in host.gpus if gpu.worth)
     likely = next(
         (each.reason for each in mine if each.rank == "no" and "there is no" not in each.reason), None
     )
     cause = f": {likely}" if likely else ""
-    return f"no build can use {worth}{cause}; --backend cpu runs on the processor on purpose"
+    return f"no build can use {card}{cause}; --backend cpu runs on the processor on purpose"

@@ -36,6 +36,8 @@ LLAMA_EXAMPLE_SERVER = 12
 """Which program the flags are for. Source: ``enum llama_example`` in common/common.h of llama.cpp."""
 FIRST_FIELDS = ("n_predict", "n_ctx", "n_batch", "n_ubatch", "n_keep")
 """The first fields of ``common_params``, each an int32. Source: common/common.h of llama.cpp."""
+DEFAULT_PORT = 8080
+"""The wheel's own is 0. Source: ``common_params::port`` in common/common.h of llama.cpp."""
 PR_SET_NAME = 15
 """Source: linux/prctl.h."""
 END = (signal.SIGTERM, signal.SIGINT)
@@ -57,6 +59,7 @@ def main() -> NoReturn:
         from xllamacpp import xllamacpp as extension  # noqa: PLC0415  a broken wheel is said in words
 
         params = extension.CommonParams()
+        params.port = DEFAULT_PORT
         place = _at(params)
         library = ctypes.CDLL(extension.__file__)
         library[COMMON_INIT]()
@@ -123,7 +126,7 @@ def _serve(extension: Any, params: Any) -> None:  # noqa: ANN401  the wheel has 
     def load() -> None:
         try:
             loaded.append(extension.Server(params))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             loaded.append(error)
         finally:
             signal.pthread_kill(main_thread, signal.SIGUSR1)
@@ -132,7 +135,7 @@ def _serve(extension: Any, params: Any) -> None:  # noqa: ANN401  the wheel has 
     loader.start()
     ctypes.CDLL(None).sigsuspend(ctypes.create_string_buffer(SIGSET_BYTES))
     loader.join()
-    if not loaded or isinstance(loaded[0], RuntimeError):
+    if not loaded or isinstance(loaded[0], Exception):
         _end(1, f"error: {loaded[0]}" if loaded else "")
     signal.sigwait(END)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, END)  # a second one ends it at once

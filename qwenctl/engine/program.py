@@ -54,6 +54,11 @@ class EngineIdentity:
             "passed_over": passed,
         }
 
+    @property
+    def called(self) -> str:
+        """What a sentence calls it: an installed one by its name, any other by its path and version."""
+        return self.name if self.name is not None else str(self)
+
     def __str__(self) -> str:
         return f"{self.path} ({self.version})"
 

@@ -28,6 +28,9 @@ BACKENDS: dict[str, Backend] = {
 }
 """Beginning of a device's id -> backend. Source: llama.cpp, ggml/src/ggml-*/: GGML_*_NAME."""
 VENDORS = {"cuda": "nvidia", "rocm": "amd", "metal": "apple", "sycl": "intel"}
+LEFT_IDLE = (
+    '{} is not used: gpu = "off" in [hardware], or an earlier up --cpu, which is kept until up --reset'
+)
 SOFTWARE = re.compile(r"llvmpipe|lavapipe|SwiftShader", re.IGNORECASE)
 INTEGRATED = re.compile(
     r"\bGB10\b|\bOrin\b|\bThor\b|\bXavier\b|\bTegra\b"  # NVIDIA without memory of its own
@@ -69,7 +72,7 @@ def backend_of(device: Device) -> Backend | None:
 def usable(hardware: Hardware, server: ServerFacts | None, choice: Choice) -> Hardware:
     """Return the machine as the planner may use it, with a warning for everything that is left out.
 
-    1. ``gpu = "off"`` leaves none.
+    1. ``gpu = "off"`` leaves none, and a card that is worth using is named.
     2. If there is a binary, keep only devices it can use, under its ids, and add those that only it lists.
     3. ``devices`` keeps the devices that it names.
     4. Otherwise drop integrated GPUs if there is any other: llama.cpp does not use them then.
@@ -79,7 +82,8 @@ def usable(hardware: Hardware, server: ServerFacts | None, choice: Choice) -> Ha
         SettingsError: ``devices`` names a device that is not there.
     """
     if choice.gpu == "off":
-        return replace(hardware, accelerators=())
+        idle = tuple(LEFT_IDLE.format(each.name) for each in hardware.accelerators if _is_worth(each))
+        return replace(hardware, accelerators=(), warnings=(*hardware.warnings, *idle))
     joined = join(hardware, server) if server is not None else hardware
     if choice.gpu == "required" and not joined.accelerators:
         raise NoFitError(

@@ -73,6 +73,7 @@ def test_an_engine_is_installed_rolled_back_updated_and_removed(
     assert (ran.code, ran.out) == (0, "using b11500-cpu from the next start on\n"), ran.err
     assert "the processor alone" in ran.err
     assert engines(home) == {"b11500-cpu": "in_use"}
+    assert "the next start uses b11500-cpu: " in home.run("engine", "list").out
     assert list((home.path / ".cache/qwenctl/engines").iterdir()) == [], "the archive is not kept"
 
     done = home.json("engine", "update")

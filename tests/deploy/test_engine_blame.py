@@ -69,9 +69,11 @@ def test_an_engine_is_at_fault_where_it_alone_is_new(
 
 
 def test_both_engines_are_named() -> None:
-    told = told_rejection("crashed", NEW, OLD)
-    assert "/engines/b2/llama-server (2) does not work here" in told
-    assert "/engines/b1/llama-server (1) is in force again" in told
+    assert told_rejection("crashed", NEW, OLD) == "crashed; b2 does not work here, b1 is in force again"
+    on_path = replace(OLD, name=None)
+    assert "; b2 does not work here, /engines/b1/llama-server (1) is" in told_rejection(
+        "crashed", NEW, on_path
+    )
     assert "took the place of 1" in told_rejection("crashed", REPLACED, OLD)
     assert told_rejection("crashed", NEW, None) == "crashed"
 

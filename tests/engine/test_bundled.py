@@ -103,6 +103,11 @@ def test_its_help_has_every_flag_we_write(program: Path, tmp_path: Path) -> None
     assert fit_to((Option("--load-mode", "mlock"), Option("--fit", "off")), known, "bundled")
 
 
+def test_its_defaults_are_llama_servers(program: Path) -> None:
+    said = ask(program, "--help").stdout
+    assert re.search(r"--port PORT +port to listen \(default: 8080\)", said)
+
+
 def test_it_lists_its_devices(program: Path) -> None:
     said = ask(program, "--list-devices")
     assert said.returncode == 0
@@ -114,6 +119,7 @@ def test_it_lists_its_devices(program: Path) -> None:
     [
         (("--no-such-flag",), "error: invalid argument: --no-such-flag"),
         (("--ctx-size", "many"), "error while handling argument"),
+        (("-hf", "someone/some-GGUF", "--offline"), "error: .*"),
         (("-m", "/nowhere.gguf", "--port", "1"), "couldn't bind HTTP server socket|failed to load model"),
     ],
 )

@@ -113,8 +113,16 @@ def test_a_gpu_that_is_required_and_unusable_ends_in_no_fit() -> None:
     assert usable(RTX, None, Choice(gpu="required")) == RTX
 
 
-def test_off_leaves_the_cpu_and_no_warning() -> None:
-    assert usable(RTX, server(sample("devices-none.txt")), Choice(gpu="off")) == BARE
+def test_off_leaves_the_cpu_and_names_the_card() -> None:
+    """An ``up --cpu`` of last week is easily forgotten."""
+    left = usable(RTX, server(sample("devices-none.txt")), Choice(gpu="off"))
+    assert replace(left, warnings=()) == BARE
+    (warning,) = left.warnings
+    assert warning.startswith(
+        'NVIDIA GeForce RTX 4090 is not used: gpu = "off" in [hardware], or an earlier up'
+    )
+    shared = replace(RTX.accelerators[0], name="Intel UHD Graphics", backend="vulkan", memory="shared")
+    assert usable(replace(RTX, accelerators=(shared,)), None, Choice(gpu="off")) == BARE
 
 
 def test_a_machine_without_a_known_binary_stays_as_it_is() -> None:
