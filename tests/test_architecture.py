@@ -31,8 +31,9 @@ PURE = set(
     plan.memory.load_parts plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags engine.used_flags engine.usability
-    engine.tiny_model engine.program engine.releases engine.build_names engine.engine_host engine.cuda_support
-    engine.build_choice launch.spec launch.configuration
+    engine.tiny_model engine.program engine.builds.releases engine.builds.build_names
+    engine.builds.engine_host engine.builds.cuda_support
+    engine.builds.build_choice launch.spec launch.configuration
     launch.load_log launch.argv
     gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
@@ -74,7 +75,7 @@ ONLY_IN: dict[str, set[str]] = {
         "supervise.health",
         "supervise.supervisor",
         "engine.api",
-        "engine.install_release",  # blocks, so that a command and a thread can call it
+        "engine.builds.install_release",  # blocks, so that a command and a thread can call it
         "gate",
         "daemon",
         "client",
@@ -95,9 +96,9 @@ ENVIRONMENT = {
     "daemon.socket_activation",
     "cli.output",
     "service.install",
-    "engine.release_api",
+    "engine.builds.release_api",
 }
-"""engine.release_api reads the token for GitHub's API.
+"""engine.builds.release_api reads the token for GitHub's API.
 
 service.install carries the folders and proxies of who installs into the service.
 """

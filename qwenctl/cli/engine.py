@@ -19,11 +19,11 @@ from qwenctl.cli.engine_view import engines_on_this_machine, listed
 from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
-from qwenctl.engine.build_names import BACKENDS
-from qwenctl.engine.engine_host import EngineHost, host_of, version_of
-from qwenctl.engine.install_release import EngineSource, check_backend, find_offer, is_newer, source_of
-from qwenctl.engine.installation import drop, superfluous
-from qwenctl.engine.installed_engines import chosen, read_engine
+from qwenctl.engine.builds.build_names import BACKENDS
+from qwenctl.engine.builds.engine_host import EngineHost, host_of, version_of
+from qwenctl.engine.builds.install_release import EngineSource, check_backend, find_offer, is_newer, source_of
+from qwenctl.engine.builds.installation import drop, superfluous
+from qwenctl.engine.builds.installed_engines import chosen, read_engine
 from qwenctl.errors import FetchError, QwenctlError, SettingsError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.saved import read_machine

@@ -15,9 +15,8 @@ from qwenctl.control.call import call
 from qwenctl.control.state_dir import read_status, running
 from qwenctl.control.wait import until_ready
 from qwenctl.engine.ask import engine_at
-from qwenctl.engine.engine_host import EngineHost
-from qwenctl.engine.find import AUTO
-from qwenctl.engine.install_release import (
+from qwenctl.engine.builds.engine_host import EngineHost
+from qwenctl.engine.builds.install_release import (
     BroughtFile,
     EngineOffer,
     EngineSource,
@@ -26,8 +25,9 @@ from qwenctl.engine.install_release import (
     install_brought,
     install_offer,
 )
-from qwenctl.engine.installation import check_passed, prover, put_back, take
-from qwenctl.engine.installed_engines import InstalledEngine, chosen, installed, read_engine
+from qwenctl.engine.builds.installation import check_passed, prover, put_back, take
+from qwenctl.engine.builds.installed_engines import InstalledEngine, chosen, installed, read_engine
+from qwenctl.engine.find import AUTO
 from qwenctl.engine.usability import Unusable
 from qwenctl.engine.used_flags import changed_flags
 from qwenctl.errors import ControlError, ExitCode, QwenctlError

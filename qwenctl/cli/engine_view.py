@@ -9,11 +9,11 @@ from qwenctl.cli.engine_change import data_of, in_force, short_reason
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy.this_machine import engine_and_machine
 from qwenctl.deploy.types import ResolvedSettings
-from qwenctl.engine.build_choice import RankedBuild
-from qwenctl.engine.build_names import builds_of
+from qwenctl.engine.builds.build_choice import RankedBuild
+from qwenctl.engine.builds.build_names import builds_of
+from qwenctl.engine.builds.install_release import EngineOffer
+from qwenctl.engine.builds.installed_engines import ChosenEngine, InstalledEngine, chosen, installed
 from qwenctl.engine.find import AUTO, CHOSEN, PREVIOUS, EngineCandidate, candidates
-from qwenctl.engine.install_release import EngineOffer
-from qwenctl.engine.installed_engines import ChosenEngine, InstalledEngine, chosen, installed
 from qwenctl.engine.program import EngineIdentity
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.facts import Hardware

@@ -20,7 +20,7 @@ from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import model_file
 from qwenctl.deploy.machine import pending
-from qwenctl.engine.installed_engines import chosen
+from qwenctl.engine.builds.installed_engines import chosen
 from qwenctl.engine.program_files import stamp
 from qwenctl.errors import QwenctlError
 from qwenctl.files import reason

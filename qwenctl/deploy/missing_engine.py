@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from qwenctl import paths
-from qwenctl.engine.engine_host import host_of
-from qwenctl.engine.find import AUTO
-from qwenctl.engine.install_release import (
+from qwenctl.engine.builds.engine_host import host_of
+from qwenctl.engine.builds.install_release import (
     EngineOffer,
     EngineSource,
     InstallProgress,
@@ -18,7 +17,8 @@ from qwenctl.engine.install_release import (
     install_offer,
     source_of,
 )
-from qwenctl.engine.installation import take
+from qwenctl.engine.builds.installation import take
+from qwenctl.engine.find import AUTO
 from qwenctl.fetch.request import Progress
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.settings.types import Settings

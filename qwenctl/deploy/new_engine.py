@@ -12,7 +12,7 @@ from qwenctl.deploy import pipeline
 from qwenctl.deploy.missing_engine import OnProgress, install_one, install_policy
 from qwenctl.deploy.refused_engines import choose_back, refuse_engine
 from qwenctl.deploy.types import Draft, ResolvedSettings
-from qwenctl.engine.installed_engines import read_engine
+from qwenctl.engine.builds.installed_engines import read_engine
 from qwenctl.engine.program import NAMED, EngineIdentity
 from qwenctl.engine.smoke_test import SmokeResult, smoke_test
 from qwenctl.engine.usability import Unusable

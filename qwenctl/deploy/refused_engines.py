@@ -7,8 +7,8 @@ its files are replaced, it is another one.
 from pathlib import Path
 
 from qwenctl.control.state_dir import REFUSED_ENGINES
-from qwenctl.engine import installed_engines
-from qwenctl.engine.installed_engines import ChosenEngine
+from qwenctl.engine.builds import installed_engines
+from qwenctl.engine.builds.installed_engines import ChosenEngine
 from qwenctl.engine.program import EngineIdentity
 from qwenctl.files import read_json, write_json
 

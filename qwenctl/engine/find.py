@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwenctl.engine.ask import devices_of, engine_at
-from qwenctl.engine.installed_engines import chosen, read_engine
+from qwenctl.engine.builds.installed_engines import chosen, read_engine
 from qwenctl.engine.program import NAMED, Engine, PassedOver
 from qwenctl.engine.program_files import bundled_program
 from qwenctl.engine.usability import CARD_UNUSED, NO_DEVICE_ON, Unusable, too_old

@@ -9,7 +9,7 @@ from qwenctl.deploy import machine
 from qwenctl.deploy import states as st
 from qwenctl.deploy.engine_blame import blames_engine, told_rejection
 from qwenctl.deploy.refused_engines import choose_back, refuse_engine, refused_engines
-from qwenctl.engine.installed_engines import (
+from qwenctl.engine.builds.installed_engines import (
     ChosenEngine,
     EngineBuild,
     choose,

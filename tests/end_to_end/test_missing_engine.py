@@ -17,8 +17,8 @@ import pytest
 
 from qwenctl.cli.output import CONTAINER_FILES
 from qwenctl.deploy.missing_engine import install_policy
+from qwenctl.engine.builds.installed_engines import chosen
 from qwenctl.engine.find import candidates
-from qwenctl.engine.installed_engines import chosen
 from qwenctl.engine.program_files import fingerprint
 from qwenctl.settings.types import Settings
 from tests.fakes.engine_archive import SIGILL, asset_name, engine_archive

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qwenctl.engine.architectures import COMMON
-from qwenctl.engine.installed_engines import (
+from qwenctl.engine.builds.installed_engines import (
     ChosenEngine,
     EngineBuild,
     choose,

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from qwenctl.engine.installation import EngineArchive, install, take
+from qwenctl.engine.builds.installation import EngineArchive, install, take
 from qwenctl.engine.smoke_test import SmokeResult
 
 CHANGES = {"os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.symlink", "os.chmod", "shutil.rmtree"}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from qwenctl.engine.build_names import ReleaseBuilds, builds_of
-from qwenctl.engine.releases import Release, parse_release
+from qwenctl.engine.builds.build_names import ReleaseBuilds, builds_of
+from qwenctl.engine.builds.releases import Release, parse_release
 
 FOLDER = Path(__file__).parent / "releases"
 

@@ -1,7 +1,7 @@
 """Machines for the table of choices: those of tests/machines, and others written after reports of owners."""
 
-from qwenctl.engine.build_choice import choose_build
-from qwenctl.engine.engine_host import host_of
+from qwenctl.engine.builds.build_choice import choose_build
+from qwenctl.engine.builds.engine_host import host_of
 from qwenctl.hardware.facts import Accelerator, Backend, Cpu, Hardware, MemoryKind, PciGpu, SystemFacts
 from tests.engine.listings import builds
 from tests.fakes.machines import GIB, machine

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.engine.build_choice import BuildChoice, choose_build
-from qwenctl.engine.build_names import builds_of
-from qwenctl.engine.cuda_support import cuda_verdict
-from qwenctl.engine.engine_host import EngineHost, HostGpu, host_of
+from qwenctl.engine.builds.build_choice import BuildChoice, choose_build
+from qwenctl.engine.builds.build_names import builds_of
+from qwenctl.engine.builds.cuda_support import cuda_verdict
+from qwenctl.engine.builds.engine_host import EngineHost, HostGpu, host_of
 from qwenctl.hardware.facts import SystemFacts
 from tests.engine.listings import builds, release
 from tests.engine.machine_table import MACHINES, card, linux, markdown_table

@@ -9,6 +9,7 @@ import pytest
 
 from qwenctl.deploy.this_machine import judge_of, without_engine
 from qwenctl.engine.ask import ask_server, list_devices
+from qwenctl.engine.builds.installed_engines import ChosenEngine, EngineBuild, choose, refuse, write_build
 from qwenctl.engine.find import (
     BUNDLED,
     CHOSEN,
@@ -21,7 +22,6 @@ from qwenctl.engine.find import (
     candidates,
     find_engine,
 )
-from qwenctl.engine.installed_engines import ChosenEngine, EngineBuild, choose, refuse, write_build
 from qwenctl.engine.program import NAMED
 from qwenctl.engine.program_files import fingerprint
 from qwenctl.errors import NoServerError

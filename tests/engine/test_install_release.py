@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.engine.engine_host import host_of
-from qwenctl.engine.install_release import (
+from qwenctl.engine.builds.engine_host import host_of
+from qwenctl.engine.builds.install_release import (
     EngineSource,
     InstallProgress,
     StoppedError,

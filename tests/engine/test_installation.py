@@ -11,11 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.engine.installation import EngineArchive, drop, install, put_back, superfluous, sweep, take
-from qwenctl.engine.installed_engines import ChosenEngine, InstalledEngine, chosen, installed, read_engine
+from qwenctl.engine.builds.installation import (
+    EngineArchive,
+    drop,
+    install,
+    put_back,
+    superfluous,
+    sweep,
+    take,
+)
+from qwenctl.engine.builds.installed_engines import (
+    ChosenEngine,
+    InstalledEngine,
+    chosen,
+    installed,
+    read_engine,
+)
+from qwenctl.engine.builds.store_lock import StoreBusyError, store_lock
+from qwenctl.engine.builds.unpack import ArchiveError
 from qwenctl.engine.smoke_test import SmokeResult
-from qwenctl.engine.store_lock import StoreBusyError, store_lock
-from qwenctl.engine.unpack import ArchiveError
 from qwenctl.engine.usability import Unusable
 from qwenctl.errors import NoServerError, QwenctlError
 from tests.fakes.disk import small_disk
@@ -174,7 +188,8 @@ def test_two_installations_at_once_are_one_after_the_other(store: Path, tmp_path
 
 def test_the_lock_of_a_process_that_died_is_free(store: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from qwenctl.engine.store_lock import store_lock\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from qwenctl.engine.builds.store_lock import store_lock\n"
         f"with store_lock(Path({str(store)!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from qwenctl.engine.release_api import ReleaseApi, refused
-from qwenctl.engine.release_download import RANGE_BYTES, DownloadedAsset, download, expected_digest
-from qwenctl.engine.releases import ReleaseAsset, parse_release
+from qwenctl.engine.builds.release_api import ReleaseApi, refused
+from qwenctl.engine.builds.release_download import RANGE_BYTES, DownloadedAsset, download, expected_digest
+from qwenctl.engine.builds.releases import ReleaseAsset, parse_release
 from qwenctl.errors import FetchError
 from qwenctl.fetch.clock import FetchEnvironment, RetryPolicy
 from qwenctl.fetch.download_url import redirected

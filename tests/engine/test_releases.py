@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.engine.build_names import UnknownBuild, builds_of
-from qwenctl.engine.releases import MAX_ASSETS, MAX_RELEASES, parse_pointer, parse_release, parse_releases
+from qwenctl.engine.builds.build_names import UnknownBuild, builds_of
+from qwenctl.engine.builds.releases import (
+    MAX_ASSETS,
+    MAX_RELEASES,
+    parse_pointer,
+    parse_release,
+    parse_releases,
+)
 from qwenctl.errors import FetchError
 from tests.engine.listings import builds, release, release_json
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.engine import unpack as unpacking
-from qwenctl.engine.unpack import SMALL_BYTES, ArchiveError, find_program, unpack
+from qwenctl.engine.builds import unpack as unpacking
+from qwenctl.engine.builds.unpack import SMALL_BYTES, ArchiveError, find_program, unpack
 from qwenctl.errors import FetchError
 from tests.fakes.disk import small_disk
 from tests.fakes.engine_archive import LINKS, add, engine_archive, link, noise, runtime_archive

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from qwenctl.engine.releases import Release, ReleaseAsset
+from qwenctl.engine.builds.releases import Release, ReleaseAsset
 
 BuildSystem = Literal["linux", "darwin"]
 BuildArch = Literal["x86_64", "arm64"]

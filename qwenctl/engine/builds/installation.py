@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from qwenctl.engine.build_names import BACKENDS
-from qwenctl.engine.installed_engines import (
+from qwenctl.engine.builds.build_names import BACKENDS
+from qwenctl.engine.builds.installed_engines import (
     CHOSEN,
     ChosenEngine,
     EngineBuild,
@@ -33,10 +33,10 @@ from qwenctl.engine.installed_engines import (
     remove,
     write_build,
 )
-from qwenctl.engine.release_download import discard
+from qwenctl.engine.builds.release_download import discard
+from qwenctl.engine.builds.store_lock import store_error, store_lock
+from qwenctl.engine.builds.unpack import ArchiveError, find_program, unpack
 from qwenctl.engine.smoke_test import SmokeResult, smoke_test
-from qwenctl.engine.store_lock import store_error, store_lock
-from qwenctl.engine.unpack import ArchiveError, find_program, unpack
 from qwenctl.engine.usability import OTHER_BUILD
 from qwenctl.errors import NoServerError, QwenctlError
 from qwenctl.fetch.disk import sync_folder

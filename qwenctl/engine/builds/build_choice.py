@@ -10,9 +10,9 @@ What is not known here is ``unsure``: it may be chosen, and the smoke test decid
 from dataclasses import dataclass
 from typing import Literal
 
-from qwenctl.engine.build_names import Build, ReleaseBuilds
-from qwenctl.engine.cuda_support import Fitness, cuda_verdict
-from qwenctl.engine.engine_host import EngineHost, HostGpu, Version, shown
+from qwenctl.engine.builds.build_names import Build, ReleaseBuilds
+from qwenctl.engine.builds.cuda_support import Fitness, cuda_verdict
+from qwenctl.engine.builds.engine_host import EngineHost, HostGpu, Version, shown
 
 BuildRank = Literal["chosen", "possible", "unsure", "no"]
 ORDER = ("metal", "cuda", "rocm", "vulkan", "sycl", "cpu")

@@ -9,7 +9,7 @@ Source: CUDA's headers, ``cudaErrorUnsupportedPtxVersion``; measured on an H200 
 
 from typing import Literal, NamedTuple
 
-from qwenctl.engine.engine_host import HostGpu, Version, shown, version_of
+from qwenctl.engine.builds.engine_host import HostGpu, Version, shown, version_of
 
 Fitness = Literal["yes", "unsure", "no"]
 

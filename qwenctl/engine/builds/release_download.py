@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenctl.engine.release_api import by_hand, refused
-from qwenctl.engine.releases import ReleaseAsset
+from qwenctl.engine.builds.release_api import by_hand, refused
+from qwenctl.engine.builds.releases import ReleaseAsset
 from qwenctl.errors import FetchError
 from qwenctl.fetch.clock import FetchEnvironment, in_thread
 from qwenctl.fetch.disk import PartialFile, allocated_bytes, cannot, check_space

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from qwenctl.engine.build_choice import ORDER, BuildChoice, choose_build
-from qwenctl.engine.build_names import BACKENDS, Build, builds_of
-from qwenctl.engine.engine_host import EngineHost
-from qwenctl.engine.installation import EngineArchive, install, prover
-from qwenctl.engine.installed_engines import InstalledEngine
-from qwenctl.engine.release_api import Listing, ReleaseApi
-from qwenctl.engine.release_download import check_file, download, expected_digest
-from qwenctl.engine.releases import BUILD_TAG, Release, ReleaseAsset
+from qwenctl.engine.builds.build_choice import ORDER, BuildChoice, choose_build
+from qwenctl.engine.builds.build_names import BACKENDS, Build, builds_of
+from qwenctl.engine.builds.engine_host import EngineHost
+from qwenctl.engine.builds.installation import EngineArchive, install, prover
+from qwenctl.engine.builds.installed_engines import InstalledEngine
+from qwenctl.engine.builds.release_api import Listing, ReleaseApi
+from qwenctl.engine.builds.release_download import check_file, download, expected_digest
+from qwenctl.engine.builds.releases import BUILD_TAG, Release, ReleaseAsset
 from qwenctl.errors import FetchError, NoServerError, QwenctlError, SettingsError
 from qwenctl.fetch.clock import FetchEnvironment, RetryPolicy
 from qwenctl.settings.types import Settings

@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from qwenctl.engine.releases import TAG, Release, parse_pointer, parse_release, parse_releases
+from qwenctl.engine.builds.releases import TAG, Release, parse_pointer, parse_release, parse_releases
 from qwenctl.errors import FetchError
 from qwenctl.fetch.answers import PASSING, PassingError, server_wait_s
 from qwenctl.fetch.clock import FetchEnvironment
