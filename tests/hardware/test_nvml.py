@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,8 @@ def test_the_slices_of_a_gpu_in_mig_mode_are_read(library: Path) -> None:
 
 
 def test_the_library_of_wsl_is_found_outside_the_search_path(library: Path) -> None:
+    if find_library("nvidia-ml"):
+        pytest.skip("a machine without NVML: a real one is on the search path here, and comes first")
     code = f"from qwenctl.hardware.nvml import read_nvml; print(len(read_nvml({str(library)!r}).gpus))"
     assert ask(code, "ok", LD_LIBRARY_PATH="").strip() == "2"
 
