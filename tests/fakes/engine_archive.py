@@ -1,5 +1,6 @@
 """Archives of engines as releases have them, whose llama-server is a script that starts the bundled one."""
 
+import gzip
 import io
 import platform
 import random
@@ -63,7 +64,7 @@ def engine_archive(
     ``filler`` are bytes that gzip cannot make smaller, ``zeros`` bytes that it can; ``files`` are small ones.
     """
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as tar:
+    with tarfile.open(fileobj=content, mode="w") as tar:
         _folder(tar, f"llama-{tag}")
         add(tar, f"llama-{tag}/llama-server", program.encode(), 0o755)
         add(tar, f"llama-{tag}/LICENSE", tag.encode())
@@ -77,7 +78,7 @@ def engine_archive(
             add(tar, f"llama-{tag}/{number}.txt", b"x")
         if zeros:
             add(tar, f"llama-{tag}/libggml-zeros.so", bytes(zeros))
-    return content.getvalue()
+    return gzip.compress(content.getvalue(), compresslevel=1, mtime=0)  # the same bytes at any time
 
 
 def runtime_archive(tag: str, kind: str) -> bytes:

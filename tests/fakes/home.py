@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import psutil
 
 from tests.fakes.forked_commands import ForkedCommands
@@ -164,14 +163,14 @@ def free_port() -> int:
 
 def is_healthy(path: Path) -> bool:
     """Whether the llama-server at a Unix socket takes requests."""
-    with socket.socket(socket.AF_UNIX) as probe:  # httpx would leave the socket of a failed connect open
-        if probe.connect_ex(str(path)) != 0:
+    with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves the socket of a failed connect open
+        probe.settimeout(COMMAND_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+            probe.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            return b" 200 " in probe.recv(64)
+        except OSError:
             return False
-    try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
-            return client.get("http://server/health").is_success
-    except httpx.TransportError:
-        return False
 
 
 def kill(pid: int) -> None:
