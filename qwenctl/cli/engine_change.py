@@ -14,6 +14,7 @@ from qwenctl.cli.progress import ProgressView
 from qwenctl.control.call import call
 from qwenctl.control.state_dir import read_status, running
 from qwenctl.control.wait import until_ready
+from qwenctl.deploy.engine_blame import cause_alone
 from qwenctl.engine.ask import engine_at
 from qwenctl.engine.builds.engine_host import EngineHost
 from qwenctl.engine.builds.install_release import (
@@ -228,4 +229,4 @@ def _ask_about(session: Session, brought: BroughtFile, *, yes: bool) -> None:
 def short_reason(text: str) -> str:
     """Return why an engine did not work, without the sentence that names both engines."""
     said = text.removeprefix("cannot serve: ").removeprefix("cannot serve what was asked for: ")
-    return said.partition("; llama-server ")[0]
+    return cause_alone(said)

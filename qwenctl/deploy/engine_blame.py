@@ -8,6 +8,7 @@ from qwenctl.supervise.states import Rejection
 
 NOT_THE_ENGINE = frozenset({KILLED, MEMORY_BUSY, "port_taken", "model_missing", "model_corrupt"})
 """Causes that the engine before would have met as well."""
+UNSUITED = "does not work here"
 
 
 def blames_engine(rejected: Rejection, good: Configuration) -> bool:
@@ -40,5 +41,11 @@ def told_rejection(summary: str, engine: EngineIdentity, instead: EngineIdentity
     if instead is None:
         return summary
     if engine.path == instead.path:
-        return f"{summary}; llama-server {engine} took the place of {instead.version} and does not work here"
-    return f"{summary}; {engine.called} does not work here, {instead.called} is in force again"
+        return f"{summary}; {engine} took the place of {instead.version} and {UNSUITED}"
+    return f"{summary}; {engine.called} {UNSUITED}, {instead.called} is in force again"
+
+
+def cause_alone(told: str) -> str:
+    """Return the summary of which ``told_rejection`` made its text."""
+    summary, separator, both = told.rpartition("; ")
+    return summary if separator and UNSUITED in both else told

@@ -7,7 +7,7 @@ import pytest
 
 from qwenctl.deploy import machine
 from qwenctl.deploy import states as st
-from qwenctl.deploy.engine_blame import blames_engine, told_rejection
+from qwenctl.deploy.engine_blame import blames_engine, cause_alone, told_rejection
 from qwenctl.deploy.refused_engines import choose_back, refuse_engine, refused_engines
 from qwenctl.engine.builds.installed_engines import (
     ChosenEngine,
@@ -70,12 +70,17 @@ def test_an_engine_is_at_fault_where_it_alone_is_new(
 
 def test_both_engines_are_named() -> None:
     assert told_rejection("crashed", NEW, OLD) == "crashed; b2 does not work here, b1 is in force again"
-    on_path = replace(OLD, name=None)
-    assert "; b2 does not work here, /engines/b1/llama-server (1) is" in told_rejection(
-        "crashed", NEW, on_path
-    )
+    told = told_rejection("crashed", NEW, replace(OLD, name=None))
+    assert told.endswith("; b2 does not work here, /engines/b1/llama-server (1) is in force again")
     assert "took the place of 1" in told_rejection("crashed", REPLACED, OLD)
     assert told_rejection("crashed", NEW, None) == "crashed"
+
+
+@pytest.mark.parametrize("instead", [OLD, replace(OLD, name=None), None])
+@pytest.mark.parametrize("engine", [NEW, REPLACED])
+def test_the_cause_can_be_told_alone(engine: EngineIdentity, instead: EngineIdentity | None) -> None:
+    for summary in ("crashed", "exit 1; see the log"):
+        assert cause_alone(told_rejection(summary, engine, instead)) == summary
 
 
 def test_the_verdict_on_a_new_engine_refuses_it() -> None:
