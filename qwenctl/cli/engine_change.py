@@ -138,7 +138,7 @@ def use_engine(
     root, name = source.root, engine.name
     if not proved:
         session.say(f"trying {name}: it loads a tiny model and generates a token")
-        check_passed(name, prover(source.cache, engine.build.backend)(engine.server))
+        check_passed(name, prover(source.cache, engine.build.backend, source.needed)(engine.server))
     flags = _changed_flags(source, engine)
     for line in flags:
         session.say(f"changed  {line}")

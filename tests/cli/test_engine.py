@@ -97,6 +97,20 @@ def test_an_engine_is_installed_rolled_back_updated_and_removed(
     assert "no engine was in use before" in one_line_and_a_hint(home.run("engine", "rollback"), 1)
 
 
+def test_an_engine_that_the_settings_cannot_use_is_refused(
+    engine_home: Home, releases: ReleaseServer
+) -> None:
+    """It would be passed over at the next start, so it must not be called the one in use."""
+    lacks = engine_archive("b11510", archives.QUICK, help_text=archives.HELP_OF_ANOTHER)
+    releases.releases["b11510"] = {asset_name("b11510"): lacks}
+    said = one_line_and_a_hint(engine_home.run("engine", "install"), 5)
+    assert "it does not know --slot-save-path" in said
+    assert engines(engine_home) == {}
+    engine_home.environment["QWENCTL_GATE__ENABLED"] = "false"
+    assert engine_home.run("engine", "install").code == 0
+    assert "the next start uses b11510-cpu: " in engine_home.run("engine", "list").out
+
+
 def test_a_running_daemon_changes_over_and_back(engine_home: Home, releases: ReleaseServer) -> None:
     home = engine_home
     real(releases)

@@ -19,7 +19,9 @@ QUICK = (
     .replace("#!/usr/bin/env python3", f"#!{sys.executable}", 1)
 )
 """A stand-in that passes the smoke test in a tenth of the time. It reads ``help.txt`` beside itself."""
-HELP = (ROOT / "tests/engine/help/newer.txt").read_bytes()
+HELP = (ROOT / "tests/engine/help/b11434.txt").read_bytes()
+HELP_OF_ANOTHER = (ROOT / "tests/engine/help/newer.txt").read_bytes()
+"""It has what every command line has, but no --slot-save-path."""
 MISSING_LIBRARY = """#!/bin/sh
 echo "$0: error while loading shared libraries: libggml-base.so: cannot open shared object file" >&2
 exit 127
@@ -57,7 +59,13 @@ def asset_name(tag: str, kind: str = "") -> str:
 
 
 def engine_archive(
-    tag: str, program: str = WORKS, *, filler: int = 0, zeros: int = 0, files: int = 0
+    tag: str,
+    program: str = WORKS,
+    *,
+    filler: int = 0,
+    zeros: int = 0,
+    files: int = 0,
+    help_text: bytes = HELP,
 ) -> bytes:
     """An archive with one top folder, a program, libraries and links.
 
@@ -68,7 +76,7 @@ def engine_archive(
         _folder(tar, f"llama-{tag}")
         add(tar, f"llama-{tag}/llama-server", program.encode(), 0o755)
         add(tar, f"llama-{tag}/LICENSE", tag.encode())
-        add(tar, f"llama-{tag}/help.txt", HELP)
+        add(tar, f"llama-{tag}/help.txt", help_text)
         add(tar, f"llama-{tag}/libllama.so.0.9.1", b"a library", 0o755)
         for name, target in LINKS.items():
             link(tar, f"llama-{tag}/{name}", target)

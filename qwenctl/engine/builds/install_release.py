@@ -19,6 +19,8 @@ from qwenctl.engine.builds.installed_engines import InstalledEngine
 from qwenctl.engine.builds.release_api import Listing, ReleaseApi
 from qwenctl.engine.builds.release_download import check_file, download, expected_digest
 from qwenctl.engine.builds.releases import BUILD_TAG, Release, ReleaseAsset
+from qwenctl.engine.flags import Option
+from qwenctl.engine.used_flags import ALWAYS, needed
 from qwenctl.errors import FetchError, NoServerError, QwenctlError, SettingsError
 from qwenctl.fetch.clock import FetchEnvironment, RetryPolicy
 from qwenctl.settings.types import Settings
@@ -32,13 +34,17 @@ BROUGHT = "file"
 
 @dataclass(frozen=True, slots=True)
 class EngineSource:
-    """Where engines come from and go to. ``root`` is the store, ``cache`` keeps answers and partial files."""
+    """Where engines come from and go to, and what they must know.
+
+    ``root`` is the store, ``cache`` keeps answers and partial files; ``needed``: options of the settings.
+    """
 
     releases: str
     root: Path
     cache: Path
     offline: bool = False
     environment: FetchEnvironment = PATIENCE
+    needed: tuple[Option, ...] = ALWAYS
 
     @property
     def downloads(self) -> Path:
@@ -86,7 +92,8 @@ class InstallProgress:
 
 def source_of(settings: Settings, root: Path, cache: Path) -> EngineSource:
     """Return where engines come from and go to, as the settings say."""
-    return EngineSource(settings.server.releases, root, cache, offline=settings.fetch.offline)
+    offline = settings.fetch.offline
+    return EngineSource(settings.server.releases, root, cache, offline, needed=needed(settings))
 
 
 def find_offer(
@@ -162,7 +169,7 @@ def install_offer(
         files.append(done.path)
     digest = expected_digest(build.asset, sha256)
     archive = EngineArchive(build.name, build.tag, build.backend, build.asset.name, tuple(files), digest)
-    prove = prover(source.cache, build.backend, progress.stopped)
+    prove = prover(source.cache, build.backend, source.needed, progress.stopped)
     return install(source.root, archive, prove, progress.on_step, source.environment.margin_bytes)
 
 
@@ -213,7 +220,7 @@ def install_brought(
     name = build.name if build else f"{BROUGHT}-{first.sha256[:8]}"
     files = tuple(each.path for each in brought)
     archive = EngineArchive(name, tag, backend, first.path.name, files, first.sha256, keep=True)
-    prove = prover(source.cache, backend, progress.stopped)
+    prove = prover(source.cache, backend, source.needed, progress.stopped)
     return install(source.root, archive, prove, progress.on_step, source.environment.margin_bytes)
 
 

@@ -36,6 +36,7 @@ from qwenctl.engine.builds.installed_engines import (
 from qwenctl.engine.builds.release_download import discard
 from qwenctl.engine.builds.store_lock import store_error, store_lock
 from qwenctl.engine.builds.unpack import ArchiveError, find_program, unpack
+from qwenctl.engine.flags import Option
 from qwenctl.engine.smoke_test import SmokeResult, smoke_test
 from qwenctl.engine.usability import OTHER_BUILD
 from qwenctl.errors import NoServerError, QwenctlError
@@ -70,10 +71,15 @@ class EngineArchive:
     keep: bool = False
 
 
-def prover(cache: Path, backend: str, stopped: Callable[[], bool] = lambda: False) -> Prove:
-    """Return what proves an engine here: the smoke test, which must show a device of a known backend."""
+def prover(
+    cache: Path, backend: str, needed: tuple[Option, ...], stopped: Callable[[], bool] = lambda: False
+) -> Prove:
+    """Return what proves an engine here: the smoke test, which must show a device of a known backend.
+
+    ``needed`` are the options of the settings: an engine without one of them would not be used.
+    """
     expects = backend if backend in BACKENDS else None
-    return lambda program: smoke_test(program, cache, expects=expects, stopped=stopped)
+    return lambda program: smoke_test(program, cache, expects=expects, needed=needed, stopped=stopped)
 
 
 def install(
