@@ -11,9 +11,8 @@ from qwenctl import paths
 from qwenctl.cli.bar import Moved, ProgressBar
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
-from qwenctl.control.call import call
 from qwenctl.control.state_dir import read_status, running
-from qwenctl.control.wait import until_ready
+from qwenctl.control.wait import until_engine_in_force
 from qwenctl.deploy.engine_blame import cause_alone
 from qwenctl.engine.ask import engine_at
 from qwenctl.engine.builds.engine_host import EngineHost
@@ -31,7 +30,7 @@ from qwenctl.engine.builds.installed_engines import InstalledEngine, chosen, ins
 from qwenctl.engine.find import AUTO
 from qwenctl.engine.usability import Unusable
 from qwenctl.engine.used_flags import changed_flags
-from qwenctl.errors import ControlError, ExitCode, QwenctlError
+from qwenctl.errors import ExitCode, QwenctlError
 from qwenctl.settings.types import Settings
 
 
@@ -156,7 +155,8 @@ def use_engine(
     if running(paths.state_dir()) is None:
         return Result(data, f"using {name} from the next start on")
     try:
-        change, status = _change_over(session)
+        with ProgressView(session) as view:
+            change, status = until_engine_in_force(paths.state_dir(), view)
     except QwenctlError as error:
         if chosen(root).current in (name, before.current, None):
             put_back(root, before)
@@ -186,19 +186,6 @@ def data_of(engine: InstalledEngine) -> dict[str, object]:
         "sha256": engine.build.sha256,
         "path": str(engine.server),
     }
-
-
-def _change_over(session: Session) -> tuple[int, dict[str, object]]:
-    """Let the daemon look again, and wait until it serves with what it found."""
-    folder = paths.state_dir()
-    answer = call(folder, "POST", "/v1/engine")
-    number = answer.get("change") if isinstance(answer, dict) else None
-    if not isinstance(number, int):
-        raise ControlError(
-            "cannot change the engine: the daemon is of another version", hint="qwenctl down, then qwenctl up"
-        )
-    with ProgressView(session) as view:
-        return number, until_ready(folder, None, view, change=number)
 
 
 def _changed_flags(source: EngineSource, engine: InstalledEngine) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Wait until the daemon has done what it was asked. Reads its status file, so it works while it is busy."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ Status = dict[str, object]
 READY_TIMEOUT_S = 600.0
 """How long to wait for a daemon that does not say how long its settings allow."""
 LOADING = ("planning", "fetching")
+BACK_S = 60.0
+"""How long a command waits for the engine that comes back after a refused one."""
 
 
 def until_planned(
@@ -87,14 +90,13 @@ def until_ready(
         time.sleep(POLL_S)
 
 
-def until_engine_in_force(folder: Path, on_status: Callable[[Status], None]) -> Status | None:
-    """Let the daemon take the engine that is chosen now, and wait for it. None: no daemon runs.
+def until_engine_in_force(folder: Path, on_status: Callable[[Status], None]) -> tuple[int, Status]:
+    """Let the daemon take the engine that is chosen now, and wait for it. Return the change's number, too.
 
     Raises:
-        QwenctlError: the engine was refused, and the one before is in force; the message says why.
+        QwenctlError: the engine was refused; the message says why. The one before serves again by then, if it
+            does so within ``BACK_S``.
     """
-    if running(folder) is None:
-        return None
     answer = call(folder, "POST", "/v1/engine")
     number = answer.get("change") if isinstance(answer, dict) else None
     if not isinstance(number, int):
@@ -102,7 +104,12 @@ def until_engine_in_force(folder: Path, on_status: Callable[[Status], None]) -> 
             "cannot change the engine: the daemon is of another version",
             hint="qwenctl down, then qwenctl up",
         )
-    return until_ready(folder, None, on_status, change=number)
+    try:
+        return number, until_ready(folder, None, on_status, change=number)
+    except QwenctlError:
+        with contextlib.suppress(QwenctlError):
+            until_ready(folder, BACK_S, on_status)
+        raise
 
 
 def until_running(folder: Path, timeout_s: float = 30.0) -> None:

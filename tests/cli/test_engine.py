@@ -140,6 +140,7 @@ def test_an_engine_that_fails_with_the_real_model_is_taken_back(
     said = one_line_and_a_hint(home.run("engine", "update"), 1)
     assert "cannot serve with b11520-cpu: exited with code 1\n" in said
     assert "b11500-cpu is in use again" in said
+    assert home.status()["phase"] == "ready"
     assert engines(home)["b11500-cpu"].startswith("in_use")
     said = one_line_and_a_hint(home.run("engine", "update"), 1)
     assert "cannot update to b11520-cpu: it did not work here: exited with code 1" in said
