@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,20 +56,27 @@ def ask(program: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 @contextmanager
-def serving(program: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the server until the end of the block; it is ready when the block begins."""
-    words = [str(program), *arguments, "-t", "1", "-c", "1024", "-np", "1"]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    ) as server:
+def started(program: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server until the end of the block, at most ``WAIT_S``."""
+    words, environment = [str(program), *arguments], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as server:
+        bound = threading.Timer(WAIT_S, server.kill)
+        bound.start()
         try:
-            assert server.stdout is not None
-            seen = [line for _, line in zip(range(LINES), _until_ready(server), strict=False)]
-            assert seen, "it ended before it was ready"
-            assert READY in seen[-1], seen[-5:]
             yield server
         finally:
+            bound.cancel()
             server.kill()
+
+
+@contextmanager
+def serving(program: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server until the end of the block; it is ready when the block begins."""
+    with started(program, *arguments, "-t", "1", "-c", "1024", "-np", "1") as server:
+        seen = [line for _, line in zip(range(LINES), _until_ready(server), strict=False)]
+        assert seen, "it ended before it was ready"
+        assert READY in seen[-1], seen[-5:]
+        yield server
 
 
 def _until_ready(server: subprocess.Popen[bytes]) -> Iterator[bytes]:
@@ -182,16 +190,14 @@ def test_a_signal_ends_it_while_the_model_loads(program: Path, root: Path, numbe
     pipe = root / f"model-{number}.gguf"
     os.mkfifo(pipe)
     both_ends = os.open(pipe, os.O_RDWR)
-    words = [str(program), "-m", str(pipe), "--host", str(root / f"load-{number}.sock")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
-        try:
+    try:
+        with started(program, "-m", str(pipe), "--host", str(root / f"load-{number}.sock")) as server:
             assert server.stdout is not None
             assert any(b"loading model" in line for _, line in zip(range(LINES), server.stdout, strict=False))
             server.send_signal(number)
             assert end(server) == -number
-        finally:
-            server.kill()
-            os.close(both_ends)
+    finally:
+        os.close(both_ends)
 
 
 def test_a_second_signal_ends_it_at_once(program: Path, model: Path, root: Path) -> None:
