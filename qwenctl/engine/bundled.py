@@ -40,7 +40,7 @@ DEFAULT_PORT = 8080
 """The wheel's own is 0. Source: ``common_params::port`` in common/common.h of llama.cpp."""
 PR_SET_NAME = 15
 """Source: linux/prctl.h."""
-END = (signal.SIGTERM, signal.SIGINT)
+END, WAKE = (signal.SIGTERM, signal.SIGINT), signal.SIGUSR1
 SIGSET_BYTES = 128
 """Room for a ``sigset_t``. Source: glibc and musl 128 bytes, macOS 4."""
 
@@ -53,6 +53,7 @@ def main() -> NoReturn:
     if arguments == ["--version"]:  # the number that is compiled in is always 0
         _end(0, f"version: {PINNED.rpartition('.')[2]} ({PACKAGE} {PINNED})", sys.stdout)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*END, WAKE})  # before any thread is started: they inherit it
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NAME, b"llama-server")  # what `ps`, `top` and the OOM killer call it
     try:
@@ -115,12 +116,11 @@ def _parse(parse: Any, place: int, arguments: list[str]) -> bool:  # noqa: ANN40
 def _serve(extension: Any, params: Any) -> None:  # noqa: ANN401  the wheel has no types
     """Load the model, serve until the first signal, and clean up.
 
-    The constructor runs in a thread that blocks the signals, and so do all threads that it starts.
-    ``sigsuspend`` lets them in until the model is loaded: SIGTERM ends a loading llama-server, too.
+    Every thread blocks the signals. In the main thread ``sigsuspend`` lets them in until the model is loaded:
+    SIGTERM ends a loading llama-server, too.
     """
     loaded: list[Any] = []
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*END, signal.SIGUSR1})
+    signal.signal(WAKE, lambda *_: None)
     main_thread = threading.get_ident()
 
     def load() -> None:
@@ -129,7 +129,7 @@ def _serve(extension: Any, params: Any) -> None:  # noqa: ANN401  the wheel has 
         except (RuntimeError, ValueError) as error:
             loaded.append(error)
         finally:
-            signal.pthread_kill(main_thread, signal.SIGUSR1)
+            signal.pthread_kill(main_thread, WAKE)
 
     loader = threading.Thread(target=load)
     loader.start()
