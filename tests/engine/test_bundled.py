@@ -201,15 +201,20 @@ def test_a_signal_ends_it_while_the_model_loads(program: Path, root: Path, numbe
 
 
 def test_a_second_signal_ends_it_at_once(program: Path, model: Path, root: Path) -> None:
-    """An answer that nobody reads holds up the orderly end; llama-server's own, too."""
+    """An answer that may be resumed holds up the orderly end for good; llama-server's own, too."""
     socket = root / "second.sock"
     with serving(program, "-m", str(model), "--host", str(socket)) as server, client(socket) as http:
-        asked = {"prompt": "Once", "n_predict": -1, "ignore_eos": True, "stream": True}
-        with http.stream("POST", "/completion", json=asked) as answer:
+        asked = {"messages": [{"role": "user", "content": "Tell a long story."}], "stream": True}
+        asked |= {"max_tokens": 4000, "ignore_eos": True}
+        with http.stream(
+            "POST", "/v1/chat/completions", json=asked, headers={"X-Conversation-Id": "one"}
+        ) as answer:
             next(answer.iter_raw())
-            server.send_signal(signal.SIGTERM)
-            server.send_signal(signal.SIGTERM)
-            assert end(server) in (0, -signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
+        assert server.stdout is not None
+        assert any(b"main loop exit" in line for _, line in zip(range(LINES), server.stdout, strict=False))
+        server.send_signal(signal.SIGTERM)
+        assert end(server) == -signal.SIGTERM
 
 
 def test_it_is_called_llama_server(program: Path, model: Path, root: Path) -> None:
