@@ -213,9 +213,9 @@ def test_one_that_dies_on_the_real_model_gives_way_to_the_old_one(
     own_home.up()
     status = dealt_with(own_home, use(own_home, "b2"))
     assert status["engine"]["name"] == "b1"
-    assert "b2/llama-server" in status["rolled_back"]["why"]
-    assert "b1/llama-server" in status["rolled_back"]["why"]
-    assert any("b2/llama-server" in trouble for trouble in status["troubles"])
+    assert "b2 does not work here" in status["rolled_back"]["why"]
+    assert "b1 is in force again" in status["rolled_back"]["why"]
+    assert any("b2 does not work here" in trouble for trouble in status["troubles"])
     assert chosen(engines(own_home)).current == "b1"
     assert read_engine(engines(own_home), "b2").refused  # type: ignore[union-attr]
     assert events(own_home, "engine_refused")

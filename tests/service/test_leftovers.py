@@ -13,7 +13,6 @@ PACKAGE = Path(state_dir.__file__).parents[1]
 NAMES = {name for name in (*state_dir.LEFT_FILES, *state_dir.KEPT_FILES) if "." in name}
 NAMED_ELSEWHERE = {
     ("deploy/oom_record.py", "refused.json"): "the writer of the file names it",
-    ("engine/installed_engines.py", "refused.json"): "a file of an engine's folder that has the same name",
     ("fetch/artifact_record.py", "artifacts.json"): "the writer of the file names it",
 }
 

@@ -58,11 +58,11 @@ def test_a_stopped_process_is_found_out_and_replaced(real: LaunchSpec) -> None:
 
 
 def test_a_long_prefill_of_the_real_server_is_left_alone(real: LaunchSpec) -> None:
-    """Thousands of tokens take a second or more, many times ``wedge_after_s``."""
+    """Thousands of tokens take longer than ``wedge_after_s``. A busy machine makes a probe slow, too."""
 
     async def go() -> None:
         bench = Bench(traffic=BUSY)
-        limits = WedgeLimits(wedge_after_s=0.2, sample_s=0.05, probe_timeout_s=0.2, first_batch_s=30)
+        limits = WedgeLimits(wedge_after_s=0.5, sample_s=0.05, probe_timeout_s=5, first_batch_s=30)
         async with supervising(real, bench, limits):
             await bench.until("Ready")
             transport = httpx.AsyncHTTPTransport(uds=real.address.socket)

@@ -3,7 +3,7 @@
     engines/
       b11500-cuda-12.8/     one build, unpacked; its name is unique
         build.json          what it is, and where it came from
-        refused.json        why it did not work here, if it did not
+        fault.json          why it did not work here, if it did not
         ...                 the archive's own files
       chosen.json           {"current": NAME, "previous": NAME}
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from qwenctl.files import read_json, write_json
 
-BUILD, REFUSED, CHOSEN = "build.json", "refused.json", "chosen.json"
+BUILD, REFUSED, CHOSEN = "build.json", "fault.json", "chosen.json"
 
 
 @dataclass(frozen=True, slots=True)
