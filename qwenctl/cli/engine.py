@@ -19,6 +19,7 @@ from qwenctl.cli.engine_view import engines_on_this_machine, listed
 from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
 from qwenctl.deploy import pipeline
+from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.engine.builds.build_names import BACKENDS
 from qwenctl.engine.builds.engine_host import EngineHost, host_of, version_of
 from qwenctl.engine.builds.install_release import EngineSource, check_backend, find_offer, is_newer, source_of
@@ -27,7 +28,6 @@ from qwenctl.engine.builds.installed_engines import chosen, read_engine
 from qwenctl.errors import FetchError, QwenctlError, SettingsError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.saved import read_machine
-from qwenctl.settings.types import Settings
 
 BACKEND = click.option(
     "--backend",
@@ -62,8 +62,7 @@ def list_engines(
 
     VERSION is a release of llama.cpp (b11476, v0.5.0). Default: the newest.
     """
-    resolved = pipeline.resolve_without_model(request(session, {}))
-    source = source_of(resolved.settings, paths.engines_dir(), paths.cache_dir())
+    resolved, source = _source(session)
     if backend is not None:
         check_backend(backend)
     if glibc is not None and version_of(glibc) is None:
@@ -112,7 +111,7 @@ def install(
     VERSION is a release (b11476, v0.5.0). Default: the newest. A daemon that runs changes over once the new
     engine has generated a token with the real model; else the old one stays.
     """
-    settings, source = _source(session)
+    resolved, source = _source(session)
     digest = _digest(sha256)
     if files:
         if version is not None or backend is not None:
@@ -123,10 +122,12 @@ def install(
         engine = install_files(session, source, files, digest, _host(), yes=switches["yes"])
     else:
         offer = find_offer(source, _host(), version=version, backend=backend)
-        return install_and_use(session, settings, source, offer, sha256=digest, use=not switches["no_use"])
+        return install_and_use(
+            session, resolved.settings, source, offer, sha256=digest, use=not switches["no_use"]
+        )
     if switches["no_use"]:
         return Result(data_of(engine) | {"changed": True, "used": False}, f"installed {engine.name}")
-    return use_engine(session, settings, source, engine, proved=True)
+    return use_engine(session, resolved.settings, source, engine, proved=True)
 
 
 @command.command("use", epilog="Example: qwenctl engine use b11476-cuda-12.8")
@@ -135,8 +136,8 @@ def install(
 @click.pass_obj
 def use(session: Session, name: str) -> Result:
     """Use an installed engine from now on. It is tried first; a running daemon changes over to it."""
-    settings, source = _source(session)
-    return use_engine(session, settings, source, engine_named(source.root, name))
+    resolved, source = _source(session)
+    return use_engine(session, resolved.settings, source, engine_named(source.root, name))
 
 
 @command.command("update", epilog="Example: qwenctl engine update")
@@ -144,7 +145,7 @@ def use(session: Session, name: str) -> Result:
 @click.pass_obj
 def update(session: Session) -> Result:
     """Install and use the newest build of the kind that is in use. The one before it stays, older ones go."""
-    settings, source = _source(session)
+    resolved, source = _source(session)
     current = chosen(source.root).current
     if current is None:
         raise QwenctlError(
@@ -163,7 +164,7 @@ def update(session: Session) -> Result:
             f"cannot update to {there.name}: it did not work here: {short_reason(there.refused)}",
             hint=f"qwenctl engine use {there.name} tries it again",
         )
-    result = install_and_use(session, settings, source, offer)
+    result = install_and_use(session, resolved.settings, source, offer)
     left = superfluous(source.root, in_force(source.root))
     drop(source.root, left)
     for name in left:
@@ -177,14 +178,14 @@ def update(session: Session) -> Result:
 @click.pass_obj
 def rollback(session: Session) -> Result:
     """Use the engine again that was in use before."""
-    settings, source = _source(session)
+    resolved, source = _source(session)
     previous = chosen(source.root).previous
     if previous is None:
         raise QwenctlError(
             "cannot roll back: no engine was in use before this one",
             hint="qwenctl engine list shows them all",
         )
-    return use_engine(session, settings, source, engine_named(source.root, previous))
+    return use_engine(session, resolved.settings, source, engine_named(source.root, previous))
 
 
 @command.command("remove", epilog="Example: qwenctl engine remove b11400-vulkan")
@@ -193,7 +194,7 @@ def rollback(session: Session) -> Result:
 @click.pass_obj
 def remove(session: Session, names: tuple[str, ...]) -> Result:
     """Remove installed engines. The one in use, and the one that a daemon serves with, stay."""
-    _settings, source = _source(session)
+    _, source = _source(session)
     engines = tuple(dict.fromkeys(engine_named(source.root, name).name for name in names))
     used = in_force(source.root) | {chosen(source.root).current}
     for name in engines:
@@ -205,9 +206,9 @@ def remove(session: Session, names: tuple[str, ...]) -> Result:
     return Result({"changed": True, "removed": list(engines)}, f"removed {', '.join(engines)}")
 
 
-def _source(session: Session) -> tuple[Settings, EngineSource]:
-    settings = pipeline.resolve_without_model(request(session, {})).settings
-    return settings, source_of(settings, paths.engines_dir(), paths.cache_dir())
+def _source(session: Session) -> tuple[ResolvedSettings, EngineSource]:
+    resolved = pipeline.resolve_without_model(request(session, {}))
+    return resolved, source_of(resolved.settings, paths.engines_dir(), paths.cache_dir())
 
 
 def _host() -> EngineHost:

@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -24,6 +23,7 @@ from qwenctl.engine.builds.install_release import (
     check_brought,
     install_brought,
     install_offer,
+    with_rate,
 )
 from qwenctl.engine.builds.installation import check_passed, prover, put_back, take
 from qwenctl.engine.builds.installed_engines import InstalledEngine, chosen, installed, read_engine
@@ -84,11 +84,7 @@ def install_and_use(
     session.say(f"{text}: {offer.choice.reason}")
     there = {each.name for each in installed(source.root)}
     with ProgressBar(session) as bar:
-        began = time.monotonic()
-
-        def on_bytes(name: str, done: int, total: int) -> None:
-            bar(Moved(name, done, total, done / max(0.1, time.monotonic() - began)))
-
+        on_bytes = with_rate(lambda name, done, total, rate: bar(Moved(name, done, total, rate)))
         engine = install_offer(source, offer, InstallProgress(session.say, on_bytes), sha256=sha256)
     if not use:
         data = data_of(engine) | {"changed": True, "used": False}

@@ -3,7 +3,6 @@
 A person is asked by the command line alone. The daemon installs one where the settings say ``auto``.
 """
 
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,6 +15,7 @@ from qwenctl.engine.builds.install_release import (
     find_offer,
     install_offer,
     source_of,
+    with_rate,
 )
 from qwenctl.engine.builds.installation import take
 from qwenctl.engine.find import AUTO
@@ -25,9 +25,6 @@ from qwenctl.settings.types import Settings
 
 Policy = Literal["install", "ask", "refuse"]
 OnProgress = Callable[[Progress], None]
-
-SHORTEST_S = 0.1
-"""The time that a rate is of, at least."""
 
 
 def install_policy(settings: Settings, *, yes: bool, can_ask: bool) -> Policy:
@@ -62,11 +59,8 @@ def install_one(settings: Settings, on_progress: OnProgress, stopped: Callable[[
         QwenctlError: the store is at fault, or nobody waits any more.
     """
     source, offer = offer_for_this_machine(settings)
-    began = time.monotonic()
-
-    def on_bytes(name: str, done: int, total: int) -> None:
-        rate = done / max(time.monotonic() - began, SHORTEST_S)
-        on_progress(Progress(name, done, total, rate, "downloading"))
-
+    on_bytes = with_rate(
+        lambda name, done, total, rate: on_progress(Progress(name, done, total, rate, "downloading"))
+    )
     engine = install_offer(source, offer, InstallProgress(on_bytes=on_bytes, stopped=stopped))
     take(source.root, engine.name)

@@ -1,6 +1,5 @@
 """Ask a llama-server program for its version, flags and devices. Never starts it to serve."""
 
-import json
 import re
 from pathlib import Path
 from typing import TypeVar
@@ -45,18 +44,16 @@ def engine_at(path: Path, cache: Path) -> Engine | Unusable:
         stamp = fingerprint(path)
     except OSError as error:
         return why_unusable(Attempt(errno=error.errno, stderr=reason(error)), "--version")
-    cache_file = cache / "server" / f"{stamp}.json"
-    try:
-        answers = json.loads(cache_file.read_text(encoding="utf-8"))
-        version, text = str(answers["version"]), str(answers["help"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if (kept := _kept(cache, stamp)) is not None:
+        version, text = kept
+    else:
         versions, helps = _ask(path, "--version"), _ask(path, "--help")
         if isinstance(helps, Unusable):
             return versions if isinstance(versions, Unusable) else helps
         text = helps.stdout
         version = _version("" if isinstance(versions, Unusable) else versions.stderr + versions.stdout)
         if not isinstance(versions, Unusable):
-            _keep(cache_file, {"version": version, "help": text})
+            keep_answer(_answers(cache, stamp), {"version": version, "help": text})
     known = parse_help(text)
     if "--model" not in known or "--port" not in known:
         return not_a_server(version, text)
@@ -65,8 +62,8 @@ def engine_at(path: Path, cache: Path) -> Engine | Unusable:
 
 def known_before(engine: EngineIdentity, cache: Path) -> Known | None:
     """Return the flags that an engine had when it was asked; its files may be gone. None if nobody knows."""
-    answers = read_json(cache / "server" / f"{engine.fingerprint}.json") if engine.fingerprint else None
-    return parse_help(str(answers["help"])) if answers is not None and "help" in answers else None
+    kept = _kept(cache, engine.fingerprint) if engine.fingerprint else None
+    return None if kept is None else parse_help(kept[1])
 
 
 def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...] | Unusable:
@@ -106,9 +103,22 @@ def _version(text: str) -> str:
     return bare.group() if bare else "unknown"
 
 
-def _keep(path: Path, answers: dict[str, str]) -> None:
+def _answers(cache: Path, stamp: str) -> Path:
+    return cache / "server" / f"{stamp}.json"
+
+
+def _kept(cache: Path, stamp: str) -> tuple[str, str] | None:
+    """Return the version and the help text that were kept; None if there are none."""
+    answers = read_json(_answers(cache, stamp)) or {}
+    if "version" not in answers or "help" not in answers:
+        return None
+    return str(answers["version"]), str(answers["help"])
+
+
+def keep_answer(path: Path, answer: dict[str, object]) -> None:
+    """Keep what an engine was seen to say or do; where that cannot be written, it is asked again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, answers)
+        write_json(path, answer)
     except OSError:
-        return  # asking again costs 20 ms
+        return

@@ -18,15 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwenctl.engine.ask import devices_of, engine_at
+from qwenctl.engine.ask import devices_of, engine_at, keep_answer
 from qwenctl.engine.flags import Option, fit_to, words
 from qwenctl.engine.process import EngineProcess, started
 from qwenctl.engine.program import Engine
-from qwenctl.engine.program_files import fingerprint
 from qwenctl.engine.tiny_model import CONTEXT, tiny_model
 from qwenctl.engine.usability import OUT_OF_MEMORY, Attempt, Unusable, device_missing, too_old, why_unusable
 from qwenctl.engine.used_flags import ALWAYS, missing
-from qwenctl.files import read_json, reason, write_json
+from qwenctl.files import read_json, reason
 from qwenctl.hardware.devices import backend_of
 from qwenctl.hardware.facts import Device
 from qwenctl.paths import SOCKET_PATH_BYTES
@@ -86,7 +85,7 @@ def smoke_test(
         return SmokeResult(devices, engine)
     if expects not in (None, CPU) and not any(backend_of(device) == expects for device in devices):
         return SmokeResult(device_missing(str(expects)), engine, devices)
-    passed = cache / "smoke" / f"{fingerprint(program)}.json"
+    passed = cache / "smoke" / f"{engine.identity.fingerprint}.json"
     shown: list[object] = [[device.id, device.description] for device in devices]
     if (read_json(passed) or {}).get("devices") == shown:
         return SmokeResult(None, engine, devices, remembered=True)
@@ -94,7 +93,7 @@ def smoke_test(
         engine, on_cpu=on_cpu, on_card=bool(devices), timeout_s=timeout_s, stopped=stopped
     )
     if unusable is None and note is None:
-        _remember(passed, {"devices": shown})
+        keep_answer(passed, {"devices": shown})
     return SmokeResult(unusable, engine, devices, note)
 
 
@@ -180,11 +179,3 @@ def _short_folder() -> str | None:
     """Return where a socket's path is short enough; None is the usual place."""
     longest = len(tempfile.gettempdir()) + len("/qwenctl-xxxxxxxx/s.sock")
     return "/tmp" if longest > SOCKET_PATH_BYTES else None  # noqa: S108 - a private folder is made in it
-
-
-def _remember(path: Path, answer: dict[str, object]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, answer)
-    except OSError:
-        return  # the next one takes a second

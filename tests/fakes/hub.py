@@ -15,10 +15,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from aiohttp import web
+
+from tests.fakes.loopback_apps import Handler, LoopbackApps
 
 Kind = Literal["info", "tree", "resolve", "bytes", "other"]
 REPO = "someone/Model-GGUF"
@@ -60,7 +61,7 @@ Faults = Callable[[HubRequest], Fault | None]
 
 
 @dataclass(slots=True)
-class FakeHub:
+class FakeHub(LoopbackApps):
     """A repository of named contents at one commit."""
 
     files: dict[str, bytes | Path]
@@ -75,26 +76,15 @@ class FakeHub:
     sending: int = 0  # how many contents are being sent now, and at most so far
     most_sending: int = 0
     endpoint: str = ""
-    storage: str = ""
     _hashes: dict[str, str] = field(default_factory=dict)
     _links: dict[str, int] = field(default_factory=dict)
     _counts: dict[Kind, int] = field(default_factory=dict)
-    _thread: threading.Thread | None = None
-    _stop: Callable[[], None] = lambda: None
 
-    def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(started.set)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
-        return self
+    def handlers(self) -> tuple[Handler, Handler]:
+        return self._hub, self._store
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stop()
-        assert self._thread is not None
-        self._thread.join(10)
+    def listening(self, api: str) -> None:
+        self.endpoint = api
 
     def sha256(self, name: str) -> str:
         if name not in self._hashes:
@@ -117,29 +107,6 @@ class FakeHub:
 
     def count(self, kind: Kind) -> int:
         return sum(call.kind == kind for call in self.log)
-
-    async def serve(self, started: Callable[[], None]) -> None:
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            loop.call_soon_threadsafe(stopping.set)
-
-        self._stop = stop
-        runners = []
-        for handler in (self._hub, self._store):
-            app = web.Application()
-            app.router.add_route("*", "/{path:.*}", handler)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            runners.append(runner)
-        self.endpoint, self.storage = (f"http://127.0.0.1:{runner.addresses[0][1]}" for runner in runners)
-        started()
-        await stopping.wait()
-        for runner in runners:
-            await runner.cleanup()
 
     async def _hub(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.split("?")[0]

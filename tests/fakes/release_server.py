@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from aiohttp import web
+
+from tests.fakes.loopback_apps import Handler, LoopbackApps
 
 ReleaseKind = Literal["listing", "tag", "link", "bytes"]
 CHUNK = 2**16
@@ -50,7 +51,7 @@ ReleaseFaults = Callable[[ReleaseRequest], ReleaseFault | None]
 
 
 @dataclass(slots=True)
-class ReleaseServer:
+class ReleaseServer(LoopbackApps):
     """Releases by their tag, the newest first: each a file's name and content."""
 
     releases: dict[str, dict[str, bytes]]
@@ -60,55 +61,22 @@ class ReleaseServer:
     log: list[ReleaseRequest] = field(default_factory=list)
     bytes_sent: int = 0
     api: str = ""
-    storage: str = ""
     _digests: dict[bytes, str] = field(default_factory=dict)
     _counts: dict[ReleaseKind, int] = field(default_factory=dict)
-    _thread: threading.Thread | None = None
-    _stop: Callable[[], None] = lambda: None
 
     @property
     def base(self) -> str:
         """The value of ``[server] releases``."""
         return f"{self.api}/repos/ggml-org/llama.cpp"
 
-    def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(started.set)), daemon=True)
-        self._thread.start()
-        assert started.wait(10)
-        return self
+    def handlers(self) -> tuple[Handler, Handler]:
+        return self._api, self._store
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._stop()
-        assert self._thread is not None
-        self._thread.join(10)
+    def listening(self, api: str) -> None:
+        self.api = api
 
     def count(self, kind: ReleaseKind) -> int:
         return sum(request.kind == kind for request in self.log)
-
-    async def serve(self, started: Callable[[], None]) -> None:
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            loop.call_soon_threadsafe(stopping.set)
-
-        self._stop = stop
-        runners = []
-        for handler in (self._api, self._store):
-            app = web.Application()
-            app.router.add_route("*", "/{path:.*}", handler)
-            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            runners.append(runner)
-        self.api, self.storage = (f"http://127.0.0.1:{runner.addresses[0][1]}" for runner in runners)
-        started()
-        await stopping.wait()
-        for runner in runners:
-            await runner.cleanup()
 
     def release_json(self, tag: str) -> dict[str, object]:
         assets = []

@@ -6,6 +6,7 @@ block, so that a command and the daemon's planning thread can call them; ``stopp
 
 import asyncio
 import difflib
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ PATIENCE = FetchEnvironment(metadata_policy=RetryPolicy(attempts=3, server_longe
 """Somebody waits for the listing: three tries, soon after each other."""
 BROUGHT = "file"
 """Tag and backend of an engine whose archive a person brought, where its name tells none."""
+SHORTEST_RATE_S = 0.1
+"""The time that a rate is of, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,14 @@ class InstallProgress:
     on_step: Callable[[str], None] = lambda _text: None
     on_bytes: Callable[[str, int, int], None] = lambda _name, _done, _total: None
     stopped: Callable[[], bool] = lambda: False
+
+
+def with_rate(told: Callable[[str, int, int, float], None]) -> Callable[[str, int, int], None]:
+    """Return an ``on_bytes`` that tells the bytes a second since now, too."""
+    began = time.monotonic()
+    return lambda name, done, total: told(
+        name, done, total, done / max(time.monotonic() - began, SHORTEST_RATE_S)
+    )
 
 
 def source_of(settings: Settings, root: Path, cache: Path) -> EngineSource:
