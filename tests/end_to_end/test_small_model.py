@@ -25,9 +25,10 @@ ANSWER_S = 120.0
 def small(module_home: Home) -> Home:
     """A home that serves the small model, its conversations saved from 256 tokens on.
 
-    The tests share it: each leaves the model served, by whichever server.
+    The tests share it: each leaves the model served, by whichever server. Where a command sets no limit, the
+    small model may write until the context is full, so the context is small.
     """
-    write_config(module_home)
+    write_config(module_home, "[context]\ntokens = 2048\n")
     ran = module_home.run("up", "--profile", "smollm2-135m", "--port", str(module_home.port))
     assert ran.code == 0, ran.err
     return module_home

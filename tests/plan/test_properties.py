@@ -107,14 +107,34 @@ def keeps_its_budget(hardware: Hardware, profile: Profile, wanted: Settings) -> 
         assert memory.host_bytes <= spare_ram
         return
     assert memory.device_bytes + memory.host_bytes <= spare_ram
-    if hardware.accelerators and outcome.verdict == "fits":
+    used_of_margin = 256 * MIB  # the input that Metal only maps may use half of the margin
+    if hardware.accelerators and outcome.verdict == "fits" and raised_by_hand(hardware, spare_ram):
+        assert memory.device_bytes <= usable["GPU0"] - 512 * MIB + used_of_margin
+    elif hardware.accelerators and outcome.verdict == "fits":
         assert memory.device_bytes <= usable["GPU0"] * 85 // 100
     elif hardware.accelerators:
         assert outcome.verdict == "tight"
         assert outcome.fix is not None
-        used_of_margin = 256 * MIB  # the input that Metal only maps may use half of the margin
         assert memory.device_bytes <= spare_ram - 512 * MIB + used_of_margin
         assert int(outcome.fix.split("=")[1]) * MIB <= spare_ram
+
+
+def raised_by_hand(hardware: Hardware, spare_ram: int) -> bool:
+    """Say whether Metal may use all the RAM that other programs leave. The limit of macOS is lower."""
+    gpu = hardware.accelerators[0]
+    return gpu.backend == "metal" and (gpu.usable_bytes or 0) >= spare_ram // MIB * MIB
+
+
+def test_a_limit_that_was_raised_by_hand_is_used_up_to_its_margin() -> None:
+    """Random machines meet this one seldom: nearly all RAM is the GPU's, and only that much is enough."""
+    hardware = made_up(ram_bytes=15758 * MIB, cards=(14_210_176_122,), backend="metal", memory="unified")
+    wanted = Settings(context=ContextSettings(tokens=256, min_tokens=256, cache_ram_mib=0, checkpoints=0))
+    profile = next(one for one in ALL if one.name == "qwen3.6-27b")
+    outcome = plan(hardware, profile, wanted, siblings=ALL)
+    assert isinstance(outcome, Plan)
+    assert outcome.verdict == "fits"
+    assert outcome.memory.device_bytes > 14_210_176_122 * 85 // 100
+    keeps_its_budget(hardware, profile, wanted)
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
