@@ -16,7 +16,8 @@ from qwenctl.engine.environment import environment
 from qwenctl.engine.process import die_with_parent
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.exit_watch import ExitWatch
-from qwenctl.supervise.exits import Ending, classify
+from qwenctl.supervise.exits import Ending, ExitContext, classify, devices_of
+from qwenctl.supervise.log_lines import LogWatch
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
 
@@ -38,8 +39,10 @@ class ChildProcess:
         process: subprocess.Popen[bytes],
         on_output: Callable[[bytes], None],
         on_open: Callable[[], None],
+        devices: tuple[str, ...] | None = None,
     ) -> None:
         self.pid = process.pid
+        self._devices, self._watch = devices, LogWatch()
         self._process, self._on_output, self._on_open = process, on_output, on_open
         self._opened = False
         self._tail = Tail()
@@ -67,7 +70,8 @@ class ChildProcess:
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
-        return classify(code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills)
+        context = ExitContext(self._watch.serving, self._watch.echoed, self._devices, sys.platform)
+        return classify(code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills, context=context)
 
     def said(self) -> str:
         """Return the end of what it has printed so far."""
@@ -84,6 +88,7 @@ class ChildProcess:
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._pipe, CHUNK_BYTES):
                 self._tail.feed(data)
+                self._watch.feed(data)
                 self._on_output(data)
                 if not self._opened and OPENED in data:
                     self._opened = True
@@ -116,7 +121,7 @@ def spawn(
         preexec_fn=die_with_parent(),  # noqa: PLW1509 - one thread forks
     )
     try:
-        return ChildProcess(process, on_output, on_open)
+        return ChildProcess(process, on_output, on_open, devices_of(spec.argv))
     except OSError:  # no descriptor is left to watch it by
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

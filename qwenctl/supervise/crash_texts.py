@@ -1,130 +1,276 @@
-"""The texts in a server's log that show why it ended. Pure: a table.
+"""The texts in a server's own lines that show why it ended. Pure: a table.
 
-A new text comes with a captured log in tests/supervise/samples.
+A new text comes with a captured log in tests/supervise/samples, or with a report of one in
+tests/supervise/crash. The texts of a load that failed are in load_texts.py.
 """
 
 import re
 from dataclasses import dataclass
 
-from qwenctl.engine.usability import DRIVER_REFUSES, UNUSABLE_TEXTS
+from qwenctl.engine.usability import DRIVER_REFUSES, OTHER_BUILD, UNUSABLE_TEXTS
+
+EXIT, ABORT, FAULT = "exit", "abort", "fault"
+"""How a process ends: with a code of its own, with SIGABRT, with another signal of a fault."""
+ANY_BACKEND = "*"
+WRONG_BUILD = "wrong_build"
 
 
 @dataclass(frozen=True, slots=True)
 class CrashText:
-    """A text, what it means, and what would help. Its first group that matched is shown to people."""
+    """A text, what it means, and what would help. Its groups that matched are shown to people.
+
+    It counts at the start of a line, and only together with the ends in ``ends``. ``backends`` says whose
+    device it speaks of: it never counts for a plan without such a device.
+    """
 
     text: re.Pattern[str]
     cause: str
     summary: str
     permanent: bool
     hint: str
+    ends: tuple[str, ...] = (EXIT, ABORT, FAULT)
+    backends: tuple[str, ...] = ()
+
+    def match(self, message: str) -> str | None:
+        """Return the summary of a line that shows it, None for another line."""
+        found = self.text.match(message.strip())
+        if found is None:
+            return None
+        named = ": ".join(group for group in found.groups() if group)
+        return f"{self.summary}: {named}" if named else self.summary
 
 
-def _any(*texts: str) -> re.Pattern[str]:
-    return re.compile("|".join(texts), re.MULTILINE)
+WHO = r"(?:(?:srv|slot|cmn|spec) +[\w~]+(?:\(\))?: )?(?:[\w:.]+(?:\(\))?: ){0,2}"
+"""The function that logs a line, as the builds print it."""
+AT = r"(?:\S+\.(?:cpp|cu|cuh|c|m|mm|h|hpp):\d+: )"
+"""Where ggml aborts: file and line."""
 
 
-BUILD_TEXTS = tuple(
-    CrashText(sign.text, sign.cause, sign.summary, permanent=True, hint=sign.hint)
-    for sign in UNUSABLE_TEXTS
-    if sign.cause != DRIVER_REFUSES  # of a server that runs, the same texts say that memory ran out
+def starts(*texts: str) -> re.Pattern[str]:
+    """Return a pattern for lines that start with one of these texts, after the function that logs them."""
+    return re.compile(f"(?:{WHO})(?:" + "|".join(texts) + ")")
+
+
+LIBRARY_MISSING = "library_missing"
+_GPU_BUILD_TEXTS = (
+    CrashText(
+        starts(
+            r"ROCm error: (invalid device function)",
+            r"rocBLAS error: Cannot read \S+TensileLibrary.*GPU arch ?: (\S+)",
+        ),
+        WRONG_BUILD,
+        "this ROCm has no kernels for the card",
+        permanent=True,
+        hint="qwenctl engine install --backend vulkan, or a ROCm build for this card; "
+        "HSA_OVERRIDE_GFX_VERSION names a card that it knows, HIP_VISIBLE_DEVICES leaves an integrated GPU "
+        "out",
+        ends=(EXIT, ABORT),
+        backends=("ROCM", "CUDA"),
+    ),
+    CrashText(
+        starts(r".*(failed to initialize the Metal library)", r".*(MTLLibraryErrorDomain.*)"),
+        WRONG_BUILD,
+        "its Metal library does not compile here",
+        permanent=True,
+        hint="update llama.cpp: qwenctl engine update, or brew upgrade llama.cpp",
+        ends=(EXIT, ABORT),
+        backends=("METAL",),
+    ),
 )
-"""The texts of a build that does not suit this machine: those of engine/usability.py."""
-CRASH_TEXTS = (
-    *BUILD_TEXTS,
-    CrashText(
-        _any(r"^error: (?:invalid argument|unknown argument|unknown option): (\S+)"),
-        "bad_flag",
-        "it does not know a flag",
-        permanent=True,
-        hint="look at [server] extra_args",
-    ),
-    CrashText(
-        _any(
-            r"^error while handling argument \"([^\"]+)\"",
-            r"^error: (?:while handling argument|expected value for argument) ?\"?([^\"\s]*)",
+BUILD_TEXTS = (
+    _GPU_BUILD_TEXTS
+    + tuple(
+        CrashText(
+            re.compile(f".*?(?:{sign.text.pattern})"),
+            LIBRARY_MISSING if sign.cause == LIBRARY_MISSING else WRONG_BUILD,
+            sign.summary,
+            permanent=True,
+            hint=sign.hint,
+            ends=(EXIT, ABORT),
+        )
+        for sign in UNUSABLE_TEXTS
+        if sign.cause != DRIVER_REFUSES  # of a server that runs, the same texts say that memory ran out
+    )
+    + (
+        CrashText(
+            starts(
+                r"(?:CUDA|ROCm|MUSA) error: (device kernel image is invalid"
+                r"|the requested functionality is not supported"
+                r"|the requested feature is absent from the device architecture"
+                r"|CUBLAS_STATUS_ARCH_MISMATCH|CUBLAS_STATUS_NOT_SUPPORTED|named symbol not found)",
+                r".*(HSA_STATUS_ERROR_INVALID_ISA\w*)",
+                r"(no backends are loaded)",
+                r"(?:error loading model: )?(?:make_cpu_buft_list: |\w+: )?(no CPU backend found)",
+            ),
+            WRONG_BUILD,
+            "this build does not suit the machine",
+            permanent=True,
+            hint=OTHER_BUILD,
+            ends=(EXIT, ABORT),
         ),
-        "bad_flag",
-        "it does not accept a flag's value",
-        permanent=True,
-        hint="look at [server] extra_args",
-    ),
-    CrashText(
-        _any(r"couldn't bind HTTP server socket, hostname: (.+)"),
-        "port_taken",
-        "its address is taken or not allowed",
-        permanent=False,  # whoever holds it may leave
-        hint="qwenctl up --port N uses another one",
-    ),
-    CrashText(
-        _any(r"failed to open GGUF file '([^']+)'"),
-        "model_missing",
-        "the model file cannot be opened",
-        permanent=True,
-        hint="qwenctl fetch brings it; or set [model] path",
-    ),
-    CrashText(
-        _any(r"unknown model architecture: '([^']+)'"),
-        "model_unknown",
-        "this build does not know the model's architecture",
-        permanent=True,
-        hint="install a newer llama.cpp",
-    ),
-    CrashText(
-        _any(
-            r"invalid magic characters",
-            r"data is not within the file bounds",
-            r"gguf_init_from_(?:file|reader)(?:_impl)?: failed to read",
+        CrashText(
+            starts(
+                r"(?:.*)(system has unsupported display driver / cuda driver combination)",
+                r"(?:.*)(forward compatibility was attempted on non supported HW)",
+                r"(?:.*)(API call is not supported in the installed CUDA driver)",
+                r"(?:.*)(CUDA driver is a stub library)",
+            ),
+            WRONG_BUILD,
+            "driver and build do not suit each other",
+            permanent=True,
+            hint="reboot after an update of the NVIDIA driver; or update it; or qwenctl engine install takes "
+            "a build for this driver",
+            ends=(EXIT, ABORT),
         ),
-        "model_corrupt",
-        "the model file is damaged or incomplete",
-        permanent=True,
-        hint="qwenctl fetch checks it and brings it again",
+    )
+)
+"""The texts of a build that does not suit this machine: those of engine/usability.py, and more."""
+CUDA = ("CUDA", "ROCM", "MUSA")
+_GPU_ERROR = r"(?:CUDA|ROCm|MUSA|HIP) error: "
+_THROWN = r"(?:what\(\): +|terminate called .*'|libc\+\+abi: terminating .*?|error loading model: )"
+_VULKAN = rf"(?:{_THROWN}|(?:pre_|post_)?decode\(\) failed: |ggml_vulkan: )"
+DEVICE_HINT = "choose a smaller quant or context, or end other programs on the device"
+LOST_HINT = "see the system's log for the driver's own words; a lost GPU may need a reboot"
+AMD_HINT = (
+    LOST_HINT + "; for an AMD card, dmesg names the ring that hung, amdgpu.lockup_timeout gives it longer"
+)
+MAC_HINT = "macOS took the GPU away: it was busy for too long, or an earlier command failed; a restart helps"
+
+
+def _lost(
+    backends: tuple[str, ...], *texts: str, ends: tuple[str, ...] = (EXIT, ABORT), hint: str = LOST_HINT
+) -> CrashText:
+    # it may come back, so it is not permanent
+    return CrashText(starts(*texts), "gpu_lost", "the device was lost", False, hint, ends, backends)
+
+
+def _full(backends: tuple[str, ...], *texts: str, ends: tuple[str, ...] = (EXIT, ABORT)) -> CrashText:
+    pattern = starts(*texts)
+    summary = "device memory ran out"
+    return CrashText(pattern, "device_out_of_memory", summary, False, DEVICE_HINT, ends, backends)
+
+
+DEVICE_TEXTS = (
+    _full(
+        CUDA,
+        r"(?:allocating [\d.]+ MiB on device \d+: )?"
+        r"((?:cuda|hip|musa)Malloc\w* failed: out of memory|cuMem\w+ failed: out of memory)",
+        _GPU_ERROR + r"?(NvMapMem\w+: .*error 12)",
+        ends=(EXIT, ABORT, FAULT),
     ),
+    _full(
+        CUDA,
+        rf"({_GPU_ERROR}(?:out of memory|the resource allocation failed|\w+_STATUS_ALLOC_FAILED"
+        r"|memory allocation error))",
+        r".*rocm?device\.cpp.*(HSA_STATUS_ERROR_OUT_OF_RESOURCES)",
+        ends=(ABORT,),  # each of these aborts
+    ),
+    _full(
+        (ANY_BACKEND,),
+        r"failed to allocate ((?!CPU|Host|\w+_Host)[A-Z]\w* buffer of size \d+)",
+        r"error loading model: unable to allocate ((?!CPU|Host|\w+_Host)[A-Z]\w* buffer)",
+        ends=(EXIT, ABORT, FAULT),
+    ),
+    _full(
+        ("VULKAN",),
+        r"ggml_vulkan: (?:vk::\w+::\w+: )?(ErrorOutOfDeviceMemory)",
+        r"ggml_vulkan: (Device memory allocation of size \d+ failed)",
+        r"ggml_vulkan: Requested buffer size exceeds .*(ErrorOutOfDeviceMemory)",
+        rf"{_VULKAN}.*(ErrorOutOfDeviceMemory|OutOfDeviceMemoryError)",
+        ends=(EXIT, ABORT, FAULT),
+    ),
+    _full(
+        ("METAL",),
+        r"error: .*(kIO\w+ErrorOutOfMemory)",
+        r"error: (failed to allocate buffer, size = .*)",
+        r"failed to allocate (Metal buffer of \d+ bytes)",
+        ends=(EXIT, ABORT, FAULT),
+    ),
+    _full(
+        ("SYCL",),
+        r".*((?:UR|PI|ZE)_(?:RESULT_)?ERROR_OUT_OF_(?:DEVICE_MEMORY|RESOURCES))",
+        r"(can't allocate \d+ Bytes of memory on device\S*)",
+    ),
+    _full(("OPENCL",), r".*(CL_OUT_OF_RESOURCES|CL_MEM_OBJECT_ALLOCATION_FAILURE)"),
+    _lost(
+        CUDA,
+        rf"{_GPU_ERROR}(no (?:CUDA|ROCm)-capable device is detected|unspecified launch failure|unknown error"
+        r"|an illegal (?:memory access|instruction) was encountered|device not ready|the launch timed out.*"
+        r"|uncorrectable \w+ error encountered|driver shutting down|misaligned address"
+        r"|hardware stack error|initialization error|OS call failed.*|unspecified driver error"
+        r"|all CUDA-capable devices are busy or unavailable|invalid device ordinal|context is destroyed"
+        r"|CUBLAS_STATUS_(?:EXECUTION_FAILED|NOT_INITIALIZED)|an internal operation failed"
+        r"|unspecified hardware failure|exception during a kernel launch|MPS .*)",
+        ends=(ABORT,),
+    ),
+    _lost(
+        CUDA,
+        r"(Memory access fault by GPU node-\d+)",
+        r"(Memory (?:critical|exception) error by agent node-\d+)",
+        r"(HW Exception by GPU node-\d+.*)",
+        r".*rocm?device\.cpp.*(HSA_STATUS_ERROR\w*)",
+        r"(rocBLAS error: Could not initialize Tensile host.*)",
+        ends=(ABORT, FAULT),
+        hint=AMD_HINT,
+    ),
+    _lost(
+        ("VULKAN",),
+        rf"{_VULKAN}.*(DeviceLostError|ErrorDeviceLost|VK_ERROR_DEVICE_LOST)",
+        r"ggml_vulkan: (device lost on \S+)",
+        r"radv/amdgpu: (The CS has been cancelled because the context is lost)",
+        ends=(EXIT, ABORT, FAULT),
+        hint=AMD_HINT,
+    ),
+    _lost(("METAL",), r"error: .*(kIO\w+CommandBufferCallbackError\w+)", hint=MAC_HINT),
+    _lost(("METAL",), r"(?:error: )?(backend is in error state)", hint=MAC_HINT),
+    _lost(("SYCL",), r".*((?:UR|PI|ZE)_(?:RESULT_)?ERROR_DEVICE_(?:LOST|NOT_AVAILABLE|REQUIRES_RESET))"),
+    _lost(
+        ("RPC",),
+        rf"{AT}(Remote RPC server crashed)",
+        rf"{AT}(Failed to connect to \S+)",
+        rf"{AT}(RPC server .*)",
+    ),
+    _lost(
+        (ANY_BACKEND,),
+        r".*(GPU has fallen off the bus)",
+        r"(?:error loading model|failed to initialize the context): (failed to initialize \S+ backend)",
+        ends=(EXIT, ABORT, FAULT),
+    ),
+)
+"""Source: texts of ggml's backends at b11434. Reports: llama.cpp #13248 #14421 #15009 #15256 #18160 #20431
+#25304 #25664 #26297 #27063 #27198 #29270 #7010 #8886 #22214 #23732, ollama #3765 #6139 #8851 #9247,
+ROCm #4554, lemonade-sdk/llamacpp-rocm #101.
+"""
+HOST_HINT = "choose a smaller quant or context, or end other programs"
+HOST_TEXTS = (
     CrashText(
-        _any(
-            r"(cudaMalloc failed: out of memory)",
-            r"(CUDA error: out of memory)",
-            r"(hipMalloc failed: out of memory)",
-            r"vk::Device::allocateMemory: (ErrorOutOfDeviceMemory)",
-            r"(kIOGPUCommandBufferCallbackErrorOutOfMemory)",
-            r"failed to allocate ((?!CPU|Host)[A-Z][A-Za-z]+\d\S* buffer of size \d+)",
-        ),
-        "device_out_of_memory",
-        "device memory ran out",
+        starts(r"error loading model: (mmap failed: Cannot allocate memory)"),
+        "host_out_of_memory",
+        "host memory ran out",
         permanent=False,
-        hint="choose a smaller quant or context, or end other programs on the device",
+        hint=HOST_HINT + "; or a limit of the address space is too low (ulimit -v, vm.overcommit_memory)",
     ),
     CrashText(
-        _any(
+        starts(
             r"(ggml_aligned_malloc: insufficient memory)",
-            r"(std::bad_alloc)",
-            r"failed to allocate ((?:CPU|Host)\S* buffer of size \d+)",
-            r"alloc_buffer: failed to allocate (buffer of size \d+)",
+            r"(insufficient memory) \(attempted",
+            r"ggml_(?:malloc|calloc): (failed to allocate +[\d.]+ MB)",
+            rf"{AT}(GGML_ASSERT\(ctx->mem_buffer != NULL\) failed)",
+            rf"{_THROWN}(std::bad_alloc)",
+            r"failed to allocate ((?:CPU|Host|\w+_Host)\w* buffer of size \d+)",
+            r"failed to allocate (buffer of size \d+)",
+            r"error loading model: unable to allocate ((?:CPU|Host|\w+_Host)\w* buffer)",
+            r"error loading model: (posix_memalign failed.*|failed to create ggml context)",
+            r"(?:what\(\): +)?(Cannot allocate memory)$",
+            rf"(?:{_VULKAN}).*(ErrorOutOfHostMemory)",
+            r".*((?:UR|PI)_(?:RESULT_)?ERROR_OUT_OF_HOST_MEMORY)",
+            r"(can't allocate \d+ Bytes of memory on host)",
+            r"(?:kernel: )?(?:\[[\d. ]+\] )?(Out of memory: Killed process \d+)",
+            r"(?:kernel: )?(?:\[[\d. ]+\] )?(Memory cgroup out of memory: Killed process \d+)",
         ),
         "host_out_of_memory",
         "host memory ran out",
         permanent=False,
-        hint="choose a smaller quant or context, or end other programs",
-    ),
-    CrashText(
-        _any(
-            r"(Remote RPC server crashed)",
-            r"(Failed to connect to \S+)",
-            r"(vk::DeviceLostError|ErrorDeviceLost)",
-            r"CUDA error: (no CUDA-capable device is detected|unspecified launch failure|unknown error"
-            r"|an illegal memory access was encountered|device not ready|the launch timed out.*"
-            r"|uncorrectable ECC error encountered|driver shutting down)",
-            r"(GPU has fallen off the bus)",
-        ),
-        "gpu_lost",
-        "the device was lost",
-        permanent=False,  # it may come back
-        hint="see the system's log for the driver's own words; a lost GPU may need a reboot",
+        hint=HOST_HINT,
     ),
 )
-"""In this order; the first match wins.
-
-Source: texts of llama-server b11434 and of ld.so, captured; CUDA, Vulkan and Metal texts after reports
-in llama.cpp #20431, #26297, #29270, #13248 and ollama #9247.
-"""

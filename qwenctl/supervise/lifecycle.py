@@ -17,7 +17,7 @@ from qwenctl.launch.configuration import Configuration
 from qwenctl.supervise import restart_counts as counts
 from qwenctl.supervise import states as st
 from qwenctl.supervise.endings import Ended, ended
-from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.exits import Ending, because, devices_of
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.queries import aim, deadline, in_force, live
 
@@ -143,7 +143,8 @@ def _exited(state: st.State, number: int, ending: Ending, now: float, policy: Po
         case st.Stopping(cause=None):
             return _start(state, now, policy)
         case st.Stopping(cause=Ending() as cause, ready_since=since):
-            return _judge(state, Ended(child, cause, now, since), policy)
+            why = because(cause, ending, devices_of(child.spec.argv))
+            return _judge(state, Ended(child, why, now, since), policy)
         case st.Starting(since=since):
             return _judge(state, Ended(child, ending, now, None, now - since), policy)
         case _:

@@ -99,14 +99,14 @@ UNUSABLE = SAMPLES.parents[1] / "engine/unusable"
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("cuda-no-kernel-image", "wrong_gpu_build"),
-        ("cuda-ptx-toolchain", "driver_too_old"),
-        ("glibc-too-old", "wrong_libc"),
-        ("illegal-instruction", "wrong_processor"),
+        ("cuda-no-kernel-image", "wrong_build"),
+        ("cuda-ptx-toolchain", "wrong_build"),
+        ("glibc-too-old", "wrong_build"),
+        ("illegal-instruction", "wrong_build"),
         ("libcublas-missing", "library_missing"),
-        ("linux-undefined-symbol", "library_mixed"),
-        ("rocm-invalid-device-function", "wrong_gpu_build"),
-        ("wrapper-132", "wrong_processor"),
+        ("linux-undefined-symbol", "wrong_build"),
+        ("rocm-invalid-device-function", "wrong_build"),
+        ("wrapper-132", "wrong_build"),
     ],
 )
 def test_a_build_that_does_not_suit_the_machine_is_permanent_and_names_the_way_out(
