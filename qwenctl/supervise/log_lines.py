@@ -28,7 +28,7 @@ _OUTER = re.compile(
     r"|\[ *\d{2,5}\] "  # a router: [port]
 )
 _PREFIX = re.compile(r"(\d+\.\d\d\.\d{3}\.\d{3}) ([IWED]) ")
-_LEVEL = re.compile(r"([IWED]) (?=(?:srv|slot|que|cmn|spec|main|load|llama|ggml|gguf|common)\w*\b)")
+_LEVEL = re.compile(r"([IWED]) (?=[A-Za-z_ ])")
 _BRACKETS = re.compile(r"(INFO|WARN|ERR|VERB|DBUG|DEBUG) +\[ *([\w:~]+)\] ?")  # ik_llama.cpp
 _OLLAMA = re.compile(r'time=\S+ level=(\w+) source=\S+ msg=("(?:[^"\\]|\\.)*"|\S+)')
 _OWN_WORDS = re.compile(r"(?:srv|slot|que) +[\w~]+(?:\(\))?: ")

@@ -110,4 +110,7 @@ class Tail:
 
 
 def _text(line: bytes) -> str:
-    return line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
+    """Return a line as text; of a long one its two ends, because both may show who wrote it."""
+    if len(line) > LINE_BYTES:
+        line = line[: LINE_BYTES * 3 // 4] + b" ... " + line[-LINE_BYTES // 4 :]
+    return line.decode("utf-8", "replace").rstrip("\r")
