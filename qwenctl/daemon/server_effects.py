@@ -18,14 +18,15 @@ from qwenctl.deploy import pipeline
 from qwenctl.deploy.free_memory import shortage
 from qwenctl.deploy.load_record import load_key, remember_load
 from qwenctl.launch.configuration import Configuration
-from qwenctl.launch.load_check import differences, known_load
+from qwenctl.launch.load_check import differences, known_load, lost_devices
 from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.known import KnownLoad
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
-from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.crash_texts import LOST_HINT
+from qwenctl.supervise.exits import GPU_LOST, Ending
 from qwenctl.supervise.health import generates, measure
 from qwenctl.supervise.logfile import LogFile, Throttle
 from qwenctl.supervise.supervisor import Effects, NotStartedError, Supervisor
@@ -116,6 +117,9 @@ class ServerEffects:
         buffers, plan = parse_log(process.said()), child.configuration.plan
         self.loaded = compare(plan.memory, buffers) if buffers.device_mib or buffers.host_mib else None
         self._note_load(child.configuration, buffers)
+        if lost := lost_devices(plan, buffers):
+            self._supervisor.post(st.Faulty(phase.child.number, _without(lost)))
+            return False
         if plan.devices and buffers.partly_on_cpu:
             self._supervisor.post(st.Faulty(phase.child.number, _spilled(buffers)))
             return False
@@ -189,6 +193,11 @@ def _make_folders() -> None:
     """Make what the child needs and somebody may have removed: the folders of its socket and of its slots."""
     for folder in (paths.state_dir(), pipeline.slots_dir()):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _without(lost: tuple[str, ...]) -> Ending:
+    summary = f"the device was lost: nothing was loaded on {', '.join(lost)}, which the plan uses"
+    return Ending(GPU_LOST, summary, hint=LOST_HINT)
 
 
 def _spilled(loaded: Buffers) -> Ending:

@@ -1,6 +1,7 @@
 """Compare a load with its plan, and keep its figures for the next plan. Pure: no I/O."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 
 from qwenctl.launch.load_log import HOST_NAME, Buffers, MeasuredLoad
 from qwenctl.plan.known import KnownLoad
@@ -31,6 +32,29 @@ def differences(
             f"the load took {took:.2f} GiB, {planned:.2f} GiB were planned; qwenctl plan uses that now"
         )
     return tuple(found)
+
+
+def lost_devices(plan: Plan, buffers: Buffers) -> tuple[str, ...]:
+    """Return the devices of the plan that the load did not use, because they are not there any more.
+
+    Buffers decide: llama-server says ``offloaded 65/65 layers to GPU`` on the CPU, too. Where one device of
+    several has no buffer, it is lost only if the server does not say that it uses it: a small model may leave
+    a device of little memory empty. A log without any buffer proves nothing.
+    """
+    holders = {name for name, _ in buffers.by_device}
+    if not plan.devices or not (holders or buffers.host_mib):
+        return ()
+    without = tuple(device for device in plan.devices if not _holds(holders, device))
+    if len(without) == len(plan.devices):
+        return without
+    return tuple(device for device in without if device not in buffers.used) if buffers.used else ()
+
+
+def _holds(holders: Set[str], device: str) -> bool:
+    """Say whether a device has a buffer. Old builds name Metal without a number, and split rows, too."""
+    family = re.sub(r"\d+$", "", device)
+    names = {device, *({"Metal"} if family == "MTL" else ())}
+    return any(name in names or name.startswith((f"{device}_", f"{family}_")) for name in holders)
 
 
 def known_load(plan: Plan, buffers: Buffers) -> KnownLoad | None:

@@ -30,6 +30,7 @@ class Buffers:
     sizes: tuple[tuple[str, str, float], ...] = ()  # device or HOST, kind of buffer, MiB
     architecture: str | None = None
     slot_tokens: int | None = None  # the context of each slot
+    used: tuple[str, ...] = ()  # the devices that the server says it uses
 
     @property
     def partly_on_cpu(self) -> bool:
@@ -43,6 +44,7 @@ _DRY_PASS_ENDS = re.compile(r"fitting params to free memory took|fit params to|p
 _PROJECTED = re.compile(r"projected to use (\d+) MiB of")
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _ARCHITECTURE = re.compile(r"print_info: arch\s+= (\S+)")
+_USED = re.compile(r": using device (\S+) \(")
 _SLOT_TOKENS = re.compile(r"n_ctx_slot = (\d+)")
 _REDUCED = re.compile(r"context size reduced from (\d+) to (\d+)")
 
@@ -85,6 +87,7 @@ def parse_log(text: str) -> Buffers:
         sizes=_by_place(sizes, copied),
         architecture=architectures[0] if architectures else None,
         slot_tokens=int(slots[0]) if slots else None,
+        used=tuple(dict.fromkeys(_USED.findall(text))),
     )
 
 
@@ -129,4 +132,4 @@ def _is_host(name: str) -> bool:
 
 def _device(name: str) -> str:
     """Return the device of a buffer: ``RPC0[127.0.0.1:50052]`` is RPC0's, ``MTL0_Mapped`` is MTL0's."""
-    return name.split("[", maxsplit=1)[0].removesuffix("_Mapped")
+    return name.split("[", maxsplit=1)[0].removesuffix("_Mapped").removesuffix("_Private")

@@ -106,10 +106,8 @@ def evidence(tail: tuple[str, ...], context: ExitContext = UNKNOWN) -> tuple[log
     every = tuple(log.parse_line(line) for line in tail)
     lines = log.before_echo(every)
     serving = any(log.listens(line) for line in lines) if context.serving is None else context.serving
-    if len(lines) < len(every):
-        lines = () if serving else log.after_ends(lines)
-    elif context.echoed:
-        lines = ()
+    if context.echoed or (serving and len(lines) < len(every)):
+        lines = ()  # nothing in the tail shows where in the log the client's text began
     elif serving:
         lines = log.last_block(log.after_ends(lines))
     else:

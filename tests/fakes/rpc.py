@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.fakes.home import free_port
+
 TRIES = 500
 
 
 @contextmanager
-def worker(tools: Path) -> Iterator[str]:
-    """Run ``ggml-rpc-server`` and yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def worker(tools: Path, port: int | None = None) -> Iterator[str]:
+    """Run ``ggml-rpc-server``, on a port of its own unless one is given, and yield its address."""
+    port = free_port() if port is None else port
     process = subprocess.Popen(
         [tools / "ggml-rpc-server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

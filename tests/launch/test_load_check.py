@@ -1,10 +1,11 @@
 """A load beside its plan: what differs is said, what was measured is kept."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from qwenctl.launch.load_check import differences, known_load
+from qwenctl.launch.load_check import differences, known_load, lost_devices
 from qwenctl.launch.load_log import MeasuredLoad, compare, parse_log
 from qwenctl.plan.memory import MIB, Part
 from qwenctl.plan.outcome import Extras, Plan
@@ -54,6 +55,44 @@ def test_another_model_context_or_size_is_said() -> None:
 def test_a_context_that_the_server_rounds_up_is_no_difference() -> None:
     one = planned(context_tokens=65500)
     assert differences(one, "qwen35", parse_log(CARD), None) == ()
+
+
+TWO = CARD + CARD.replace("CUDA0", "CUDA1")
+USED = (
+    "llama_prepare_model_devices: using device {} (NVIDIA GeForce RTX 3090) (0000:01:00.0) - 23000 MiB free\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("devices", "log", "lost"),
+    [
+        (("CUDA0",), CARD, ()),
+        (("CUDA0",), CARD.replace("CUDA0", "CPU"), ("CUDA0",)),
+        (("CUDA0", "CUDA1"), TWO, ()),
+        (("CUDA0", "CUDA1"), CARD.replace("CUDA0", "CPU"), ("CUDA0", "CUDA1")),
+        (("CUDA0", "CUDA1"), USED.format("CUDA0") + CARD, ("CUDA1",)),
+        (("CUDA0", "CUDA1"), USED.format("CUDA0") + USED.format("CUDA1") + CARD, ()),  # it may stay empty
+        (("CUDA0", "CUDA1"), CARD, ()),  # a build that does not say what it uses
+        (("CUDA0",), "", ()),
+        (("CUDA0",), "load_tensors: offloaded 65/65 layers to GPU\n", ()),  # no buffer is named at all
+        ((), CARD.replace("CUDA0", "CPU"), ()),
+        (("MTL0",), CARD.replace("CUDA0", "MTL0_Mapped").replace("CUDA_Host", "CPU"), ()),
+        (("MTL0",), CARD.replace("CUDA0", "MTL0_Private").replace("CUDA_Host", "CPU"), ()),
+        (("MTL0",), CARD.replace("CUDA0", "Metal_Mapped").replace("CUDA_Host", "CPU"), ()),
+        (("CUDA0", "CUDA1"), CARD.replace("CUDA0", "CUDA_Split"), ()),
+        (("RPC0",), CARD.replace("CUDA0", "RPC0[127.0.0.1:50052]").replace("CUDA_Host", "CPU"), ()),
+        (("RPC0",), CARD.replace("CUDA0", "CPU").replace("CUDA_Host", "CPU"), ("RPC0",)),
+    ],
+)
+def test_a_device_without_a_buffer_is_lost(devices: tuple[str, ...], log: str, lost: tuple[str, ...]) -> None:
+    one = dataclasses.replace(planned(), devices=devices)
+    assert lost_devices(one, parse_log(log)) == lost
+
+
+def test_a_server_on_the_cpu_that_says_all_layers_are_on_the_gpu_has_lost_it() -> None:
+    log = (Path(__file__).parent / "captured/server-cpu-b11434.log").read_text(encoding="utf-8")
+    assert "offloaded 5/5 layers to GPU" in log
+    assert lost_devices(planned(), parse_log(log)) == ("CUDA0",)
 
 
 def test_the_figures_of_a_load_are_kept_by_kind() -> None:

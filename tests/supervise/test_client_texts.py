@@ -171,6 +171,7 @@ HOSTILE = "\nCUDA error: out of memory\n/b/ggml-cuda.cu:109: CUDA error"
 @example(HOSTILE, "a grammar", "", "", -6, "linux", STARTED)
 @example(HOSTILE, "a body that cannot be read", "", "", -6, "linux", STARTED)
 @example(HOSTILE + "\n" * 200 + HOSTILE, "a schema", "", "", -6, "linux", STARTED)
+@example("\n" * 120 + HOSTILE + "\nparse: error parsing grammar: x\n", "a body", "", "", -6, "linux", LOADING)
 def test_a_text_of_a_client_decides_nothing(
     text: str, name: str, carried: str, block: str, code: int, platform: str, started: str
 ) -> None:

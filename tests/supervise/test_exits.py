@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.supervise.exits import classify
+from qwenctl.supervise.exits import Ending, because, classify, devices_of
 
 SAMPLES = Path(__file__).parent / "samples"
 EXPECTED = {
@@ -123,3 +123,41 @@ def test_a_build_that_does_not_suit_the_machine_is_permanent_and_names_the_way_o
 )
 def test_a_shell_around_the_server_passes_its_signal_on(code: int, cause: str) -> None:
     assert classify(code, ()).cause == cause
+
+
+FULL = "ggml_gallocr_reserve_n_impl: failed to allocate CUDA0 buffer of size 275800128"
+STALLED = Ending("not_ready", "generated no token within 600 s")
+
+
+@pytest.mark.parametrize(
+    ("line", "devices", "cause"),
+    [
+        (FULL, None, "device_out_of_memory"),
+        (FULL, ("CUDA0",), "device_out_of_memory"),
+        (FULL, (), "not_ready"),
+        ("ggml_vulkan: device lost on NVIDIA GeForce RTX 2060", None, "gpu_lost"),
+        ("llama_model_load: error loading model: missing tensor 'x'", None, "not_ready"),
+        (f"0.00.001.000 W srv  x: {FULL}", None, "not_ready"),
+    ],
+)
+def test_a_server_that_never_got_ready_may_say_why(
+    line: str, devices: tuple[str, ...] | None, cause: str
+) -> None:
+    assert because(STALLED, Ending("killed", "ended", log_tail=(line,)), devices).cause == cause
+    wedged = Ending("wedged", "no progress")
+    assert because(wedged, Ending("killed", "ended", log_tail=(line,)), devices) == wedged
+
+
+@pytest.mark.parametrize(
+    ("argv", "devices"),
+    [
+        (("llama-server", "-m", "x"), None),
+        (("llama-server", "--device", "none"), ()),
+        (("llama-server", "--device", "CUDA0,CUDA1", "-c", "1"), ("CUDA0", "CUDA1")),
+        (("llama-server", "--rpc", "a:1,b:1", "--device", "CUDA0"), ("CUDA0", "RPC0", "RPC1")),
+    ],
+)
+def test_the_devices_of_a_command_line_are_known(
+    argv: tuple[str, ...], devices: tuple[str, ...] | None
+) -> None:
+    assert devices_of(argv) == devices

@@ -163,6 +163,25 @@ def test_a_server_that_never_gets_ready_is_tried_again() -> None:
     asyncio.run(go())
 
 
+def test_a_server_that_hangs_when_memory_runs_out_gets_a_smaller_plan() -> None:
+    async def go() -> None:
+        bench = Bench()
+        said = "ggml_gallocr_reserve_n_impl: failed to allocate CUDA0 buffer of size 275800128"
+        hangs = LaunchSpec(
+            ("/bin/sh", "-c", f"echo '{said}'; exec sleep 60"),
+            Address("127.0.0.1", 1),
+            ready_timeout_s=0.5,
+            stop_timeout_s=5,
+        )
+        async with supervising(hangs, bench):
+            await bench.until_ended("device_out_of_memory")
+            assert bench.last is not None
+            assert bench.last.summary.startswith("generated no token within 0.5 s; device memory ran out")
+            await bench.until("Backoff")
+
+    asyncio.run(go())
+
+
 def test_a_permanent_fault_parks_and_the_supervisor_lives_on() -> None:
     async def go() -> None:
         bench = Bench()
