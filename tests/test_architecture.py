@@ -40,8 +40,8 @@ PURE = set(
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
     supervise.endings deploy.types deploy.states deploy.machine deploy.change_events
     deploy.engine_blame daemon.status
-    supervise.exits supervise.crash_texts supervise.load_texts supervise.log_lines
-    supervise.lifecycle_events supervise.wedge
+    supervise.exits supervise.crash_texts supervise.load_texts supervise.evidence supervise.log_lines
+    supervise.post_mortem supervise.lifecycle_events supervise.wedge
     control.status_schema service.units service.plists service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
     model.name model.families model.from_gguf

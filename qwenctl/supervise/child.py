@@ -15,8 +15,9 @@ from collections.abc import Callable
 from qwenctl.engine.environment import environment
 from qwenctl.engine.process import die_with_parent
 from qwenctl.launch.spec import LaunchSpec
+from qwenctl.supervise.evidence import ExitContext, devices_of
 from qwenctl.supervise.exit_watch import ExitWatch
-from qwenctl.supervise.exits import Ending, ExitContext, classify, devices_of
+from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.log_lines import LogWatch
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
@@ -70,7 +71,9 @@ class ChildProcess:
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
-        context = ExitContext(self._watch.serving, self._watch.echoed, self._devices, sys.platform)
+        context = ExitContext(
+            self._watch.serving, self._watch.echoed, self._watch.known, self._devices, sys.platform
+        )
         return classify(code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills, context=context)
 
     def said(self) -> str:

@@ -3,7 +3,6 @@
 A permanent ending parks the supervisor: trying the same again cannot help.
 """
 
-import itertools
 import re
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,6 @@ from qwenctl.engine.usability import OTHER_BUILD, UNUSABLE_TEXTS, WRONG_PROCESSO
 from qwenctl.supervise import log_lines as log
 from qwenctl.supervise.crash_texts import (
     ABORT,
-    ANY_BACKEND,
     BUILD_TEXTS,
     DEVICE_TEXTS,
     EXIT,
@@ -19,8 +17,8 @@ from qwenctl.supervise.crash_texts import (
     HOST_HINT,
     HOST_TEXTS,
     WRONG_BUILD,
-    CrashText,
 )
+from qwenctl.supervise.evidence import UNKNOWN, ExitContext, concerns, evidence
 from qwenctl.supervise.load_texts import FULL_TEXTS, LAST_TEXTS, LOAD_TEXTS, QUOTES
 
 TAIL_LINES = 100
@@ -45,6 +43,7 @@ SIGNAL_NAMES = {
     8: "SIGFPE",
     9: "SIGKILL",
     11: "SIGSEGV",
+    15: "SIGTERM",
     31: "SIGSYS",
 }
 """Source: signal(7), Linux numbers; SIGBUS is 10 on macOS, SIGSYS 12."""
@@ -66,23 +65,6 @@ class Ending:
     log_tail: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ExitContext:
-    """What is known of a child beside its end. None: it is not known.
-
-    ``serving``: it took requests. ``echoed``: the log, of which only the end is kept, let a client's text
-    follow on lines of its own. ``devices``: the ids of the devices that it was to use.
-    """
-
-    serving: bool | None = None
-    echoed: bool = False
-    devices: tuple[str, ...] | None = None
-    platform: str = "linux"
-
-
-UNKNOWN = ExitContext()
-
-
 def classify(
     returncode: int, tail: tuple[str, ...], *, oom_killed: bool = False, context: ExitContext = UNKNOWN
 ) -> Ending:
@@ -97,30 +79,6 @@ def classify(
     return replace(_judge(returncode, number, lines, tail, context, oom_killed=oom_killed), log_tail=tail)
 
 
-def evidence(tail: tuple[str, ...], context: ExitContext = UNKNOWN) -> tuple[log.LogLine, ...]:
-    """Return the lines that the server wrote itself, and that may show why it ended.
-
-    While it loads, these are its errors. Once it takes requests, it is what it printed last. Nothing counts
-    that a client may have written: see ``log_lines``.
-    """
-    every = tuple(log.parse_line(line) for line in tail)
-    lines = log.before_echo(every)
-    serving = any(log.listens(line) for line in lines) if context.serving is None else context.serving
-    if context.echoed or (serving and len(lines) < len(every)):
-        lines = ()  # nothing in the tail shows where in the log the client's text began
-    elif serving:
-        lines = log.last_block(log.after_ends(lines))
-    else:
-        lines = log.after_ends(lines)
-    return tuple(line for line in lines if not _harmless(line))
-
-
-def _harmless(line: log.LogLine) -> bool:
-    """Say whether a line is no error: only a warning, or one about a thing that the server does without."""
-    return line.level in ("I", "W", "D") or log.carries_text(line) or bool(_WARNINGS.match(line.message))
-
-
-_WARNINGS = re.compile(r"(?:warning|WARNING|warn|WARN)\b|.*failed to m(?:un)?lock|.*pinned memory")
 _SURVIVED = re.compile(
     r"(?:load_backend|ggml_backend_load_best): |ggml_\w+_init: failed to initialize (?!the )"
 )
@@ -142,16 +100,36 @@ def _judge(
         return Ending(KILLED, "ended from outside (SIGTERM or SIGINT)")
     if returncode == 0:  # it obeys SIGTERM and SIGINT and exits with 0
         return _ended_well(tail, context)
-    end = ABORT if number == SIGABRT else EXIT if number is None else FAULT
-    if found := sign_of(lines, end, context.devices):
+    if found := sign_of(lines, _end(number), context.devices):
         return found
-    return _by_signal(returncode, number, _quote(lines), context)
+    return _by_signal(returncode, number, _quoted(lines)[1], context)
+
+
+def _end(number: int | None) -> str:
+    return ABORT if number == SIGABRT else EXIT if number is None else FAULT
+
+
+def proof_of(
+    lines: tuple[log.LogLine, ...], returncode: int, devices: tuple[str, ...] | None = None
+) -> str | None:
+    """Return the line that an ending rests on: the one that shows its cause, else the one it quotes."""
+    if found := _sign(lines, _end(signal_of(returncode)), devices):
+        return found[1]
+    return _quoted(lines)[0]
 
 
 def sign_of(
     lines: tuple[log.LogLine, ...], end: str, devices: tuple[str, ...] | None = None
 ) -> Ending | None:
     """Return the ending that the server's own lines show, None if they show none."""
+    found = _sign(lines, end, devices)
+    return found[0] if found else None
+
+
+def _sign(
+    lines: tuple[log.LogLine, ...], end: str, devices: tuple[str, ...] | None
+) -> tuple[Ending, str] | None:
+    """Return the ending that the lines show, and the line that shows it."""
     lasting = tuple(line.message for line in lines if not _SURVIVED.match(line.message))
     early = tuple(line.message for line in lines if _SURVIVED.match(line.message))
     for messages, table in (
@@ -160,25 +138,13 @@ def sign_of(
         (lasting, LAST_TEXTS),
     ):
         for sign in table:
-            if end not in sign.ends or not _concerns(sign, devices):
+            if end not in sign.ends or not concerns(sign.backends, devices):
                 continue
             for message in reversed(messages):
                 if summary := sign.match(message):
-                    return Ending(sign.cause, summary[:LONGEST_QUOTE], sign.permanent, sign.hint)
+                    summary = summary[:LONGEST_QUOTE]
+                    return Ending(sign.cause, summary, sign.permanent, sign.hint), message
     return None
-
-
-def _concerns(sign: CrashText, devices: tuple[str, ...] | None) -> bool:
-    """Say whether a text speaks of a device that the child was to use."""
-    if devices is None or not sign.backends:
-        return True
-    used = {_backend(device) for device in devices}
-    return bool(used) if ANY_BACKEND in sign.backends else bool(used.intersection(sign.backends))
-
-
-def _backend(device: str) -> str:
-    name = re.sub(r"\d.*", "", device).upper()
-    return {"MTL": "METAL", "GPUOPENCL": "OPENCL"}.get(name, name)
 
 
 def _killed(name: str, tail: tuple[str, ...], context: ExitContext, *, oom_killed: bool) -> Ending:
@@ -198,14 +164,13 @@ def _killed(name: str, tail: tuple[str, ...], context: ExitContext, *, oom_kille
 
 def _ended_well(tail: tuple[str, ...], context: ExitContext) -> Ending:
     """Tell a server that was asked to stop from a script that only starts one, or that did nothing."""
-    lines = [log.parse_line(line) for line in tail]
-    served = context.serving or any(line.own or _LIBRARY.match(line.message) for line in lines)
-    if served:
+    known = context.known
+    if known is None:
+        lines = log.before_echo(tuple(log.parse_line(line) for line in tail))
+        known = any(log.is_server_log(line) for line in lines)
+    if known or context.serving:
         return Ending(KILLED, "ended from outside (SIGTERM or SIGINT)")
     return Ending("unknown", "it ended at once, without an error and without a server's log", hint=FOREGROUND)
-
-
-_LIBRARY = re.compile(r"(?:llama|ggml|gguf|common|load|main|build|system)_?\w*: ")
 
 
 def _by_signal(returncode: int, number: int | None, quote: str | None, context: ExitContext) -> Ending:
@@ -229,14 +194,17 @@ def _signal_name(returncode: int, number: int) -> str:
     return name if returncode < 0 else f"{name}, exit code {returncode}"
 
 
-def _quote(lines: tuple[log.LogLine, ...]) -> str | None:
-    """Return what the server says of its end itself: the assertion, the exception, or its last error."""
+def _quoted(lines: tuple[log.LogLine, ...]) -> tuple[str | None, str | None]:
+    """Return what the server says of its end itself: the line, and what to quote of it.
+
+    That is the assertion, the exception, or its last error.
+    """
     for pattern in QUOTES:
         for line in reversed(lines):
             if found := pattern.match(line.message):
-                return found[1].strip()[:LONGEST_QUOTE]
-    errors = [line.message for line in lines if line.level == "E"]
-    return errors[-1].strip()[:LONGEST_QUOTE] if errors else None
+                return line.message, found[1].strip()[:LONGEST_QUOTE]
+    last = next((line.message for line in reversed(lines) if line.level == "E"), None)
+    return last, last.strip()[:LONGEST_QUOTE] if last else None
 
 
 def because(cause: Ending, exited: Ending, devices: tuple[str, ...] | None = None) -> Ending:
@@ -254,18 +222,6 @@ def because(cause: Ending, exited: Ending, devices: tuple[str, ...] | None = Non
     return replace(found, summary=f"{cause.summary}; {found.summary}", log_tail=exited.log_tail)
 
 
-def devices_of(argv: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the devices that a command line names; None if it leaves the choice to llama.cpp."""
-    named: tuple[str, ...] | None = None
-    remote: tuple[str, ...] = ()
-    for flag, value in itertools.pairwise(argv):
-        if flag in ("--device", "-dev"):
-            named = () if value == "none" else tuple(value.split(","))
-        elif flag == "--rpc":
-            remote = tuple(f"RPC{index}" for index, _ in enumerate(value.split(",")))
-    return None if named is None else named + remote
-
-
 __all__ = [
     "BUILD_CAUSES",
     "HOST_HINT",
@@ -275,6 +231,7 @@ __all__ = [
     "ExitContext",
     "because",
     "classify",
-    "devices_of",
     "evidence",
+    "proof_of",
+    "sign_of",
 ]

@@ -17,7 +17,8 @@ from qwenctl.launch.configuration import Configuration
 from qwenctl.supervise import restart_counts as counts
 from qwenctl.supervise import states as st
 from qwenctl.supervise.endings import Ended, ended
-from qwenctl.supervise.exits import Ending, because, devices_of
+from qwenctl.supervise.evidence import devices_of
+from qwenctl.supervise.exits import Ending, because
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.queries import aim, deadline, in_force, live
 

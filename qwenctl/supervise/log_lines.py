@@ -180,6 +180,14 @@ def listens(line: LogLine) -> bool:
     return bool(_LISTENS.match(line.message))
 
 
+_LIBRARY = re.compile(r"(?:llama|ggml|gguf|common|load|main|build|system|print)_?\w*: ")
+
+
+def is_server_log(line: LogLine) -> bool:
+    """Say whether a llama-server or its libraries print such a line."""
+    return line.own or bool(_LIBRARY.match(line.message))
+
+
 _KEYS = re.compile(
     rb"grammar|listening|all slots|slot |WARNING: JSON|sampler by|content part|anthropic|unparsed|Tool call|"
     rb"template|image|unknown completion|conv_id=|Responses tool|exception|task id|request|response|Parsing|"
@@ -192,7 +200,7 @@ class LogWatch:
     """Follow a whole log, of which only the end is kept: is the server in service, may a client speak?"""
 
     def __init__(self) -> None:
-        self.serving = self.echoed = False
+        self.serving = self.echoed = self.known = False
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
@@ -202,9 +210,10 @@ class LogWatch:
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[:LINE_BYTES]
         for line in lines:
-            if not _KEYS.search(line):
+            if self.known and not _KEYS.search(line):
                 continue
             parsed = parse_line(line[:LONGEST].decode("utf-8", "replace").rstrip("\r"))
+            self.known = self.known or is_server_log(parsed)
             self.serving = self.serving or listens(parsed)
             if opens_echo(parsed):
                 self.echoed = True

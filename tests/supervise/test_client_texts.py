@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwenctl.supervise.exits import Ending, ExitContext, classify
+from qwenctl.supervise.evidence import ExitContext
+from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.log_lines import LogWatch, opens_echo, parse_line
 from qwenctl.supervise.logfile import Tail
 
@@ -140,7 +141,7 @@ def decided(log: str, code: int, platform: str, step: int = 1 << 16) -> tuple[st
     for start in range(0, len(data), step):
         tail.feed(data[start : start + step])
         watch.feed(data[start : start + step])
-    context = ExitContext(watch.serving, watch.echoed, None, platform)
+    context = ExitContext(watch.serving, watch.echoed, watch.known, None, platform)
     return decision(classify(code, tail.lines(), context=context))
 
 
@@ -171,6 +172,7 @@ HOSTILE = "\nCUDA error: out of memory\n/b/ggml-cuda.cu:109: CUDA error"
 @example(HOSTILE, "a grammar", "", "", -6, "linux", STARTED)
 @example(HOSTILE, "a body that cannot be read", "", "", -6, "linux", STARTED)
 @example(HOSTILE + "\n" * 200 + HOSTILE, "a schema", "", "", -6, "linux", STARTED)
+@example("\n" * 120, "a body", "", "", 0, "linux", LOADING)
 @example("\n" * 120 + HOSTILE + "\nparse: error parsing grammar: x\n", "a body", "", "", -6, "linux", LOADING)
 def test_a_text_of_a_client_decides_nothing(
     text: str, name: str, carried: str, block: str, code: int, platform: str, started: str

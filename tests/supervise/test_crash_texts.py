@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.supervise.exits import Ending, ExitContext, classify
+from qwenctl.supervise.evidence import ExitContext
+from qwenctl.supervise.exits import Ending, classify
 
 CRASH = Path(__file__).parent / "crash"
 FILES = sorted(CRASH.glob("*.txt"))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.supervise.exits import Ending, because, classify, devices_of
+from qwenctl.supervise.evidence import devices_of
+from qwenctl.supervise.exits import Ending, because, classify
 
 SAMPLES = Path(__file__).parent / "samples"
 EXPECTED = {
