@@ -276,7 +276,6 @@ SEAMS = {
     "deploy.refusals": "errors and refusals, one into the other",
     "daemon.descriptors": "the one place that knows the limit of file descriptors",
     "fetch.local_copies": "the one place that knows where other programs may have a copy",
-    "gate.unavailable": "pure: what the gate answers by itself",
     "gate.sse_split": "pure: where a stream may be cut",
     "gate.access_log": "pure: what is said of a request",
     "service.plists": "pure: the form of a plist",

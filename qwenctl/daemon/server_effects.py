@@ -17,6 +17,7 @@ from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.free_memory import shortage
 from qwenctl.deploy.load_record import load_key, remember_load
+from qwenctl.fetch.clock import in_thread
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_check import differences, known_load, lost_devices
 from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
@@ -76,8 +77,14 @@ class ServerEffects:
         try:
             if child.spec.address.socket is None:
                 await self._gateway.release(child.spec.address)
+            one = child.configuration
+            if child.spec != self._deployment.start_anyway:
+                # in a thread: a driver that hangs, or a machine with many processes, must not stop the gate
+                short = await in_thread(lambda _: shortage(one.plan, one.hardware))
+                if short is not None:
+                    return NotStartedError(short)
             return self._start(child)
-        except (OSError, NotStartedError) as error:
+        except OSError as error:
             return error
 
     def _not_started(self, error: Exception) -> NotStartedError:
@@ -86,11 +93,6 @@ class ServerEffects:
         return NotStartedError(Ending("spawn_failed", summary, permanent=True))
 
     def _start(self, child: st.Child) -> ChildProcess:
-        one = child.configuration
-        if child.spec != self._deployment.start_anyway:
-            short = shortage(one.plan, one.hardware)
-            if short is not None:
-                raise NotStartedError(short)
         if child.spec.address.socket is not None:
             self._troubles.set("folder", attempt(_make_folders, "the state folder"))
         listening = st.Listening(child.number)

@@ -4,7 +4,7 @@ import errno
 import socket
 
 from qwenctl import files
-from qwenctl.engine.address import Address
+from qwenctl.engine.address import Address, hosts_of
 from qwenctl.errors import LaunchError
 from qwenctl.supervise.identity import listener
 
@@ -17,13 +17,14 @@ def check_address(where: Address) -> None:
     """
     if where.port is None:
         return
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((where.host, where.port))
-    except OSError as error:
-        raise cannot_listen(where, error) from error
+    for host in hosts_of(where.host):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, where.port))
+        except OSError as error:
+            raise cannot_listen(Address(host, where.port), error) from error
 
 
 def cannot_listen(where: Address, error: OSError) -> LaunchError:

@@ -95,6 +95,21 @@ def passed_on_error(api_format: ApiFormat, status: int, body: bytes) -> bytes:
     return error_event(api_format, status, "upstream_error", message)
 
 
+def is_loading(status: int, body: bytes) -> bool:
+    """Return whether the child says that it still loads. Its own 503 of another meaning is an answer.
+
+    Source: llama-server b11434, which refuses every request so until its model is loaded.
+    """
+    if status != 503:
+        return False
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return False
+    error = content.get("error") if isinstance(content, dict) else None
+    return isinstance(error, dict) and error.get("message") == "Loading model"
+
+
 def wants_stream(body: bytes) -> bool:
     """Return whether a request asks for a stream."""
     if b'"stream"' not in body:

@@ -5,6 +5,7 @@ from aiohttp.web_request import BaseRequest
 from qwenctl.gate.access_log import AccessRecord
 from qwenctl.gate.forward import UpstreamRequest
 from qwenctl.gate.response import ResponseWriter
+from qwenctl.gate.resumable import CONVERSATION_HEADER
 from qwenctl.gate.upstream import is_use
 
 
@@ -13,13 +14,14 @@ class Exchange:
 
     ``held_s``: how long it has waited for children, all times together. ``crashes_alone``: children that
     crashed while it was their only request. ``tries_on_child``: how often the present child closed its
-    connection and went on running. ``outcome`` is for the access log; ``gone``: the client left before
-    anything better was known.
+    connection and went on running. ``conversation``: its answer may go on in the child without its client.
+    ``outcome`` is for the access log; ``gone``: the client left before anything better was known.
     """
 
     def __init__(self, request: BaseRequest, path: str, answer: ResponseWriter, now: float) -> None:
         self.request, self.path, self.answer, self.arrived = request, path, answer, now
         self.use = is_use(request.method, path)
+        self.conversation = request.headers.get(CONVERSATION_HEADER) if request.method == "POST" else None
         self.body = bytearray()
         self.budget_bytes = 0  # what its body takes of the budget
         self.held_s = 0.0

@@ -8,7 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from qwenctl.gate import headers
-from qwenctl.gate.api_format import is_complete
+from qwenctl.gate.api_format import ApiFormat, is_complete, is_loading
 from qwenctl.gate.request_body import pieces
 from qwenctl.gate.response import ResponseWriter
 from qwenctl.gate.sse_split import EventSplitter, skip_comments
@@ -16,24 +16,40 @@ from qwenctl.gate.sse_split import EventSplitter, skip_comments
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 AT_ONCE_BYTES = 65_536
 """An answer up to this size is handed to the client's connection in one piece."""
-UNAVAILABLE = 503
-"""A child that still loads or already stops answers this. It is no answer for the client."""
+CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class ChildLost(Enum):
-    """The child was lost, before (WAITING) or after (CUT) part of the answer was sent to the client."""
+    """The child was lost, before (WAITING) or after (CUT) part of the answer was sent to the client.
 
+    UNREACHED: it accepted no connection, so nothing of the request reached it. A server that was told to stop
+    does so while it finishes its answers.
+    """
+
+    UNREACHED = auto()
     WAITING = auto()
     CUT = auto()
 
 
 class UpstreamRequest:
-    """One request as it is sent to a child. It can be sent again to the next child."""
+    """One request as it is sent to a child. It can be sent again to the next child.
 
-    __slots__ = ("_upstream", "body", "method", "pairs", "target")
+    ``to_the_byte``: its client counts the bytes of the stream, so comments of the child are passed on, too.
+    """
 
-    def __init__(self, method: str, target: str, pairs: headers.Pairs, body: bytearray) -> None:
+    __slots__ = ("_upstream", "body", "method", "pairs", "target", "to_the_byte")
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        pairs: headers.Pairs,
+        body: bytearray,
+        *,
+        to_the_byte: bool = False,
+    ) -> None:
         self.method, self.target, self.pairs, self.body = method, target, pairs, body
+        self.to_the_byte = to_the_byte
         self._upstream: aiohttp.ClientResponse | None = None
 
     def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
@@ -65,46 +81,54 @@ async def forward(
             data=pieces(sent.body) if sent.body else None,
             allow_redirects=False,
         )
+    except CONNECT_ERRORS:
+        return ChildLost.UNREACHED
     except UPSTREAM_ERRORS:
         return ChildLost.WAITING
     sent.answered(upstream)
     try:
         if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
-            return await _events(upstream, answer)
+            return await _events(upstream, answer, to_the_byte=sent.to_the_byte)
         return await _plain(upstream, answer, keep_bytes, head=sent.method == "HEAD")
     finally:
         sent.answered(None)
         upstream.close()
 
 
-async def _events(upstream: aiohttp.ClientResponse, answer: ResponseWriter) -> web.StreamResponse | ChildLost:
-    """Pass events on, whole ones only. The head waits for the first event."""
-    splitter, last = EventSplitter(), b""
-    read = upstream.content.readany
-    while True:
-        try:
-            data = await read()
-        except UPSTREAM_ERRORS:
-            break
-        if not data:
-            if answer.begun and splitter.rest:
-                last = splitter.rest
-                await answer.write(last)
-            if answer.begun and is_complete(answer.api_format, last):
-                return await answer.end()
-            break
+async def _events(
+    upstream: aiohttp.ClientResponse, answer: ResponseWriter, *, to_the_byte: bool
+) -> web.StreamResponse | ChildLost:
+    """Pass events on, whole ones only. The head waits for the first event, but not in an unknown API."""
+    splitter, last, first = EventSplitter(), b"", b""
+    if answer.api_format is ApiFormat.OTHER:  # comments may be all that it says for a long time
+        await answer.begin(upstream.status, upstream.reason, _head(upstream))
+    while data := await _read(upstream):
         events = splitter.feed(data)
         if not answer.begun:
-            events = skip_comments(events)
+            first += events
+            events = skip_comments(first)
             if not events:
                 continue
+            events = first if to_the_byte else events
             await answer.begin(upstream.status, upstream.reason, _head(upstream))
         if events:
             last = events
             await answer.write(events)
     if not answer.begun:
         return ChildLost.WAITING
-    return await answer.end() if _had_ended(answer, last) else ChildLost.CUT
+    if data is not None and splitter.rest:
+        last = splitter.rest
+        await answer.write(last)
+    whole = is_complete(answer.api_format, last) if data is not None else _had_ended(answer, last)
+    return await answer.end() if whole else ChildLost.CUT
+
+
+async def _read(upstream: aiohttp.ClientResponse) -> bytes | None:
+    """Return what has come, nothing at the end, and None if the connection broke."""
+    try:
+        return await upstream.content.readany()
+    except UPSTREAM_ERRORS:
+        return None
 
 
 async def _plain(
@@ -132,8 +156,8 @@ async def _plain(
             kept.clear()
     if answer.begun:
         return await answer.end()
-    if upstream.status == UNAVAILABLE:
-        return ChildLost.WAITING
+    if is_loading(upstream.status, b"".join(kept)):
+        return ChildLost.UNREACHED
     if size > AT_ONCE_BYTES and answer.response is None:
         await _pass_on(upstream, answer, kept)
         return await answer.end()

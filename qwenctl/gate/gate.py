@@ -186,11 +186,14 @@ class Gate:
             used = [exchange.request.protocol for exchange in self._proxy.exchanges]
             for listener in self._listeners.values():
                 listener.close_unused(used)
+        until = asyncio.get_running_loop().time() + timeout_s
         done = await self._in_flight.wait_empty(timeout_s)
+        await self._proxy.resumable.wait(self._served, until)
         if not self._queue.draining:
             return done  # the stop was called off
         if not done:
             await self._proxy.break_off()
+        await self._proxy.resumable.end(self._served)
         await self._slots.finish()
         state = self._queue.state
         if state.phase in ("ready", "draining") and state.child == self._served.child:

@@ -49,6 +49,10 @@ async def give_up(exchange: Exchange, state: UpstreamState, why: AfterLoss) -> w
             exchange.outcome = "poison"
             message = "cannot answer: the model server crashed twice while this was its only request"
             return await answer.fail(500, "crashed", message, "it is not sent again")
+        case AfterLoss.GIVE_UP_ONCE:
+            exchange.outcome = "once"
+            message = "cannot answer: the model server went away while it worked on this request"
+            return await answer.fail(502, "not_repeated", message, "it is not sent again: it may act twice")
         case AfterLoss.GIVE_UP_BROKEN:
             exchange.outcome = "broken"
             return await answer.fail(502, "broken", "cannot answer: the model server closes the connection")

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from qwenctl.engine.address import hosts_of
 from qwenctl.errors import SettingsError
 
 CANONICAL = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%(?![0-9A-Fa-f]{2})|%[0-9A-Fa-f]{2})*")
@@ -17,7 +18,7 @@ HIDDEN = re.compile(
 )
 """Encoded characters that no honest client encodes: control characters, slashes, letters and digits."""
 STATIC = re.compile(r"/[^?]*\.(?:html|js|css|svg|png|ico|woff2?|webmanifest|map)")
-PUBLIC = frozenset({"/", "/health", "/v1/health"})
+PUBLIC = frozenset({"/", "/health", "/v1/health", "/_app/version.json"})
 METHODS = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"
 LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
@@ -111,7 +112,7 @@ def check_exposure(host: str, *, has_keys: bool, allow_open: bool) -> None:
     Raises:
         SettingsError: it would be open to the network.
     """
-    if has_keys or allow_open or is_loopback(host):
+    if has_keys or allow_open or stays_here(host):
         return
     raise SettingsError(
         f"cannot listen on {host}: anyone on the network could use the model without a key",
@@ -121,8 +122,13 @@ def check_exposure(host: str, *, has_keys: bool, allow_open: bool) -> None:
 
 def rules(host: str, hosts: tuple[str, ...], origins: tuple[str, ...]) -> Rules:
     """Return the rules for an endpoint bound to ``host``."""
-    own = () if is_wildcard(host) else (host,)
-    return Rules((*own, *hosts), origins, any_address=not is_loopback(host))
+    own = (each for each in hosts_of(host) if not is_wildcard(each))
+    return Rules((*own, *hosts), origins, any_address=not stays_here(host))
+
+
+def stays_here(host: str) -> bool:
+    """Return whether only this machine can reach an endpoint bound to ``host``, one or several of them."""
+    return all(is_loopback(each) for each in hosts_of(host))
 
 
 def is_loopback(host: str) -> bool:

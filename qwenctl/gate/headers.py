@@ -21,6 +21,8 @@ NOT_TO_CHILD = HOP_BY_HOP | {"host", "content-length", "expect", "origin"}
 """The gate writes its own length and host, and it has checked the origin itself."""
 KEYS = frozenset({"authorization", "x-api-key"})
 Pairs = list[tuple[str, str]]
+SERVER = {"Server": "qwenctl"}
+"""The gate's name in answers of its own. aiohttp would tell its version and Python's to anybody."""
 
 
 def to_child(headers: Iterable[tuple[str, str]], *, keep_keys: bool) -> Pairs:

@@ -13,7 +13,8 @@ from qwenctl.gate import guard
 from qwenctl.gate.access_log import AccessRecord, line
 from qwenctl.gate.api_format import error_body, format_of
 from qwenctl.gate.api_keys import KeyRing
-from qwenctl.gate.headers import Pairs
+from qwenctl.gate.client_connection import ClientConnection
+from qwenctl.gate.headers import SERVER, Pairs
 from qwenctl.gate.listening_sockets import BACKLOG, accept_waiting, refuse_handshakes
 from qwenctl.gate.options import GateLimits
 from qwenctl.gate.proxy import access_log
@@ -40,16 +41,16 @@ class HttpListener:
         self.own_sockets: tuple[socket.socket, ...] = ()
         self.last_answers = False
         self._serve = serve
-        self._http = web.Server(
-            self._handle,
-            handler_cancellation=True,  # a client that leaves ends its request at once
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=limits.keepalive_s,
-            max_line_size=limits.head_bytes,
-            max_field_size=limits.head_bytes,
-            lingering_time=2.0,
-        )
+        # a client that leaves ends its request at once
+        self._http = web.Server(self._handle, handler_cancellation=True)
+        self._connection_options = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": limits.keepalive_s,
+            "max_line_size": limits.head_bytes,
+            "max_field_size": limits.head_bytes,
+            "lingering_time": 2.0,
+        }
         self._passed: socket.socket | None = None
         self._servers: list[asyncio.Server] = []
         self._accepting: set[asyncio.Task[object]] = set()
@@ -92,7 +93,7 @@ class HttpListener:
         for each in self.own_sockets:
             for connection in accept_waiting(each):
                 task: asyncio.Task[object] = loop.create_task(
-                    loop.connect_accepted_socket(self._http, connection)
+                    loop.connect_accepted_socket(self._connection, connection)
                 )
                 self._accepting.add(task)
                 task.add_done_callback(self._accepting.discard)
@@ -121,9 +122,22 @@ class HttpListener:
 
     async def _accept_from(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(self._http, sock=listening, backlog=BACKLOG))
+        self._servers.append(await loop.create_server(self._connection, sock=listening, backlog=BACKLOG))
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self._http, **self._connection_options)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        if not isinstance(connection, ClientConnection):
+            raise TypeError("a connection that this listener did not make")
+        connection.serving = request
+        try:
+            return await self._judge(request)
+        finally:
+            connection.serving = None
+
+    async def _judge(self, request: BaseRequest) -> web.StreamResponse:
         get = request.headers.get
         key = self.keys.check(get("Authorization"), get("X-Api-Key"))
         question = guard.GuardQuestion(
@@ -144,7 +158,7 @@ class HttpListener:
                 private = get("Access-Control-Request-Private-Network") == "true"
                 asked = get("Access-Control-Request-Headers")
                 pairs = list(guard.preflight(origin, asked, private=private))
-                return self._last(_answer(request, 204, pairs, b"", "preflight"))
+                return self._last(_answer(request, 200, pairs, b"", "preflight"))
             case guard.Deny() as deny:
                 return _denied(request, deny, question.origin)
 
@@ -173,4 +187,4 @@ def _answer(request: BaseRequest, status: int, pairs: Pairs, body: bytes, outcom
         request.remote or "local", request.method, request.raw_path, status, 0, 0, 0, len(body), 0, outcome
     )
     access_log.info("%s", line(record))
-    return web.Response(status=status, headers=CIMultiDict(pairs), body=body)
+    return web.Response(status=status, headers=CIMultiDict((*SERVER.items(), *pairs)), body=body)

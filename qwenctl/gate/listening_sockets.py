@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from qwenctl.engine.address import Address
+from qwenctl.engine.address import Address, hosts_of
 
 BACKLOG = 1024
 """Connections that may wait to be accepted, as in systemd/qwenctl.socket."""
@@ -35,7 +35,7 @@ SYN_FILTER = (
 
 
 async def bind(address: Address, beside: Iterable[socket.socket] = ()) -> tuple[socket.socket, ...]:
-    """Return sockets that listen at ``address``: one for each IP address that its host stands for.
+    """Return sockets that listen at ``address``: one for each IP address that its hosts stand for.
 
     ``beside``: sockets of ours on the same port, which may overlap with the new ones.
 
@@ -43,10 +43,11 @@ async def bind(address: Address, beside: Iterable[socket.socket] = ()) -> tuple[
         OSError: the address is taken, or not this machine's, or the host is not known.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    targets = sorted({(family, where) for family, _, _, _, where in found}, key=str)
+    found = [
+        await loop.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for host in hosts_of(address.host)
+    ]
+    targets = sorted({(family, where) for each in found for family, _, _, _, where in each}, key=str)
     overlapped = tuple(beside)
     sockets: list[socket.socket] = []
     missing: OSError | None = None

@@ -14,9 +14,10 @@ from qwenctl.gate.exchange import Exchange
 from qwenctl.gate.guard import Deny, cors
 from qwenctl.gate.in_flight import ChildLoad, InFlight
 from qwenctl.gate.options import GateLimits
-from qwenctl.gate.replay import Loss, after_loss
+from qwenctl.gate.replay import Loss, after_loss, is_repeatable
 from qwenctl.gate.request_body import BodyBudget, read_body
 from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
+from qwenctl.gate.resumable import ResumableStreams
 from qwenctl.gate.upstream import OBSERVING_PATHS, Admission, UpstreamState
 from qwenctl.gate.waiting_queue import WaitingQueue
 
@@ -32,6 +33,7 @@ class Proxy:
         self.exchanges: set[Exchange] = set()
         self.in_flight = in_flight
         self._queue, self._limits, self._before_use = queue, limits, before_use
+        self.resumable = ResumableStreams()
         self._budget = BodyBudget(limits.max_held_bytes)
         self._bytes_done = 0  # of answers that are finished
 
@@ -48,7 +50,8 @@ class Proxy:
     @property
     def idle_since(self) -> float | None:
         """The time since which nothing uses the model; None while something uses it or waits for it."""
-        return None if self.in_flight.count or self._queue.held else self.in_flight.last_use
+        used = self.in_flight.count or self._queue.held or self.resumable
+        return None if used else self.in_flight.last_use
 
     async def serve(
         self, request: BaseRequest, path: str, origin: str | None, *, keep_keys: bool
@@ -103,14 +106,22 @@ class Proxy:
             denied.force_close()  # the rest of the body is not read
             return denied
         exchange.body, exchange.budget_bytes = body, len(body)
-        answer.comment_while_waiting(
-            self._limits.comment_after_s,
-            self._limits.comment_every_s,
-            lambda: wants_stream(bytes(exchange.body)),
+        if exchange.conversation is None:  # who names one counts the bytes of the answer
+            answer.comment_while_waiting(
+                self._limits.comment_after_s,
+                self._limits.comment_every_s,
+                lambda: wants_stream(bytes(exchange.body)),
+            )
+        exchange.upstream_request = forward.UpstreamRequest(
+            request.method,
+            request.raw_path,
+            headers.to_child(request.headers.items(), keep_keys=keep_keys),
+            body,
+            to_the_byte=exchange.conversation is not None,
         )
-        pairs = headers.to_child(request.headers.items(), keep_keys=keep_keys)
-        exchange.upstream_request = forward.UpstreamRequest(request.method, request.raw_path, pairs, body)
         while True:
+            if queue.admission() is not Admission.GO and exchange.path in OBSERVING_PATHS:
+                return await gate_answers.observe(exchange, queue.state)  # it met the end of a child
             if (refused := await self._wait_for_child(exchange)) is not None:
                 return refused
             state = queue.state
@@ -143,14 +154,18 @@ class Proxy:
         if exchange.use:
             self._before_use()
         exchange.sent += 1
+        self.resumable.begin(exchange.conversation, state.child)
         try:
             with self.in_flight.at(state.child) as load:
                 client, base = self.in_flight.session(state)
                 done = await forward.forward(
                     client, base, upstream_request, exchange.answer, self._limits.answer_bytes
                 )
-                if isinstance(done, forward.ChildLost) and load.at_loss is None:
+                lost = done in (forward.ChildLost.WAITING, forward.ChildLost.CUT)
+                if lost and load.at_loss is None:
                     load.at_loss = load.requests
+                if isinstance(done, web.StreamResponse):  # else its client left, or the child
+                    self.resumable.over(exchange.conversation)
                 return done, load
         finally:
             if exchange.use:
@@ -160,8 +175,13 @@ class Proxy:
         self, exchange: Exchange, child: int, load: ChildLoad, lost: forward.ChildLost
     ) -> web.StreamResponse | None:
         """Return the answer of a request that can't be sent again; None if it can."""
-        queue, limits = self._queue, self._limits
-        if lost is forward.ChildLost.WAITING:
+        queue, limits, loop = self._queue, self._limits, asyncio.get_running_loop()
+        if lost is forward.ChildLost.UNREACHED:
+            since = loop.time()
+            if await queue.child_gone(child, limits.child_gone_s):
+                exchange.tries_on_child = 0
+            exchange.held_s += loop.time() - since
+        elif lost is forward.ChildLost.WAITING:
             if await queue.child_gone(child, limits.child_gone_s):
                 exchange.tries_on_child = 0
                 exchange.crashes_alone += load.at_loss == 1 and queue.crashed(child)
@@ -170,5 +190,7 @@ class Proxy:
                 exchange.tries_on_child += 1
         begun = lost is forward.ChildLost.CUT
         crashes, tries = exchange.crashes_alone, exchange.tries_on_child
-        loss = Loss(begun, crashes, tries, exchange.held_s, limits.hold_timeout_s)
+        reached = lost is not forward.ChildLost.UNREACHED
+        acted = reached and not is_repeatable(exchange.request.method, exchange.path)
+        loss = Loss(begun, crashes, tries, exchange.held_s, limits.hold_timeout_s, acted)
         return await gate_answers.give_up(exchange, queue.state, after_loss(loss))

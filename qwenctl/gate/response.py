@@ -9,7 +9,7 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
 from qwenctl.gate.api_format import ApiFormat, error_body, error_event, passed_on_error
-from qwenctl.gate.headers import Pairs
+from qwenctl.gate.headers import SERVER, Pairs
 
 COMMENT = b": waiting\n\n"
 STREAM_HEAD = [
@@ -93,7 +93,7 @@ class ResponseWriter:
                     for name, value in (*headers, *self._cors)
                     if self._request.method == "HEAD" or name.lower() != "content-length"
                 )
-                return web.Response(status=status, reason=reason, headers=kept, body=body)
+                return web.Response(status=status, reason=reason, headers=_named(kept), body=body)
         await self.write(body if status == 200 else passed_on_error(self.api_format, status, body))
         return await self.end()
 
@@ -107,7 +107,7 @@ class ResponseWriter:
                 self.begun, self.status = True, status
                 pairs = [("Content-Type", "application/json"), *(headers or ()), *self._cors]
                 body = error_body(self.api_format, status, code, message, hint)
-                return web.Response(status=status, headers=CIMultiDict(pairs), body=body)
+                return web.Response(status=status, headers=_named(CIMultiDict(pairs)), body=body)
         await self.write(error_event(self.api_format, status, code, message))
         return await self.end()
 
@@ -150,9 +150,16 @@ class ResponseWriter:
 
     async def _head(self, status: int, reason: str | None, headers: Pairs) -> None:
         self.status = status
-        pairs: CIMultiDict[str] = CIMultiDict((*headers, *self._cors))
+        pairs = _named(CIMultiDict((*headers, *self._cors)))
         response = web.StreamResponse(status=status, reason=reason, headers=pairs)
         if "Content-Length" not in pairs and self._request.version >= (1, 1):
             response.enable_chunked_encoding()
         await response.prepare(self._request)
         self.response = response
+
+
+def _named(pairs: CIMultiDict[str]) -> CIMultiDict[str]:
+    """Add the gate's name where the child has not named itself."""
+    for name, value in SERVER.items():
+        pairs.setdefault(name, value)
+    return pairs

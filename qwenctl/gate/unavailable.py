@@ -24,6 +24,8 @@ def sentence(state: UpstreamState) -> str:
     """Return why there is no answer now."""
     if state.phase == "failed":
         return f"cannot answer: the model server failed: {state.cause or 'unknown cause'}"
+    if state.phase == "ready":
+        return "cannot answer now: the model server accepts no connections"
     progress = f", {state.progress}" if state.progress else ""
     return f"cannot answer now: the model server is {state.phase}{progress}"
 

@@ -120,7 +120,11 @@ class ServerSettings(Section):
         pattern=r"^https?://[^\s/]+",
         description="where qwenctl engine finds llama.cpp's releases; a mirror answers as GitHub's API does",
     )
-    host: str = Field("127.0.0.1", min_length=1, description="address that the endpoint listens on")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address that the endpoint listens on, or several between commas",
+    )
     port: int = Field(8080, ge=1, le=65535, description="port that the endpoint listens on")
     api_key_file: str | None = Field(
         None, description="file of API keys, one a line; every client must then send one of them"

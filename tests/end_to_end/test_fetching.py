@@ -1,9 +1,11 @@
 """From a hub on loopback to a served model, through the installed command line."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from qwenctl.demo.model import make_model
@@ -42,6 +44,25 @@ def test_up_fetches_the_model_and_serves_it(home: Home, hub: FakeHub) -> None:
     assert home.json("fetch")["data"]["changed"] is False
     assert home.run("restart").code == 0
     assert len(hub.log) == asked, "a verified artifact is used without a request"
+
+
+def test_what_a_thread_reports_reaches_the_daemon_on_its_own_thread(home: Home, hub: FakeHub) -> None:
+    """asyncio's debug mode raises wherever another thread touches the loop: while a file is fetched, verified
+    in a thread, verified again, and at the end.
+    """
+    home.environment["PYTHONASYNCIODEBUG"] = "1"
+    hub.latency_s = 0.1
+    for _ in range(2):
+        ran = home.run("up", "--profile", "tiny", "--port", str(home.port))
+        assert ran.code == 0, ran.err
+        url = f"http://127.0.0.1:{home.port}/v1/completions"
+        assert httpx.post(url, json={"prompt": "hi", "max_tokens": 2}, timeout=60).status_code == 200
+        assert home.run("down").code == 0
+        (model,) = (home.path / ".cache/huggingface/hub").glob(f"**/snapshots/*/{FILE}")
+        os.utime(model.resolve(), (1, 1))  # what was verified before counts no more
+    log = (home.state / "daemon.log").read_text(encoding="utf-8")
+    assert "Non-thread-safe" not in log
+    assert "Traceback" not in log
 
 
 def test_a_profile_of_ones_own_is_listed_with_its_origin(home: Home, hub: FakeHub) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import threading
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ STREAM = CHAT | {"stream": True, "max_tokens": 1500, "ignore_eos": True}
 WIDE = GateOptions(rules=rules("0.0.0.0", (), ()), allow_open=True)
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE_S = 10
+ELSEWHERE = "192.0.2.7"
+"""Source: RFC 5737, an address for documentation."""
 
 
 def free_port() -> int:
@@ -304,3 +307,25 @@ def test_two_changes_of_addresses_at_once_are_made_one_after_the_other(playing: 
         assert await health(ports[2]) == 503
 
     playing(scenario, up=False)
+
+
+def test_one_setting_may_name_several_addresses(playing: Play) -> None:
+    """llama-server reads ``--host`` so; each of the addresses counts when it is asked who could come in."""
+    both = "127.0.0.1, 127.0.0.2"
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        port = free_port()
+        options = replace(driver.options, rules=rules(both, (), ()))
+        await driver.gate.open(Address(both, port), options)
+        for host in ("127.0.0.1", "127.0.0.2"):
+            async with session.get(f"http://{host}:{port}/health") as answer:
+                assert answer.status == 200
+        wide = GateOptions(rules=rules(f"127.0.0.1,{ELSEWHERE}", (), ()))
+        with pytest.raises(SettingsError, match="without a key"):
+            await driver.gate.open(Address(f"127.0.0.1,{ELSEWHERE}", free_port()), wide)
+
+    if sys.platform != "linux":
+        pytest.skip("only Linux has all of 127.0.0.0/8 by itself")
+    playing(scenario)
+    assert Address(both, 80).url == "http://127.0.0.1:80"
+    assert Address("::1,127.0.0.1", 80).url == "http://[::1]:80"

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from qwenctl.engine.address import Address
+from qwenctl.engine.api import ServerApi
 from qwenctl.gate.slots import rules
 from qwenctl.gate.slots.rules import SlotLimits
 from qwenctl.gate.slots.saver import SlotSaver
@@ -148,6 +149,26 @@ def test_a_conversation_survives_a_wanted_restart(playing: Play, *, faithful: bo
         await talk.say("and at last?")
         assert talk.cached >= 0.97 * first
         assert talk.processed < 120
+
+    playing(scenario, warm_setup)
+
+
+def test_a_conversation_whose_answer_was_broken_off_by_a_stop_is_saved(playing: Play) -> None:
+    """The server needs a moment to notice that nobody waits for the answer; until then its slot is busy."""
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        talk = Talk(driver.url, session, faithful=False)
+        asking = asyncio.create_task(talk.say(STORY, 100_000))
+        await until(lambda: driver.gate.stats().in_flight == 1)
+        async with ServerApi(driver.spec.address) as api, asyncio.timeout(20):
+            while not any(slot.busy and slot.answer_tokens for slot in await api.slots()):
+                pass
+        draining = asyncio.create_task(driver.gate.drain(0.0))
+        driver.tell("draining")
+        assert not await draining
+        assert saved_tokens(driver) > 500
+        asking.cancel()
+        await asyncio.wait({asking})
 
     playing(scenario, warm_setup)
 

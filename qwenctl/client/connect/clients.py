@@ -130,7 +130,7 @@ def _open_webui(where: Where) -> Advice:
         "the variables are read at the first start; later use Settings, Admin, Connections, OpenAI",
         f"outside a container the URL is {where.url}/v1",
     ]
-    if guard.is_loopback(where.host):
+    if guard.stays_here(where.host):
         notes.append(
             f"on Linux a container cannot reach {where.host}: "
             "set [server] host to an address that the container reaches, and an API key"

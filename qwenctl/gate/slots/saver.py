@@ -1,5 +1,6 @@
 """Save slots to the disk and restore them. A failure is logged and costs nothing but time."""
 
+import asyncio
 import logging
 import shutil
 from dataclasses import replace
@@ -15,6 +16,13 @@ from qwenctl.gate.upstream import UpstreamState
 log = logging.getLogger(__name__)
 MAX_LOSSES = 2
 """A file is removed when so many children went away while they restored it."""
+
+FREE_WITHIN_S, FREE_LOOK_S = 6.0, 1.5
+"""How long a slot may stay busy after its request was broken off, and how often that is looked at.
+
+The server looks for the end of a plain request's connection once it has had no result of any kind for 1 s,
+so a look each second would keep it from noticing. Source: llama-server b11434, HTTP_POLLING_SECONDS.
+"""
 
 
 class SlotSaver:
@@ -72,7 +80,7 @@ class SlotSaver:
         """Save every slot that is worth it. Each failure is logged, and the next slot tried."""
         try:
             api = await self._api_of(state)
-            slots = await api.slots()
+            slots = await (_free_slots(api) if stopping else api.slots())
         except ERRORS as error:
             log.warning("cannot save slots: %s", error)
             return
@@ -138,3 +146,14 @@ class SlotSaver:
             raise ValueError("no child is ready")
         self._api = (state, ServerApi(state.address))
         return self._api[1]
+
+
+async def _free_slots(api: ServerApi) -> tuple[Slot, ...]:
+    """Return the slots once none is busy any more, or as they are after a few seconds."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + FREE_WITHIN_S
+    while True:
+        slots = await api.slots()
+        if loop.time() >= until or not any(slot.busy for slot in slots):
+            return slots
+        await asyncio.sleep(FREE_LOOK_S)

@@ -1,0 +1,71 @@
+"""Answers that outlive their client: a stream whose request names its conversation goes on in the child.
+
+The pages of llama-server ask so, and take the stream up again after a reload (``GET /v1/stream``). Such an
+answer is use of the model. A server that is told to stop while one runs hangs, so each is ended first.
+Source: llama-server b11434, tools/server/server-stream.cpp.
+"""
+
+import asyncio
+import logging
+
+from qwenctl.engine.api import ERRORS, ServerApi
+from qwenctl.gate.upstream import UpstreamState
+
+log = logging.getLogger(__name__)
+
+CONVERSATION_HEADER = "X-Conversation-Id"
+LOOK_EVERY_S = 1.0
+"""How often the child is asked whether an answer without a client still runs."""
+
+
+class ResumableStreams:
+    """The conversations whose answers were sent to a child and are not known to be over."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._children)
+
+    def begin(self, conversation: str | None, child: int) -> None:
+        """Note that the answer of a conversation begins at a child. None: the request names none."""
+        if conversation:
+            self._children[conversation] = child
+
+    def over(self, conversation: str | None) -> None:
+        """Note that an answer came to its end."""
+        if conversation:
+            self._children.pop(conversation, None)
+
+    async def look(self, state: UpstreamState) -> None:
+        """Ask the child which answers still run, and forget the others. Never raises."""
+        here = tuple(each for each, child in self._children.items() if child == state.child)
+        running: frozenset[str] = frozenset()
+        if here and state.address is not None:
+            try:
+                async with ServerApi(state.address) as api:
+                    running = await api.running_streams(here)
+            except ERRORS as error:
+                log.info("cannot look up streams: %s", error)
+        self._children = {each: child for each, child in self._children.items() if each in running}
+
+    async def wait(self, state: UpstreamState, until: float) -> None:
+        """Wait until no answer runs at the child, or until a time of the loop's clock."""
+        loop = asyncio.get_running_loop()
+        while self._children and loop.time() < until:
+            await self.look(state)
+            if self._children:
+                await asyncio.sleep(min(LOOK_EVERY_S, max(until - loop.time(), 0)))
+
+    async def end(self, state: UpstreamState) -> None:
+        """End the answers that run at the child. Never raises."""
+        conversations, self._children = tuple(self._children), {}
+        if not conversations or state.address is None:
+            return
+        try:
+            async with ServerApi(state.address) as api:
+                for each in conversations:
+                    await api.end_stream(each)
+                    log.info("ended a stream that nobody reads")
+        except ERRORS as error:
+            log.warning("cannot end streams: %s", error)
