@@ -71,10 +71,15 @@ class ChildProcess:
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
-        context = ExitContext(
-            self._watch.serving, self._watch.echoed, self._watch.known, self._devices, sys.platform
+        return classify(
+            code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills, context=self.context
         )
-        return classify(code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills, context=context)
+
+    @property
+    def context(self) -> ExitContext:
+        """What its log shows so far, which says whose words the end of the log has."""
+        watch = self._watch
+        return ExitContext(watch.serving, watch.echoed, watch.known, self._devices, sys.platform)
 
     def said(self) -> str:
         """Return the end of what it has printed so far."""

@@ -127,8 +127,11 @@ BUILD_TEXTS = (
 """The texts of a build that does not suit this machine: those of engine/usability.py, and more."""
 CUDA = ("CUDA", "ROCM", "MUSA")
 _GPU_ERROR = r"(?:CUDA|ROCm|MUSA|HIP) error: "
-_THROWN = r"(?:what\(\): +|terminate called .*'|libc\+\+abi: terminating .*?|error loading model: )"
-_VULKAN = rf"(?:{_THROWN}|(?:pre_|post_)?decode\(\) failed: |ggml_vulkan: )"
+_THROWN = (
+    r"(?:what\(\): +|terminate called .*'|libc\+\+abi: terminating .*?|error loading model: "
+    r"|(?:pre_|post_)?decode\(\) failed: )"
+)
+_VULKAN = rf"(?:{_THROWN}|ggml_vulkan: )"
 DEVICE_HINT = "choose a smaller quant or context, or end other programs on the device"
 LOST_HINT = "see the system's log for the driver's own words; a lost GPU may need a reboot"
 AMD_HINT = (

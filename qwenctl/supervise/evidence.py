@@ -30,7 +30,8 @@ UNKNOWN = ExitContext()
 def evidence(tail: tuple[str, ...], context: ExitContext = UNKNOWN) -> tuple[log.LogLine, ...]:
     """Return the lines that the server wrote itself, and that may show why it ended.
 
-    While it loads, these are its errors. Once it takes requests, it is what it printed last. Nothing counts
+    While it loads, these are its errors; a caller who asks what a living server complained of says
+    ``serving=False``, too. Once it takes requests, it is what it printed last. Nothing counts
     that a client may have written: see ``log_lines``.
     """
     every = tuple(log.parse_line(line) for line in tail)

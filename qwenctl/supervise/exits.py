@@ -34,8 +34,8 @@ BUILD_CAUSES = frozenset(
     {WRONG_BUILD, "code_signature", WRONG_PROCESSOR, *(sign.cause for sign in UNUSABLE_TEXTS)}
 )
 """Causes that are always the build's: it does not suit the processor, the system, the driver or the card."""
-SIGILL, SIGABRT, SIGKILL, SIGTERM, SIGSYS = 4, 6, 9, 15, 31
-SIGBUS = {"linux": 7, "darwin": 10}
+SIGILL, SIGABRT, SIGKILL, SIGTERM = 4, 6, 9, 15
+SIGBUS, SIGSYS = {"linux": 7, "darwin": 10}, {"linux": 31, "darwin": 12}
 SIGNAL_NAMES = {
     4: "SIGILL",
     6: "SIGABRT",
@@ -180,7 +180,7 @@ def _by_signal(returncode: int, number: int | None, quote: str | None, context: 
     if number == SIGBUS.get(context.platform, SIGBUS["linux"]):
         hint = "the model file was changed or cut off under the server, or its disk went away"
         return Ending("disk", f"the model file could not be read any more (SIGBUS){said}", hint=hint)
-    if number == SIGSYS:
+    if number == SIGSYS.get(context.platform, SIGSYS["linux"]):
         hint = "allow it: SystemCallFilter= of the unit, --security-opt seccomp= of the container"
         return Ending("seccomp", f"a filter of the system forbids one of its calls (SIGSYS){said}", hint=hint)
     if number is not None:

@@ -167,8 +167,8 @@ def last_block(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
 
 _LISTENS = re.compile(
     r"(?:srv +\w+: |main: )?(?:server is )?listening on (?:http|https|unix)\S*"
-    r"|(?:main: )?(?:server is listening on |starting the main loop|HTTP server listening$)"
-    r"|srv +update_slots: all slots are idle"
+    r"|(?:main: )?(?:server is listening on |starting the main loop)"
+    r"|(?:srv +update_slots: )?all slots are idle\b"
     r"|slot +\w+: id +\d+ \| task \d+ \|"
     r"|slot +(?:release|print_timing|launch_slot_): "
     r"|llama runner started"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.supervise.evidence import devices_of
+from qwenctl.supervise.evidence import ExitContext, devices_of
 from qwenctl.supervise.exits import Ending, because, classify
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -162,3 +162,23 @@ def test_the_devices_of_a_command_line_are_known(
     argv: tuple[str, ...], devices: tuple[str, ...] | None
 ) -> None:
     assert devices_of(argv) == devices
+
+
+def test_what_a_living_server_complained_of_is_found_before_its_later_lines() -> None:
+    """A Metal backend that has failed once stays in error, and the server goes on."""
+    tail = (
+        "error: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+        "0.03.100.000 E srv  update_slots: Compute error. off = 0, n_batch = 2048, ret = -3",
+        "0.03.200.000 I slot      release: id  0 | task 4 | stop processing: n_tokens = 1, truncated = 0",
+        "0.03.300.000 I srv  update_slots: all slots are idle",
+    )
+    assert classify(-6, tail).cause == "crashed"
+    assert classify(-6, tail, context=ExitContext(serving=False)).cause == "device_out_of_memory"
+
+
+@pytest.mark.parametrize(
+    ("code", "platform", "cause"),
+    [(-7, "linux", "disk"), (-10, "darwin", "disk"), (-10, "linux", "crashed"), (-7, "darwin", "crashed")],
+)
+def test_a_bus_error_has_another_number_on_another_system(code: int, platform: str, cause: str) -> None:
+    assert classify(code, (), context=ExitContext(platform=platform)).cause == cause
