@@ -188,10 +188,11 @@ def is_server_log(line: LogLine) -> bool:
     return line.own or bool(_LIBRARY.match(line.message))
 
 
-_KEYS = re.compile(
-    rb"grammar|listening|all slots|slot |WARNING: JSON|sampler by|content part|anthropic|unparsed|Tool call|"
+_SERVICE_KEYS = re.compile(rb"listening|all slots|slot |main loop|runner started")
+_ECHO_KEYS = re.compile(
+    rb"grammar|WARNING: JSON|sampler by|content part|anthropic|unparsed|Tool call|"
     rb"template|image|unknown completion|conv_id=|Responses tool|exception|task id|request|response|Parsing|"
-    rb"output|AST for|rompt|chat|Grammar|Tools|Messages|main loop|runner started"
+    rb"output|AST for|rompt|chat|Grammar|Tools|Messages"
 )
 LINE_BYTES = 4096
 
@@ -210,7 +211,8 @@ class LogWatch:
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[:LINE_BYTES]
         for line in lines:
-            if self.known and not _KEYS.search(line):
+            is_news = not self.known or (not self.serving and _SERVICE_KEYS.search(line))
+            if not is_news and not _ECHO_KEYS.search(line):
                 continue
             parsed = parse_line(line[:LONGEST].decode("utf-8", "replace").rstrip("\r"))
             self.known = self.known or is_server_log(parsed)
