@@ -27,7 +27,7 @@ POLICIES = {
     "slots belong to the owner: 403 at the public port, all of it at the control socket": (
         "test_server_slots",
         "test_cancel_request",
-        "test_slots_idle_after_completion",
+        "test_metrics_slots_idle_after_completion",
         "test_slot_save",
         "slot_",
     ),
@@ -37,8 +37,15 @@ POLICIES = {
         "test_cors_origins_defaults_to_localhost_with_tools",
     ),
     "a server counts as ready once it has generated a token, which its counters show": (
-        "test_predicted_total_matches_requests",
-        "test_prompt_processed_and_cached",
+        "test_metrics_predicted_total_matches_requests",
+        "test_metrics_prompt_processed_and_cached",
+        "test_metrics_embedding_prompt_is_counted",
+    ),
+    "the files of the page are public, also where the build has none: 404 instead of 401": (
+        "test_access_static_assets_without_api_key",
+    ),
+    "several models behind one server are not what qwenctl manages (a router)": (
+        "test_stream_stop_during_model_load",
     ),
     "a server that cannot start is reported and tried again, the daemon lives on": (
         "test_mcp_config_file_errors",

@@ -19,7 +19,7 @@ FILES = (
 ).split()
 """Left out: router, vision, lora, rerank, speculative and systemone need other models."""
 NEEDS = ("pytest", "requests", "openai", "aiohttp", "filelock", "numpy", "prometheus-client", "wget")
-TIMEOUTS = {"DEFAULT_HTTP_TIMEOUT": 30, "DEFAULT_REQUEST_TIMEOUT": 60}
+TIMEOUTS = {"DEFAULT_HTTP_TIMEOUT": 60, "DEFAULT_REQUEST_TIMEOUT": 60}
 CONFTEST = """
 import builtins, json, os, urllib.parse
 import pytest, requests

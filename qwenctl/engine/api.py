@@ -86,6 +86,14 @@ class ServerApi:
             return False
         return isinstance(answer, dict) and "content" in answer
 
+    async def is_asleep(self) -> bool:
+        """Return whether the server has put its model away by itself (``--sleep-idle-seconds``).
+
+        ``/slots`` would wake it, ``/props`` does not. Source: llama-server b11434.
+        """
+        answer = await self._call("GET", "/props", None, LOOK_TIMEOUT_S)
+        return isinstance(answer, dict) and answer.get("is_sleeping") is True
+
     async def slots(self, timeout_s: float = LOOK_TIMEOUT_S) -> tuple[Slot, ...]:
         """Return the slots: what each holds, and what it does."""
         return parse_slots(await self._call("GET", "/slots", None, timeout_s))

@@ -71,7 +71,7 @@ class SlotSaver:
         """See what the slots hold after an answer: this shows which kind of client each slot serves."""
         try:
             api = await self._api_of(state)
-            for slot in await api.slots():
+            for slot in () if await api.is_asleep() else await api.slots():
                 self._observe(slot)
         except ERRORS as error:
             log.info("cannot look at the slots: %s", error)
@@ -80,6 +80,8 @@ class SlotSaver:
         """Save every slot that is worth it. Each failure is logged, and the next slot tried."""
         try:
             api = await self._api_of(state)
+            if await api.is_asleep():
+                return  # its slots went with its model
             slots = await (_free_slots(api) if stopping else api.slots())
         except ERRORS as error:
             log.warning("cannot save slots: %s", error)
