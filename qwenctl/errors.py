@@ -9,6 +9,7 @@
     │   └── ModelFileError       6
     ├── LaunchError              1
     │   ├── NoServerError        5  no_server
+    │   │   └── CardAwayError    5
     │   └── NotReadyError        7  not_ready
     ├── ClientError              1
     │   ├── RefusedError         1
@@ -106,6 +107,14 @@ class NoServerError(LaunchError):
     """No usable llama-server binary was found."""
 
     exit_code = ExitCode.NO_SERVER
+
+
+class CardAwayError(NoServerError):
+    """A card of this machine, or of another one that it uses, does not answer now. Waiting can help."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.data = {"away": True}
 
 
 class NotReadyError(LaunchError):

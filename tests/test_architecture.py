@@ -22,7 +22,7 @@ FLOW = tuple(
 PURE = set(
     """
     errors settings.types hardware.facts hardware.nvidia hardware.amd hardware.apple hardware.linux
-    hardware.devices
+    hardware.devices hardware.device_join hardware.device_list hardware.memory_kind
     model.architecture model.layers model.tensor_sizes model.profile model.ggml model.gguf_header
     model.gguf_name model.quant_bits model.from_listing model.library model.library_removal
     plan.memory plan.memory.server_load plan.memory.parts plan.memory.full_attention
@@ -31,6 +31,7 @@ PURE = set(
     plan.memory.load_parts plan.known plan.need plan.budget plan.order plan.speed plan.outcome plan.reasons
     plan.planner plan.wire
     engine.address engine.slot engine.fit_table engine.flags engine.used_flags engine.usability
+    engine.other_programs engine.wrapper_texts
     engine.tiny_model engine.program engine.builds.releases engine.builds.build_names
     engine.builds.engine_host engine.builds.cuda_support
     engine.builds.build_choice launch.spec launch.configuration
@@ -39,7 +40,7 @@ PURE = set(
     gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
     supervise.endings deploy.types deploy.states deploy.machine deploy.change_events
-    deploy.engine_blame daemon.status
+    deploy.engine_blame deploy.device_look daemon.status
     supervise.exits supervise.crash_texts supervise.load_texts supervise.evidence supervise.log_lines
     supervise.post_mortem supervise.lifecycle_events supervise.wedge
     control.status_schema service.units service.plists service.redact service.diagnosis
@@ -269,7 +270,6 @@ SEAMS = {
     "plan.memory.shared_kv": "one kind of layer",
     "plan.memory.experts": "one kind of layer",
     "plan.memory.extra_parts": "what the server holds beside the model",
-    "launch.spec": "a data type",
     "launch.configuration": "a data type",
     "deploy.change_events": "pure: what is told of a change",
     "deploy.free_address": "the one place that asks whether a port is free",

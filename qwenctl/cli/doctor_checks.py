@@ -97,12 +97,12 @@ def _server(resolved: ResolvedSettings) -> tuple[Engine | None, Check]:
 
 def _backend(server: Engine, settings: Settings, hardware: Hardware) -> Check:
     try:
-        devices = list_devices(server.path, settings.server.rpc)
+        listed = list_devices(server.path, settings.server.rpc)
     except QwenctlError as error:
         return diagnosis.failed("backend", f"{server.path} --list-devices", error.message, error.hint)
-    names = tuple(f"{device.id} ({device.description})" for device in devices)
+    names = tuple(f"{device.id} ({device.description})" for device in listed.devices)
     have = tuple(f"{one.backend} {one.name}" for one in hardware.accelerators)
-    return diagnosis.backend(str(server.path), names, have)
+    return diagnosis.backend(str(server.path), names, have, listed.reason)
 
 
 def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, plan: Plan, binary: str) -> Check:

@@ -66,7 +66,8 @@ def command(
     try:
         return _up(session, wanted, timeout, **switches)
     except QwenctlError as error:
-        if error.exit_code != ExitCode.NO_SERVER:
+        away = isinstance(error.data, dict) and error.data.get("away")
+        if error.exit_code != ExitCode.NO_SERVER or away:
             raise
         from qwenctl.cli.offer_engine import offer_engine
         from qwenctl.deploy.pipeline import resolve_without_model

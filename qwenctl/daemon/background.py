@@ -14,6 +14,7 @@ from qwenctl.control import state_dir
 from qwenctl.daemon.control_server import Listener
 from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.descriptors import descriptors_left
+from qwenctl.daemon.device_watch import DeviceWatch
 from qwenctl.daemon.file_watch import changed, config_changes
 from qwenctl.daemon.publisher import Publisher
 from qwenctl.daemon.sd_notify import Notifier
@@ -53,6 +54,7 @@ class BackgroundLoops:
         notifier: Notifier,
     ) -> None:
         self.reload_wanted, self.parked = asyncio.Event(), asyncio.Event()
+        self.devices = DeviceWatch(supervisor, deployment)
         self._folder, self._config, self._supervisor = folder, config, supervisor
         self._deployment, self._publisher = deployment, publisher
         self._troubles, self._notifier = troubles, notifier
@@ -66,6 +68,7 @@ class BackgroundLoops:
             "watching the engine": self._watch_engine,
             "looking after the state folder": lambda: self._look_after(listener),
             "retrying what was refused": self._retry_refused,
+            "looking at the devices": self.devices.run,
             "asking for a newer model": self._look_for_newer,
             "feeding the watchdog": self._feed_watchdog,
         }

@@ -40,7 +40,7 @@ from qwenctl.fetch.clock import in_thread
 from qwenctl.launch.configuration import Configuration
 from qwenctl.settings.load import api_keys
 from qwenctl.supervise import states as st
-from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.exits import GPU_LOST, Ending
 from qwenctl.supervise.logfile import LogFile
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.supervisor import Supervisor
@@ -199,6 +199,8 @@ class Daemon:
     def _server_changed(self, before: st.State, after: st.State, pid: int | None) -> None:
         if isinstance(after.phase, st.Failed):
             self._background.parked.set()
+        if after.last is not before.last and after.last is not None and after.last.cause == GPU_LOST:
+            self._background.devices.lost.set()
         at = time.monotonic()
         contained_now(lambda: self._publisher.server_changed(before, after, pid, at), self._untold)
 

@@ -17,6 +17,7 @@ from qwenctl.control.status_schema import (
     Status,
 )
 from qwenctl.deploy import states as change
+from qwenctl.deploy.device_look import is_away
 from qwenctl.deploy.engine_blame import blames_engine, told_rejection
 from qwenctl.engine.address import Address, endpoint_address
 from qwenctl.gate.upstream import UpstreamState
@@ -98,7 +99,7 @@ def status(daemon: DaemonState) -> Status:
         change=change_of(deploy),
         newer_commit=daemon.newer_commit,
         degraded=daemon.degraded,
-        troubles=list(daemon.troubles),
+        troubles=[*daemon.troubles, *(configuration.hardware.away if configuration is not None else ())],
         held=daemon.gate.held,
         in_flight=daemon.gate.in_flight,
         asks_key=daemon.gate.asks_key,
@@ -200,7 +201,7 @@ def _phase_without_server(deploy: change.ChangeState) -> PhaseName:
     if isinstance(deploy.stage, change.Fetching):
         return "fetching"
     if deploy.refused is not None:
-        return "failed"
+        return "backoff" if is_away(deploy.refused.why) else "failed"
     return "planning" if deploy.number == 0 else "down"
 
 

@@ -8,6 +8,7 @@ import functools
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.deploy import model_file, new_engine, oom_record, pipeline
 from qwenctl.deploy import states as st
+from qwenctl.deploy.device_look import check_card
 from qwenctl.deploy.missing_engine import OnProgress
 from qwenctl.deploy.refusals import describe_refused_memory, refusal_of
 from qwenctl.deploy.types import Draft, PlanRequest, ResolvedSettings
@@ -78,6 +79,7 @@ class WishPlanner:
                 on_progress=functools.partial(self._told, thread),
             )
         )
+        check_card(draft, server.good)
         expected = await in_thread(lambda _: _expected(draft))
         self._starts_another = {
             wish.number: not expected.starts_like(server.want) or server.rejected is not None

@@ -17,7 +17,7 @@ from qwenctl.engine.program import NAMED, EngineIdentity
 from qwenctl.engine.smoke_test import SmokeResult, smoke_test
 from qwenctl.engine.usability import Unusable
 from qwenctl.engine.used_flags import needed
-from qwenctl.errors import NoServerError
+from qwenctl.errors import CardAwayError, NoServerError
 from qwenctl.plan.outcome import MemoryRefusal
 
 MOST_TRIED = 8
@@ -68,6 +68,8 @@ def _draft_or_install(
     """Return the plan. Where no engine is usable and the settings say ``auto``, one is installed first."""
     try:
         return pipeline.draft(resolved, refused)
+    except CardAwayError:
+        raise  # no other build helps
     except NoServerError:
         if install_policy(resolved.settings, yes=False, can_ask=False) != "install":
             raise

@@ -157,7 +157,7 @@ def _surveyed(
 
 def _check_architecture(resolved: ResolvedSettings, server: Engine) -> None:
     name = resolved.profile.architecture.name
-    if resolved.profile.made and knows(server.path, name) is False:
+    if knows(server.path, name) is False:
         raise NoServerError(
             f"cannot serve {resolved.profile.title}: {server.path} ({server.version}) does not know the "
             f"architecture {name!r}",
@@ -181,6 +181,7 @@ def spec(prepared: Draft, model: Path) -> LaunchSpec:
         key_file=launch.key_file,
         model_stamp=stamp_of(model) if settings.model.path is not None else None,
         engine=server.identity.fingerprint,
+        devices=prepared.plan.devices,
         ready_timeout_s=settings.supervise.ready_timeout_s,
         stop_timeout_s=settings.supervise.stop_timeout_s,
         drain_timeout_s=drain_timeout_s(settings),
@@ -269,5 +270,7 @@ def _devices(settings: Settings, hardware: Hardware, chosen: Plan) -> tuple[str,
     """Return the devices to name to the server, where it would take others than the plan does."""
     if settings.hardware.gpu == "off":
         return ()
+    if hardware.excluded:
+        return chosen.devices
     narrowed = settings.hardware.devices or len(chosen.devices) < len(hardware.accelerators)
     return chosen.devices if narrowed and chosen.devices else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from qwenctl.deploy.states import Refusal
-from qwenctl.errors import FetchError, ModelFileError, QwenctlError
+from qwenctl.errors import CardAwayError, FetchError, ModelFileError, QwenctlError
 from qwenctl.files import reason
 from qwenctl.plan.outcome import MemoryRefusal
 
@@ -12,10 +12,10 @@ def refusal_of(error: QwenctlError | OSError) -> Refusal:
     """Return why a wish is refused.
 
     A fault of the system is a refusal, too: a file vanished, or descriptors or memory ran out. Only what the
-    hub or the network refused passes by itself.
+    hub, the network or the driver of a card refused passes by itself.
     """
     if isinstance(error, QwenctlError):
-        passing = isinstance(error, FetchError) and not isinstance(error, ModelFileError)
+        passing = isinstance(error, (FetchError, CardAwayError)) and not isinstance(error, ModelFileError)
         return Refusal(error.code, error.message, error.hint, passing=passing, data=error.data)
     what = f"{error.filename}: " if error.filename else ""
     return Refusal("failed", f"cannot prepare: {what}{reason(error)}")

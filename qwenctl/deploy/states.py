@@ -13,8 +13,8 @@ from qwenctl.engine.program import EngineIdentity
 from qwenctl.launch.configuration import Configuration
 from qwenctl.plan.outcome import MemoryRefusal
 
-Origin = Literal["start", "up", "file", "reload", "engine", "memory"]
-"""Where a wish comes from: the daemon's start, ``up``, a saved file, a reload, an engine, out of memory."""
+Origin = Literal["start", "up", "file", "reload", "engine", "memory", "devices"]
+"""Where a wish comes from: the start, ``up``, a saved file, a reload, an engine, out of memory, a card."""
 FROM_FILE: frozenset[Origin] = frozenset({"file", "reload"})
 
 

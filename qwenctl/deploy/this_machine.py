@@ -8,12 +8,13 @@ from qwenctl.deploy.refused_engines import refused_engines
 from qwenctl.deploy.types import ResolvedSettings
 from qwenctl.engine.architectures import knows
 from qwenctl.engine.find import FoundEngine, Judge, find_engine
+from qwenctl.engine.other_programs import architecture_unknown
 from qwenctl.engine.program import Engine
-from qwenctl.engine.usability import Unusable, architecture_unknown, card_unused
+from qwenctl.engine.usability import Unusable, card_unused
 from qwenctl.errors import NoServerError
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.devices import unused_cards, usable
-from qwenctl.hardware.facts import Device, Hardware, ServerFacts
+from qwenctl.hardware.facts import DeviceList, Hardware, ServerFacts
 from qwenctl.settings.types import Settings
 
 
@@ -30,17 +31,19 @@ def engine_and_machine(resolved: ResolvedSettings) -> tuple[Engine, Hardware]:
     """
     settings, hardware = resolved.settings, detect(SystemProbe.real())
     found = _find(resolved, judge_of(hardware, settings))
-    return found.engine, usable(hardware, _facts(found.engine, found.devices), settings.hardware)
+    return found.engine, usable(hardware, _facts(found.engine, found.listed), settings.hardware)
 
 
 def judge_of(hardware: Hardware, settings: Settings) -> Judge:
     """Return what this machine says to an engine: whether it has a device on a card that is worth using."""
 
-    def judge(engine: Engine, devices: tuple[Device, ...]) -> Unusable | None:
+    def judge(engine: Engine, listed: DeviceList) -> Unusable | None:
         if settings.server.rpc:
             return None  # the devices are other machines'
-        unused = unused_cards(hardware, _facts(engine, devices), settings.hardware)
-        return card_unused(tuple(card.name for card in unused), unused[0].backend) if unused else None
+        unused = unused_cards(hardware, _facts(engine, listed), settings.hardware)
+        if not unused:
+            return None
+        return card_unused(tuple(card.name for card in unused), unused[0].backend, listed.reason)
 
     return judge
 
@@ -67,17 +70,17 @@ def engine_anywhere(resolved: ResolvedSettings) -> Engine:
     Raises:
         NoServerError: there is no usable engine.
     """
-    return _find(resolved, lambda _engine, _devices: None).engine
+    return _find(resolved, lambda _engine, _listed: None).engine
 
 
 def _find(resolved: ResolvedSettings, judge: Judge) -> FoundEngine:
     """Find the first usable engine that knows the model; if none knows it, the first usable one."""
     settings, profile = resolved.settings, resolved.profile
 
-    def knows_the_model(engine: Engine, devices: tuple[Device, ...]) -> Unusable | None:
-        if profile.made and knows(engine.path, profile.architecture.name) is False:
+    def knows_the_model(engine: Engine, listed: DeviceList) -> Unusable | None:
+        if knows(engine.path, profile.architecture.name) is False:
             return architecture_unknown(profile.architecture.name)
-        return judge(engine, devices)
+        return judge(engine, listed)
 
     find = partial(
         find_engine,
@@ -89,13 +92,11 @@ def _find(resolved: ResolvedSettings, judge: Judge) -> FoundEngine:
     try:
         return find(judge=knows_the_model)
     except NoServerError as error:
-        if not profile.made:
-            raise
         try:
             return find(judge=judge)
         except NoServerError:
             raise error from None
 
 
-def _facts(engine: Engine, devices: tuple[Device, ...]) -> ServerFacts:
-    return ServerFacts(str(engine.path), engine.version, devices)
+def _facts(engine: Engine, listed: DeviceList) -> ServerFacts:
+    return ServerFacts(str(engine.path), engine.version, listed.devices, listed.reason)

@@ -7,6 +7,7 @@ be found, nobody knows: then the server's own log says it (supervise/crash_texts
 
 import mmap
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from qwenctl.engine.program_files import SCRIPT, bundled_library
@@ -19,11 +20,22 @@ def knows(server: Path, architecture: str) -> bool | None:
     """Return whether this llama-server can load models of the architecture; None if that can't be known."""
     for path in _candidates(server.resolve()):
         try:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if all(_holds(content, name) for name in COMMON):
-                    return _holds(content, architecture)
+            found = path.stat()
+            known = _table(path, found.st_size, found.st_mtime_ns, architecture)
         except (OSError, ValueError):  # unreadable, or empty
             continue
+        if known is not None:
+            return known
+    return None
+
+
+@lru_cache(maxsize=64)
+def _table(path: Path, size: int, changed_ns: int, architecture: str) -> bool | None:
+    """Return whether the file's table holds the name; None without a table. Looked up once for each file."""
+    del size, changed_ns
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if all(_holds(content, name) for name in COMMON):
+            return _holds(content, architecture)
     return None
 
 

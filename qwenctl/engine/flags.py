@@ -13,6 +13,8 @@ from qwenctl.errors import LaunchError
 _NAME = re.compile(r"\s*(--?[A-Za-z][\w-]*)(,?)")
 _CHOICES = re.compile(r"[\[{]([^\[\]{}<>]*[|,][^\[\]{}<>]*)[\]}]")
 _DEFAULT = re.compile(r"\(default: '?([^,;)']*)'?")
+_LEVEL = re.compile(r"- (\d+): (\w+)")
+_ONLY = re.compile(r"only one of:? ([^(]*)")
 
 
 class Option(NamedTuple):
@@ -24,12 +26,16 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One entry of a help text: all its names, whether a value follows, which values if it lists them."""
+    """One entry of a help text: all its names, whether a value follows, which values if it lists them.
+
+    ``levels`` are numbers that the text explains one by one, each with its word.
+    """
 
     names: tuple[str, ...]
     takes_value: bool
     choices: tuple[str, ...]
     default: str | None
+    levels: tuple[tuple[str, int], ...] = ()
 
 
 Known = dict[str, Flag]
@@ -56,8 +62,20 @@ Source: tools/server/README.md of llama.cpp, builds before and after --load-mode
 before and after --flash-attn took a value, before --reasoning, before --fit.
 """
 
-OTHER_NAMES: dict[str, tuple[str, ...]] = {"-ctxcp": ("--ctx-checkpoints", "--swa-checkpoints")}
-"""A flag, and its names in older builds. Source: common/arg.cpp of llama.cpp, b6400 to b8217."""
+OTHER_NAMES: dict[str, tuple[str, ...]] = {"--ctx-checkpoints": ("--swa-checkpoints", "-ctxcp")}
+"""A flag, and its other names: the oldest long name stands first, because each build since has it.
+
+Source: common/arg.cpp of llama.cpp: --swa-checkpoints b6400 to b6684, --ctx-checkpoints since, -ctxcp since
+b8218.
+"""
+VERBOSITY = Option("-lv", "4")
+"""The most that a log may tell without the texts of requests and answers: the level "trace" of b11434.
+
+The number means something else elsewhere, so that it is never passed as it is. Source: common/log.h of
+llama.cpp: b11434 has 4 for trace and 5 for debug; b7300 to b8500 have 4 for debug, with which
+tools/server/server-http.cpp prints whole requests; builds before have no fixed levels.
+"""
+VERBOSITY_NAMES = ("-lv", "--verbosity", "--log-verbosity")
 
 DEFAULTS: frozenset[Option] = frozenset(
     {
@@ -70,34 +88,46 @@ DEFAULTS: frozenset[Option] = frozenset(
         Option("--load-mode", "auto"),
         Option("--load-mode", "mmap"),
         Option("--cache-ram", "0"),  # builds without it keep no prompts
+        VERBOSITY,  # builds that do not name their levels tell of the load by themselves
     }
 )
 """Options whose effect a build without the flag has anyway."""
 
 
+INDENT = 12
+"""At most so far are options of an indented help from the left edge; descriptions begin at 32 and beyond."""
 UPDATE = "update llama.cpp, or set [server] binary to a newer llama-server"
 REMOVE = "remove {} from [server] extra_args, or use a llama-server that has it"
 
 
 def parse_help(text: str) -> Known:
-    """Return the flags that a ``--help`` text lists. Lines that describe no option are skipped."""
+    """Return the flags that a ``--help`` text lists. Lines that describe no option are skipped.
+
+    Options stand at the left edge. Where none does, they are indented: builds before b3700 and their forks.
+    """
     known: Known = {}
     entries: list[tuple[list[str], str, list[str]]] = []
-    for line in text.splitlines():
-        if line.startswith("-") and (head := _read_head(line)):
+    lines = text.splitlines()
+    edge = "" if any(line.startswith("-") and _read_head(line) for line in lines) else " " * INDENT
+    for line in lines:
+        bare = line.lstrip(" ")
+        indent = line[: len(line) - len(bare)]
+        if bare.startswith("-") and len(indent) <= len(edge) and (head := _read_head(bare)):
             entries.append((*head, []))
-        elif entries and line.startswith(" "):
-            entries[-1][2].append(line.strip())
+        elif entries and indent:
+            entries[-1][2].append(bare.rstrip())
     for names, rest, more in entries:
         placeholder, _, described = rest.partition("  ")
         text_of = " ".join([described.strip(), *more])
         default = _DEFAULT.search(text_of)
         choices = _CHOICES.fullmatch(placeholder.strip())
+        only = _ONLY.search(text_of)
         flag = Flag(
             names=tuple(names),
             takes_value=bool(placeholder.strip()),
-            choices=tuple(re.split(r"[|,]", choices.group(1))) if choices else (),
+            choices=_choices(choices, only),
             default=default.group(1).strip() if default else None,
+            levels=tuple((word, int(number)) for number, word in _LEVEL.findall(text_of)),
         )
         known |= dict.fromkeys(names, flag)
     return known
@@ -111,25 +141,42 @@ def fit_to(
     1. Known as it is: kept. 2. Known under another name: translated. 3. Says what the binary does anyway:
     dropped. 4. Anything else is an error, whose hint says where the option comes from.
 
+    A number of ``extra`` is what the person meant by it: only our own level of the log is translated.
+
     Raises:
         LaunchError: the binary does not know a flag, or does not know that value of it.
     """
     fitted: list[Option] = []
     for place, option in enumerate(options + extra):
-        if (other := translated(option, known)) is not None:
+        ours = place < len(options)
+        if (other := (translated if ours else renamed)(option, known)) is not None:
             fitted.append(other)
         elif option not in DEFAULTS:
             text = shlex.join(words((option,)))
-            hint = UPDATE if place < len(options) else REMOVE.format(text)
+            hint = UPDATE if ours else REMOVE.format(text)
             raise LaunchError(f"cannot use {binary}: it does not know {text}", hint=hint)
     return tuple(fitted)
 
 
 def translated(option: Option, known: Known) -> Option | None:
+    """Return an option of ours in the words and numbers of this binary; None where it has none for it."""
+    return _verbosity(known) if option == VERBOSITY else renamed(option, known)
+
+
+def renamed(option: Option, known: Known) -> Option | None:
     """Return the option in the words this binary knows: as it is, or under another name; None without."""
     others = (Option(name, option.value) for name in OTHER_NAMES.get(option.flag, ()))
     candidates = (option, RENAMED.get(option), *others)
     return next((one for one in candidates if one is not None and _knows(one, known)), None)
+
+
+def _verbosity(known: Known) -> Option | None:
+    """Return the level below the one that prints requests: "trace" where that is another one, or "info"."""
+    name = next((name for name in VERBOSITY_NAMES if name in known), None)
+    levels = dict(known[name].levels) if name is not None else {}
+    debug = levels.get("debug", max(levels.values(), default=0) + 1)
+    quiet = [number for word, number in levels.items() if word in ("info", "trace") and number < debug]
+    return Option(name, str(max(quiet))) if name is not None and quiet else None
 
 
 def parse_extra(extra: tuple[str, ...]) -> tuple[Option, ...]:
@@ -149,6 +196,13 @@ def parse_extra(extra: tuple[str, ...]) -> tuple[Option, ...]:
 def words(options: tuple[Option, ...]) -> tuple[str, ...]:
     """Return the options as the words of a command line."""
     return tuple(word for option in options for word in option if word is not None)
+
+
+def _choices(listed: re.Match[str] | None, only: re.Match[str] | None) -> tuple[str, ...]:
+    """Return the values that the entry lists: in its head, or as the only numbers that its text allows."""
+    if listed is not None:
+        return tuple(re.split(r"[|,]", listed.group(1)))
+    return tuple(re.findall(r"-?\d+", only.group(1))) if only is not None else ()
 
 
 def _read_head(line: str) -> tuple[list[str], str] | None:

@@ -20,14 +20,15 @@ from pathlib import Path
 
 from qwenctl.engine.ask import devices_of, engine_at, keep_answer
 from qwenctl.engine.flags import Option, fit_to, words
+from qwenctl.engine.other_programs import too_old
 from qwenctl.engine.process import EngineProcess, started
 from qwenctl.engine.program import Engine
 from qwenctl.engine.tiny_model import CONTEXT, tiny_model
-from qwenctl.engine.usability import OUT_OF_MEMORY, Attempt, Unusable, device_missing, too_old, why_unusable
+from qwenctl.engine.usability import OUT_OF_MEMORY, Attempt, Unusable, device_missing, why_unusable
 from qwenctl.engine.used_flags import ALWAYS, missing
 from qwenctl.files import read_json, reason
-from qwenctl.hardware.devices import backend_of
-from qwenctl.hardware.facts import Device
+from qwenctl.hardware.device_list import backend_of
+from qwenctl.hardware.facts import Device, DeviceList
 from qwenctl.paths import SOCKET_PATH_BYTES
 
 GENERATE_TIMEOUT_S = 120.0
@@ -80,11 +81,12 @@ def smoke_test(
         return SmokeResult(engine)
     if lacks := missing(needed, engine.known):
         return SmokeResult(too_old(lacks), engine)
-    devices = () if on_cpu else devices_of(program)
-    if isinstance(devices, Unusable):
-        return SmokeResult(devices, engine)
+    listed = DeviceList() if on_cpu else devices_of(program)
+    if isinstance(listed, Unusable):
+        return SmokeResult(listed, engine)
+    devices = listed.devices
     if expects not in (None, CPU) and not any(backend_of(device) == expects for device in devices):
-        return SmokeResult(device_missing(str(expects)), engine, devices)
+        return SmokeResult(device_missing(str(expects), listed.reason), engine, devices)
     passed = cache / "smoke" / f"{engine.identity.fingerprint}.json"
     shown: list[object] = [[device.id, device.description] for device in devices]
     if (read_json(passed) or {}).get("devices") == shown:

@@ -9,16 +9,24 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from qwenctl.engine.wrapper_texts import MISSING_PROGRAM, NOT_FOUND, OTHERWISE, WRAPPER_TEXTS
+from qwenctl.hardware.device_list import goes_away
+
 SIGABRT, SIGILL, SIGKILL = 6, 4, 9
 """Source: signal(7); the same numbers on Linux and macOS."""
 SHELL_SIGNAL, MOST_SIGNAL = 128, 64
 """A shell exits with this plus the number of the signal that ended its child. Source: POSIX, sh."""
-GPU_BUILD = "qwenctl engine install --backend vulkan, or the build for this card"
+GPU_BUILD = (
+    "qwenctl engine install --backend vulkan, or the build for this card; HIP_VISIBLE_DEVICES or "
+    "CUDA_VISIBLE_DEVICES can leave a card out"
+)
 BUNDLED = "pip install 'qwenctl[engine]' brings one that runs on any system since glibc 2.17"
 OTHER_BUILD = "qwenctl engine install brings the build for this machine"
+ON_CPU = 'qwenctl up --cpu, or gpu = "off" in [hardware], leaves the devices alone'
+LIST_DEVICES = "--list-devices"
 WRONG_PROCESSOR, DRIVER_REFUSES = "wrong_processor", "driver_refuses"
-CARD_UNUSED, NO_DEVICE_ON = "card_unused", "it has no device on "
-"""The cause of an engine that works, but not on this machine's card."""
+CARD_UNUSED, CARD_AWAY, NO_DEVICE_ON = "card_unused", "card_away", "it has no device on "
+"""The causes of an engine that works, but not on this machine's card: never, or not now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,7 @@ UNUSABLE_TEXTS = (
         DRIVER_REFUSES,
         "the card's driver refuses it",
         hint="update the driver, or use another build: qwenctl engine install --backend vulkan; "
-        "HIP_VISIBLE_DEVICES or ONEAPI_DEVICE_SELECTOR can leave a device out",
+        "HIP_VISIBLE_DEVICES or ONEAPI_DEVICE_SELECTOR can leave a device out; " + ON_CPU,
     ),
 )
 """In this order; the first match wins.
@@ -173,8 +181,15 @@ def why_unusable(attempt: Attempt, doing: str) -> Unusable:
         if found := sign.text.search(text):
             named = next((group for group in found.groups() if group), None)
             return Unusable(sign.cause, f"{sign.summary}: {named}" if named else sign.summary, sign.hint)
+    return _by_its_end(attempt, doing) or _wrapper(attempt, text) or _crash_or_refusal(attempt, doing)
+
+
+def _by_its_end(attempt: Attempt, doing: str) -> Unusable | None:
+    """Return what an end that only one cause has says: none at all, SIGILL, SIGKILL."""
     if attempt.timed_out:
-        return Unusable("no_answer", f"no answer to {doing} in time", "try it by hand; or " + OTHER_BUILD)
+        hint = "a driver may hang: look at the system's log" if doing == LIST_DEVICES else "try it by hand"
+        way_out = ON_CPU if doing == LIST_DEVICES else OTHER_BUILD
+        return Unusable("no_answer", f"no answer to {doing} in time", f"{hint}; {way_out}")
     if attempt.signal == SIGILL:
         return Unusable(WRONG_PROCESSOR, "it was built for another processor (SIGILL)", OTHER_BUILD)
     if attempt.signal == SIGKILL:
@@ -183,15 +198,36 @@ def why_unusable(attempt: Attempt, doing: str) -> Unusable:
             "for who ends it"
         )
         return Unusable("killed", f"the system killed it (SIGKILL) at {doing}", hint)
+    return None
+
+
+def _crash_or_refusal(attempt: Attempt, doing: str) -> Unusable:
+    """Return what is left: its last words, and that it crashed if it did."""
     said = last_line(attempt)
+    colon = said and f": {said}"
+    if attempt.signal is not None and doing == LIST_DEVICES:
+        summary = f"a driver ended it while it looked for devices (signal {attempt.signal}){colon}"
+        return Unusable(DRIVER_REFUSES, summary, f"update the driver, or take {GPU_BUILD}; {ON_CPU}")
     if attempt.signal is not None:
-        return Unusable(
-            "crashed", f"it crashed at {doing} (signal {attempt.signal}){said and ': ' + said}", OTHER_BUILD
-        )
+        return Unusable("crashed", f"it crashed at {doing} (signal {attempt.signal}){colon}", OTHER_BUILD)
     if attempt.code == 0:
         summary = f"it ended at once at {doing} with exit code 0"
         return Unusable("not_in_foreground", summary, "[server] binary must stay in the foreground")
     return Unusable("failed", said or f"exit code {attempt.code}", f"{doing} shows it; or {OTHER_BUILD}")
+
+
+def _wrapper(attempt: Attempt, text: str) -> Unusable | None:
+    """Return what a script lacks that starts llama-server elsewhere; None if it is none, or says nothing."""
+    if sign := next((sign for sign in WRAPPER_TEXTS if sign.text.search(text)), None):
+        return Unusable("wrapper", f"it needs {sign.needs}: {last_line(attempt)}", sign.hint)
+    if attempt.code == MISSING_PROGRAM and (found := NOT_FOUND.search(text)):
+        name = found[1] or found[2]
+        return Unusable(
+            "wrapper",
+            f"it is a script that needs {name}, which is not on PATH",
+            f"install {name}, {OTHERWISE}",
+        )
+    return None
 
 
 def last_line(attempt: Attempt) -> str:
@@ -201,51 +237,30 @@ def last_line(attempt: Attempt) -> str:
     return lines[-1][:300] if lines else ""
 
 
-def not_a_server(version: str, help_text: str) -> Unusable:
-    """Return why a program whose ``--help`` lacks a llama-server's first flags is not one."""
-    text = f"{version}\n{help_text}"
-    if "--run-time-repack" in text or "ik_llama" in text:
-        why = "it is ik_llama.cpp, which has no Unix socket and no --list-devices"
-        return Unusable("not_a_server", why, "set [server] binary to llama.cpp's own llama-server")
-    if "llamafile" in text.lower():
-        return Unusable("not_a_server", "it is a llamafile, not a llama-server", OTHER_BUILD)
-    if re.search(r"^\s*--(port|host)\b", help_text, re.MULTILINE):
-        return Unusable("too_old", "it is too old for qwenctl", "update llama.cpp: " + OTHER_BUILD)
-    if re.search(r"--model\b", help_text):
-        return Unusable(
-            "not_a_server", "it is another program of llama.cpp, not its llama-server", OTHER_BUILD
-        )
-    return Unusable("not_a_server", "its --help is not that of a llama-server", OTHER_BUILD)
-
-
-def device_missing(backend: str) -> Unusable:
+def device_missing(backend: str, reason: str | None = None) -> Unusable:
     """Return why an engine whose ``--list-devices`` shows no device of its backend is of no use."""
-    summary = f"it shows no {backend} device"
+    summary = f"it shows no {backend} device{f': {reason}' if reason else ''}"
     hint = f"check the driver for {backend}, or take another build: qwenctl engine install --backend vulkan"
     return Unusable("device_missing", summary, hint)
 
 
-def card_unused(cards: tuple[str, ...], backend: str) -> Unusable:
-    """Return why an engine that has no device on this machine's cards is none for this machine."""
+def card_unused(cards: tuple[str, ...], backend: str, reason: str | None = None) -> Unusable:
+    """Return why an engine that has no device on this machine's cards is none for this machine.
+
+    ``reason``: what it said itself. It is built for such a card, then, and the driver is at fault.
+    """
     counts = Counter(cards)
     names = (f"{count} x {name}" if count > 1 else name for name, count in counts.items())
     summary = f"{NO_DEVICE_ON}{', '.join(names)}"
+    if reason is not None:
+        hint = "look at the card's driver (nvidia-smi, rocminfo, vulkaninfo)"
+        cause = CARD_AWAY if goes_away(reason) else CARD_UNUSED
+        return Unusable(cause, f"{summary} ({reason})", f"{hint}; {ON_CPU}")
     hint = (
         f"qwenctl engine install --backend {backend} brings a build for it; "
         "qwenctl up --cpu runs on the processor on purpose"
     )
     return Unusable(CARD_UNUSED, summary, hint)
-
-
-def architecture_unknown(name: str) -> Unusable:
-    """Return why an engine cannot load the model."""
-    summary = f"it does not know the architecture {name!r}"
-    return Unusable("architecture_unknown", summary, "update llama.cpp: " + OTHER_BUILD)
-
-
-def too_old(lacks: tuple[str, ...]) -> Unusable:
-    """Return why an engine that lacks options of ours cannot be used."""
-    return Unusable("too_old", f"it does not know {', '.join(lacks)}", "update llama.cpp: " + OTHER_BUILD)
 
 
 def _not_started(attempt: Attempt) -> Unusable:

@@ -6,7 +6,7 @@ judged before there is a plan.
 
 from collections.abc import Iterable
 
-from qwenctl.engine.flags import DEFAULTS, Known, Option, translated, words
+from qwenctl.engine.flags import DEFAULTS, VERBOSITY, Known, Option, translated, words
 from qwenctl.settings.types import Settings
 
 ALWAYS = (
@@ -16,7 +16,7 @@ ALWAYS = (
     Option("--fit", "on"),
     Option("-np", "1"),
     Option("-c", "256"),
-    Option("-ctxcp", "2"),
+    Option("--ctx-checkpoints", "2"),
     Option("--jinja"),
     Option("--temp", "0.6"),
     Option("--top-p", "0.95"),
@@ -26,7 +26,7 @@ ALWAYS = (
     Option("--repeat-penalty", "1.0"),
     Option("--reasoning", "on"),
     Option("--host", "ADDRESS"),
-    Option("-lv", "4"),
+    VERBOSITY,
 )
 """What every command line has."""
 SOMETIMES = (

@@ -19,6 +19,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,11 @@ from qwenctl.errors import DetectionError
 from qwenctl.hardware import amd, apple, linux, nvidia
 from qwenctl.hardware.facts import Accelerator, Cpu, Hardware, SystemFacts
 from qwenctl.hardware.nvml import read_nvml
-from qwenctl.hardware.system_facts import libc_version, read_system
+from qwenctl.hardware.system_facts import in_container, libc_version, read_system
 
+LARGE_BITS = 64
+SMALL = "a 32-bit program has 4 GiB at most, which no model here fits in: install the 64-bit system"
+ELSEWHERE = "llama-server itself may run there: start it by hand"
 MAX_TEXT_BYTES = 4 << 20
 SYSCTL = "/usr/sbin/sysctl"
 SYSCTL_TIMEOUT_S = 10.0
@@ -43,6 +47,7 @@ ARCHITECTURES: dict[str, Literal["x86_64", "arm64"]] = {
 }
 DRM, PCI = "/sys/class/drm", "/sys/bus/pci/devices"
 KFD = "/sys/class/kfd/kfd/topology/nodes"
+NOUVEAU = "/sys/module/nouveau"
 NVIDIA_PCI_VENDOR = "0x10de"
 PCI_DISPLAY_CLASS = "0x03"
 
@@ -65,6 +70,7 @@ class SystemProbe:
     environ: Mapping[str, str]
     libc: Callable[[], str | None] = lambda: None
     macos: Callable[[], str | None] = lambda: None
+    bits: Callable[[], int] = lambda: LARGE_BITS
 
     @staticmethod
     def real() -> "SystemProbe":
@@ -80,6 +86,7 @@ class SystemProbe:
             environ=os.environ,
             libc=libc_version,
             macos=lambda: platform.mac_ver()[0] or None,
+            bits=lambda: sys.maxsize.bit_length() + 1,
         )
 
 
@@ -90,19 +97,31 @@ def detect(probe: SystemProbe) -> Hardware:
         DetectionError: the system or the processor is one qwenctl does not run on, or RAM is unknown.
     """
     system, machine = probe.system()
+    if system not in ("Darwin", "Linux"):
+        raise DetectionError(
+            f"cannot detect hardware: {system or 'this system'} is neither Linux nor macOS",
+            hint=_other_system(system),
+        )
     arch = ARCHITECTURES.get(machine.lower())
     if arch is None:
-        raise DetectionError(f"cannot detect hardware: processor {machine!r} is neither x86_64 nor arm64")
-    match system:
-        case "Darwin":
-            return _detect_darwin(probe, arch)
-        case "Linux":
-            return _detect_linux(probe, arch)
-        case _:
-            raise DetectionError(
-                f"cannot detect hardware: {system or 'this system'} is neither Linux nor macOS",
-                hint="on Windows, run qwenctl inside WSL2",
-            )
+        hint = SMALL if re.match(r"arm|i[3-6]86|mips|ppc$|riscv32", machine.lower()) else ELSEWHERE
+        message = f"cannot detect hardware: processor {machine!r} is neither x86_64 nor arm64"
+        raise DetectionError(message, hint=hint)
+    if probe.bits() < LARGE_BITS:
+        message = f"cannot detect hardware: this is a {probe.bits()}-bit system on a 64-bit processor"
+        raise DetectionError(message, hint=SMALL)
+    return _detect_darwin(probe, arch) if system == "Darwin" else _detect_linux(probe, arch)
+
+
+def _other_system(system: str) -> str:
+    if system == "Android":
+        return (
+            "on Android, run qwenctl in a Linux inside Termux: pkg install proot-distro, then proot-distro "
+            "install debian, and proot-distro login debian"
+        )
+    if system == "Windows" or system.startswith(("CYGWIN", "MINGW", "MSYS")):
+        return "on Windows, run qwenctl inside WSL2"
+    return "run qwenctl in a Linux on this machine, and llama-server beside it"
 
 
 def _detect_darwin(probe: SystemProbe, arch: Literal["x86_64", "arm64"]) -> Hardware:
@@ -153,8 +172,10 @@ def _ram(probe: SystemProbe) -> tuple[int, tuple[str, ...]]:
 def _nvidia(probe: SystemProbe, ram_bytes: int) -> tuple[tuple[Accelerator, ...], tuple[str, ...]]:
     nvml = probe.nvml()
     gpus, warnings = nvidia.accelerators(nvml, ram_bytes, probe.environ.get("CUDA_VISIBLE_DEVICES"))
-    if nvml.absent and _has_nvidia_on_pci(probe):
-        warnings += (f"this machine has an NVIDIA GPU, but no driver answers: {nvml.absent}",)
+    nouveau = bool(probe.list_dir(NOUVEAU))
+    said = nvidia.unanswered(nvml, container=in_container(probe.read_text, probe.list_dir), nouveau=nouveau)
+    if said is not None and _has_nvidia_on_pci(probe):
+        warnings += (said,)
     return gpus, warnings
 
 

@@ -75,7 +75,9 @@ class SystemFacts:
 class Hardware:
     """A machine, as ``qwenctl hardware --json`` prints it and ``--hardware FILE`` reads it (schema 1).
 
-    ``system`` is None where nobody looked: in files of earlier versions.
+    ``system`` is None where nobody looked: in files of earlier versions. ``excluded`` are the ids of listed
+    devices that are not to be used, although llama.cpp would. ``away`` says of each card worth using why it
+    cannot be used now; the warnings say so, too. ``no_device`` is what the binary said of an empty list.
     """
 
     os: Literal["linux", "darwin"]
@@ -86,6 +88,9 @@ class Hardware:
     accelerators: tuple[Accelerator, ...] = ()
     warnings: tuple[str, ...] = ()
     system: SystemFacts | None = None
+    excluded: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
+    no_device: str | None = None
     schema: Literal[1] = 1
 
 
@@ -100,9 +105,21 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceList:
+    """What ``llama-server --list-devices`` showed. ``reason``: what it said where the list is empty."""
+
+    devices: tuple[Device, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The facts of the installed binary that the planner needs. ``devices`` is empty on a CPU-only build."""
+    """The facts of the installed binary that the planner needs. ``devices`` is empty on a CPU-only build.
+
+    ``reason`` says why it is empty where the build has a backend that found nothing.
+    """
 
     path: str
     version: str
     devices: tuple[Device, ...] = ()
+    reason: str | None = None

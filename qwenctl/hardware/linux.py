@@ -47,21 +47,24 @@ def limit_files(cgroup: str, mountinfo: str) -> tuple[str, ...]:
 
     ``cgroup`` is /proc/self/cgroup, ``mountinfo`` /proc/self/mountinfo. Groups nest and the smallest limit
     holds, whichever level set it (docker, a systemd slice). Where a container sees only its own part of the
-    tree, the mount's root is cut off.
+    tree, the mount's root is cut off. Above ``memory.high`` (systemd's MemoryHigh) the kernel takes memory
+    back and slows the group down: it limits as ``memory.max`` does.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst; proc(5), mountinfo.
     """
     files: list[str] = []
+    names: tuple[str, ...]
     for line in cgroup.splitlines():
         number, controllers, path = (*line.split(":", 2), "", "")[:3]
         if number == "0" and controllers == "":
-            kind, file = "cgroup2", "memory.max"
+            kind, names = "cgroup2", ("memory.max", "memory.high")
         elif "memory" in controllers.split(","):
-            kind, file = "cgroup", "memory.limit_in_bytes"
+            kind, names = "cgroup", ("memory.limit_in_bytes",)
         else:
             continue
         for root, point in _mounts(mountinfo, kind):
-            files += [f"{folder}/{file}" for folder in _upwards(point, _below(path, root))]
+            folders = _upwards(point, _below(path, root))
+            files += [f"{folder}/{file}" for folder in folders for file in names]
     return tuple(dict.fromkeys(files))
 
 

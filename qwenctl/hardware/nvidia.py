@@ -1,8 +1,28 @@
 """Turn NVML's answers into accelerators. Pure: no I/O; nvml.py asks the driver."""
 
+import re
 from dataclasses import dataclass, replace
 
 from qwenctl.hardware.facts import Accelerator
+
+NOT_ANSWERED = "this machine has an NVIDIA GPU, but "
+"""How a warning begins of a card that no driver of NVIDIA's answers for."""
+FROM_A_CONTAINER = "start the container with --gpus all (docker) or --device nvidia.com/gpu=all (podman)"
+"""Source: NVIDIA Container Toolkit, "Running a Sample Workload" and "Support for CDI"."""
+WAYS_OUT = (
+    (
+        re.compile(r"Unknown Error"),
+        "restart the container (a systemctl daemon-reload of the host takes the GPUs from it), or reboot",
+    ),
+    (re.compile(r"Insufficient Permissions|No Permission"), "let this user open /dev/nvidia*: group video"),
+    (re.compile(r"GPU is lost|fallen off the bus"), "reboot (dmesg names the Xid)"),
+    (re.compile(r"requires.*reset|reset required", re.IGNORECASE), "reset the GPU: nvidia-smi --gpu-reset"),
+    (re.compile(r"Out of memory", re.IGNORECASE), "reboot"),
+)
+"""Texts of NVML's errors, and what helps.
+
+Source: nvmlErrorString; NVIDIA/nvidia-container-toolkit issue 48; NVIDIA, "Xid Errors".
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +74,7 @@ def accelerators(
     order them otherwise (fastest first); devices.py matches by name, so only ids without a binary can be off.
     """
     cuda_gpus = visible_gpus(nvml.gpus, visible)
-    warnings = list(nvml.errors)
+    warnings = [_with_way_out(error) for error in nvml.errors]
     if hidden := len(nvml.gpus) - len(cuda_gpus):
         warnings.append(f"CUDA_VISIBLE_DEVICES={visible} hides {hidden} of {len(nvml.gpus)} NVIDIA GPUs")
     if any(gpu.mig is not None for gpu in cuda_gpus):
@@ -74,6 +94,24 @@ def accelerators(
         for number, gpu in enumerate(_one_slice(cuda_gpus))
     )
     return gpus, tuple(warnings)
+
+
+def unanswered(nvml: Nvml, *, container: bool, nouveau: bool) -> str | None:
+    """Return what to say where the PCI bus shows an NVIDIA GPU and NVML shows none; None if it said why."""
+    if nvml.gpus or nvml.errors:
+        return None
+    why = f"no driver answers: {nvml.absent}" if nvml.absent else "its driver shows none here"
+    if container:
+        return f"{NOT_ANSWERED}{why}; {FROM_A_CONTAINER}"
+    if nouveau:
+        return f"{NOT_ANSWERED}nouveau drives it: install NVIDIA's driver, or an engine for Vulkan"
+    return f"{NOT_ANSWERED}{why}; install or load NVIDIA's driver; in a container, {FROM_A_CONTAINER}"
+
+
+def _with_way_out(error: str) -> str:
+    """Return an error of NVML's with what helps, unless it says so itself."""
+    way = next((way for text, way in WAYS_OUT if text.search(error)), None)
+    return error if way is None or ";" in error else f"{error}; {way}"
 
 
 def visible_gpus(gpus: tuple[NvidiaGpu, ...], visible: str | None) -> tuple[NvidiaGpu, ...]:

@@ -64,6 +64,9 @@ def to_json(hardware: Hardware) -> dict[str, object]:
     ]
     if fields["system"] is None:
         del fields["system"]
+    for name in ("excluded", "away", "no_device"):
+        if not fields[name]:
+            del fields[name]
     fields["warnings"] = list(hardware.warnings)
     return {"schema": fields.pop("schema"), **fields}
 

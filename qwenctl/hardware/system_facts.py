@@ -54,7 +54,7 @@ def read_system(read_text: ReadText, list_dir: ListDir, libc: str | None) -> Sys
     return SystemFacts(
         libc=libc,
         wsl="microsoft" in kernel,
-        container=_in_container(read_text, list_dir),
+        container=in_container(read_text, list_dir),
         vulkan="libvulkan.so.1" in libraries and bool(drivers),
         rocm=_rocm(read_text, libraries),
         oneapi=_oneapi(list_dir, libraries),
@@ -62,7 +62,7 @@ def read_system(read_text: ReadText, list_dir: ListDir, libc: str | None) -> Sys
     )
 
 
-def _in_container(read_text: ReadText, list_dir: ListDir) -> bool:
+def in_container(read_text: ReadText, list_dir: ListDir) -> bool:
     """Say whether this is a container.
 
     Source: docker and podman write these files; systemd.io/CONTAINER_INTERFACE, ``container=``.

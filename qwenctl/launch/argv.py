@@ -9,7 +9,7 @@ import shlex
 from dataclasses import dataclass
 
 from qwenctl.engine.address import Address
-from qwenctl.engine.flags import Known, Option, fit_to, parse_extra, words
+from qwenctl.engine.flags import VERBOSITY, Known, Option, fit_to, parse_extra, words
 from qwenctl.errors import SettingsError
 from qwenctl.plan.planner import Plan
 from qwenctl.settings.types import Settings
@@ -87,7 +87,7 @@ def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...
         Option("-ctv", plan.kv_type) if plan.kv_type != "f16" else None,
         Option("--flash-attn", "on") if quantized else None,
         Option("--cache-ram", str(plan.cache_ram_mib)),
-        Option("-ctxcp", str(plan.checkpoints)),
+        Option("--ctx-checkpoints", str(plan.checkpoints)),
         Option("--jinja"),
         _number("--temp", sampling.temperature),
         _number("--top-p", sampling.top_p),
@@ -102,7 +102,7 @@ def options(launch: Launch, plan: Plan, settings: Settings) -> tuple[Option, ...
         Option("--port", str(address.port)) if address.port is not None else None,
         Option("--api-key-file", launch.key_file) if launch.key_file else None,
         Option("--slot-save-path", launch.slots) if launch.slots else None,
-        Option("-lv", "4"),
+        VERBOSITY,
     ]
     return tuple(option for option in wanted if option is not None)
 

@@ -17,7 +17,8 @@ class LaunchSpec:
     for, one a line. Times are seconds. ``drain_timeout_s`` is 0 where no gate knows of requests in flight.
     ``on_oom`` says whether a smaller plan is taken when memory ran out. ``model_stamp`` is the size and time
     of a file that a person named: under the same name there may be another one by now. ``engine`` is the
-    engine's fingerprint, because its program may be replaced under the same path.
+    engine's fingerprint, because its program may be replaced under the same path. ``devices`` are the
+    plan's: a server that was started without a card does not move to it under the same command line.
     """
 
     argv: tuple[str, ...]
@@ -26,6 +27,7 @@ class LaunchSpec:
     key_file: str | None = None
     model_stamp: tuple[int, int] | None = None
     engine: str = ""
+    devices: tuple[str, ...] = ()
     ready_timeout_s: float = field(default=600.0, compare=False)
     stop_timeout_s: float = field(default=20.0, compare=False)
     drain_timeout_s: float = field(default=0.0, compare=False)

@@ -46,9 +46,18 @@ def failed(name: str, looked_at: str, message: str, hint: str | None) -> Check:
     return Check(name, looked_at, message, "problem", hint)
 
 
-def backend(path: str, devices: tuple[str, ...], accelerators: tuple[str, ...]) -> Check:
-    """Judge whether the binary can use the machine's accelerators, each named ``backend name``."""
+def backend(
+    path: str, devices: tuple[str, ...], accelerators: tuple[str, ...], reason: str | None = None
+) -> Check:
+    """Judge whether the binary can use the machine's accelerators, each named ``backend name``.
+
+    ``reason``: what the binary said of a list without devices.
+    """
     looked = f"{path} --list-devices"
+    if reason is not None and not devices:
+        have = f", but this machine has {', '.join(accelerators)}" if accelerators else ""
+        hint = "look at the card's driver: nvidia-smi, rocminfo or vulkaninfo must show the card"
+        return Check("backend", looked, f"finds no device ({reason}){have}", "problem", hint)
     if not accelerators:
         return Check("backend", looked, "no accelerator in this machine; the model runs on the CPU")
     if devices:

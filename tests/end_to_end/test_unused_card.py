@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.fakes.home import Home, Ran
+from tests.fakes.home import Home, Ran, until
+from tests.fakes.rpc import worker
 
 SOURCE = Path(__file__).parents[1] / "hardware/fake_nvml.c"
 COMPILER = shutil.which("cc")
@@ -78,3 +81,53 @@ def test_the_doctor_calls_it_a_problem(with_card: Home) -> None:
     assert checks["binary"]["verdict"] == "problem"
     assert "NVIDIA H200" in checks["binary"]["finding"]
     assert "qwenctl engine install" in checks["binary"]["fix"]
+
+
+def test_what_serves_without_the_card_says_so_and_goes_over_to_a_device_that_comes(
+    built_home: Home, built_tools: Path, driver: Path
+) -> None:
+    """The device is an RPC worker, which a script hides at first; requests are answered all the time."""
+    if not (built_tools / "ggml-rpc-server").is_file():
+        pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
+    hidden, program = built_home.path / "hidden", built_home.path / "llama-server"
+    program.write_text(
+        f"""#!/bin/sh
+if [ -e {hidden} ]; then
+  for word do
+    shift
+    case "$word" in
+      --rpc) skip=1 ;;
+      *) if [ -n "$skip" ]; then skip=; else set -- "$@" "$word"; fi ;;
+    esac
+  done
+fi
+exec {built_tools / "llama-server"} "$@"
+"""
+    )
+    program.chmod(0o755)
+    hidden.touch()
+    built_home.environment |= {"FAKE_NVML": "ok", "FAKE_DRIVER": str(driver)}
+    built_home.environment["QWENCTL_SERVER__BINARY"] = str(program)
+    with worker(built_tools) as address:
+        built_home.environment["QWENCTL_SERVER__RPC"] = f'["{address}"]'
+        ran = run(built_home, "up", "--ctx", "4096", "--port", str(built_home.port))
+        assert ran.code == 0, ran.err
+        now = built_home.status()
+        assert [text for text in now["troubles"] if "NVIDIA H200" in text] != []
+        first, asked, failed = now["pid"], threading.Event(), list[int]()
+
+        def ask() -> None:
+            while not asked.is_set():
+                where = f"http://127.0.0.1:{built_home.port}/completion"
+                answer = httpx.post(where, json={"prompt": "a", "n_predict": 4}, timeout=100)
+                if answer.status_code != httpx.codes.OK:
+                    failed.append(answer.status_code)
+
+        client = threading.Thread(target=ask)
+        client.start()
+        hidden.unlink()
+        until(lambda: built_home.status()["ready"] and built_home.status()["pid"] != first, 60)
+        asked.set()
+        client.join(100)
+        assert failed == []
+        assert built_home.status()["memory"]["actual_bytes"] > 0, "it is on the device"

@@ -25,8 +25,9 @@ from qwenctl.engine.find import (
 from qwenctl.engine.program import NAMED
 from qwenctl.engine.program_files import fingerprint
 from qwenctl.errors import NoServerError
-from qwenctl.hardware.devices import parse_devices, unused_cards
-from qwenctl.hardware.facts import Accelerator, Cpu, Hardware, ServerFacts
+from qwenctl.hardware.device_list import parse_devices
+from qwenctl.hardware.devices import unused_cards
+from qwenctl.hardware.facts import Accelerator, Cpu, DeviceList, Hardware, ServerFacts
 from qwenctl.settings.types import HardwareSettings, Settings
 
 
@@ -40,7 +41,7 @@ def test_the_real_binary_says_what_it_knows(server_binary: Path, tmp_path: Path)
     server = ask_server(server_binary, tmp_path)
     assert "--ctx-size" in server.known
     assert server.version != "unknown"
-    assert isinstance(list_devices(server_binary), tuple)
+    assert isinstance(list_devices(server_binary), DeviceList)
 
 
 def test_answers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_the_first_usable_one_is_taken_and_the_others_have_a_reason(tmp_path: Pa
         (CHOSEN, "wrong_processor"),
         (ON_PATH, "too_old"),
     ]
-    assert "-ctxcp 2" in found.engine.identity.passed_over[1].why
+    assert "--ctx-checkpoints 2" in found.engine.identity.passed_over[1].why
 
 
 def test_what_the_settings_do_not_need_is_not_asked_of_an_engine(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_a_driver_that_aborts_does_not_matter_without_a_card(tmp_path: Path) -> 
     with pytest.raises(NoServerError, match="the card's driver refuses it"):
         find(tmp_path, aborts)
     off = Settings.model_validate({"hardware": {"gpu": "off"}})
-    assert find(tmp_path, aborts, settings=off).devices == ()
+    assert find(tmp_path, aborts, settings=off).listed == DeviceList()
 
 
 # A card that the engine cannot use.
@@ -263,6 +264,20 @@ def test_a_card_that_no_engine_can_use_is_no_engine_for_this_machine(tmp_path: P
         )
     assert "qwenctl engine install --backend cuda" in str(raised.value.hint)
     assert "qwenctl up --cpu" in str(raised.value.hint)
+
+
+def test_what_the_engine_said_of_the_card_is_the_reason(tmp_path: Path) -> None:
+    """It is built for such a card, then: another build would not help."""
+    said = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"
+    text = f"case $1 in --list-devices) echo '{said}' >&2;; esac"
+    with pytest.raises(NoServerError, match=r"4090 \(failed to initialize CUDA: no CUDA-capable") as raised:
+        find(
+            tmp_path,
+            EngineCandidate(ON_PATH, fake(tmp_path, text=text)),
+            judge=judge_of(machine(CARD), Settings()),
+        )
+    assert "look at the card's driver" in str(raised.value.hint)
+    assert "engine install" not in str(raised.value.hint)
 
 
 def test_whoever_wants_the_processor_gets_it(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.engine.usability import Attempt, not_a_server, why_unusable
+from qwenctl.engine.flags import parse_help
+from qwenctl.engine.other_programs import other_program
+from qwenctl.engine.usability import Attempt, why_unusable
 
 SAMPLES = Path(__file__).parent / "unusable"
 EXPECTED = {
@@ -31,7 +33,7 @@ EXPECTED = {
     "rocm-invalid-device-function": ("wrong_gpu_build", "invalid device function"),
     "sycl-list-devices-abort": ("driver_refuses", "failed to get device memory size"),
     "wrapper-132": ("wrong_processor", "SIGILL"),
-    "wrapper-needs-docker": ("failed", "Cannot connect to the Docker daemon"),
+    "wrapper-needs-docker": ("wrapper", "Cannot connect to the Docker daemon"),
 }
 
 
@@ -90,12 +92,13 @@ def test_the_last_words_are_cut_to_a_line_that_can_be_read() -> None:
             "ik_llama.cpp",
         ),
         ("", "LLAMAFILE(1)   Manual", "not_a_server", "llamafile"),
-        ("3500 (7a11eb3a)", "  -m FNAME, --model FNAME\n         --port PORT  port", "too_old", "too old"),
+        ("3500 (7a11eb3a)", "  -m FNAME\n         --port PORT  port", "too_old", "too old"),
         ("9000", "-m, --model FNAME   model path\n-p, --prompt PROMPT", "not_a_server", "another program of"),
         ("", "hello", "not_a_server", "not that of a llama-server"),
     ],
 )
 def test_another_program_is_called_by_its_name(version: str, help_text: str, cause: str, said: str) -> None:
-    why = not_a_server(version, help_text)
+    why = other_program(version, help_text, parse_help(help_text))
+    assert why is not None
     assert why.cause == cause
     assert said in why.summary

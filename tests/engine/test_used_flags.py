@@ -53,14 +53,14 @@ def test_an_engine_of_today_lacks_nothing() -> None:
 
 
 def test_what_an_older_engine_lacks_is_named_as_on_the_command_line() -> None:
-    assert missing(needed(Settings()), known("mid-2025"))[:1] == ("-ctxcp 2",)
+    assert missing(needed(Settings()), known("mid-2025"))[:1] == ("--ctx-checkpoints 2",)
 
 
-@pytest.mark.parametrize("name", ["--ctx-checkpoints", "--swa-checkpoints"])
+@pytest.mark.parametrize("name", ["-ctxcp", "--swa-checkpoints"])
 def test_an_older_name_of_a_flag_is_enough(name: str) -> None:
-    """Source: builds b7300 to b8217 know no short name of it."""
+    """Source: builds b6400 to b6684 know it as --swa-checkpoints."""
     page = parse_help(f"{name} N    max number of checkpoints\n")
-    assert missing((Option("-ctxcp", "2"),), page) == ()
+    assert missing((Option("--ctx-checkpoints", "2"),), page) == ()
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_a_cache_that_is_off_needs_no_flag() -> None:
 
 def test_what_changed_between_two_engines_is_told_of_the_flags_we_use() -> None:
     old = parse_help(
-        "-ctxcp N   x (default: 3)\n--fit {on,off}   x\n--alias S   x\n--unused   x (default: 1)\n"
+        "--swa-checkpoints N   x (default: 3)\n--fit {on,off}   x\n--alias S   x\n--unused   x (default: 1)\n"
     )
     new = parse_help("--ctx-checkpoints N   x (default: 32)\n--fit {on,off,auto}   x\n--jinja   x\n")
     assert changed_flags(old, new) == (
         "--alias is not known any more",
         "--fit: the values were on, off, and are on, off, auto now",
-        "-ctxcp 2 is now --ctx-checkpoints 2",
-        "-ctxcp: the default was 3, and is 32 now",
+        "--swa-checkpoints 2 is now --ctx-checkpoints 2",
+        "--ctx-checkpoints: the default was 3, and is 32 now",
         "--jinja is known now",
     )
     assert changed_flags(old, old) == ()

@@ -16,19 +16,19 @@ SAMPLES = Path(__file__).parent / "samples"
 NO_NVML = Nvml(absent="NVML Shared Library Not Found")
 
 
-def sample(name: str) -> str:
+def sample(name: str, folder: Path = SAMPLES) -> str:
     """Return a sample without its header lines."""
-    text = (SAMPLES / name).read_text(encoding="utf-8")
+    text = (folder / name).read_text(encoding="utf-8")
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("# "))
 
 
-def sections(name: str) -> dict[str, str]:
-    parts = re.split(r"^== (.*)\n", sample(name), flags=re.MULTILINE)
+def sections(name: str, folder: Path = SAMPLES) -> dict[str, str]:
+    parts = re.split(r"^== (.*)\n", sample(name, folder), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def captured_machine(name: str) -> SystemProbe:
-    found = sections(name)
+def captured_machine(name: str, folder: Path = SAMPLES) -> SystemProbe:
+    found = sections(name, folder)
     files = {path: _bytes(text) for path, text in found.items() if path.startswith("/")}
     system, machine = found["system"].split()
     physical, logical = (int(word) for word in found.get("cores", "1 1").split())

@@ -79,7 +79,11 @@ def test_a_driver_mismatch_is_a_warning() -> None:
 
 def test_a_gpu_without_a_driver_is_a_warning() -> None:
     assert detect(captured_machine("no-driver.machine")).warnings == (
-        "this machine has an NVIDIA GPU, but no driver answers: NVML Shared Library Not Found",
+        (
+            "this machine has an NVIDIA GPU, but no driver answers: NVML Shared Library Not Found; install "
+            "or load NVIDIA's driver; in a container, start the container with --gpus all (docker) or "
+            "--device nvidia.com/gpu=all (podman)"
+        ),
     )
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from qwenctl.errors import NoFitError, SettingsError
 from qwenctl.hardware.detect import detect
-from qwenctl.hardware.devices import backend_of, join, parse_devices, reserve, usable
+from qwenctl.hardware.device_join import join
+from qwenctl.hardware.device_list import backend_of, parse_devices
+from qwenctl.hardware.devices import reserve, usable
 from qwenctl.hardware.facts import Accelerator, Cpu, Device, Hardware, ServerFacts
 from qwenctl.hardware.saved import read_machine
 from qwenctl.settings.types import HardwareSettings as Choice

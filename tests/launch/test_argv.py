@@ -28,7 +28,7 @@ llama-server
 -np 1
 -c 65536
 --cache-ram 4096
--ctxcp 2
+--ctx-checkpoints 2
 --jinja
 --temp 0.6
 --top-p 0.95
@@ -72,7 +72,7 @@ def test_a_tight_machine_gets_the_concessions_on_its_command_line() -> None:
         "-ctv q8_0",
         "--flash-attn on",
         "--cache-ram 0",
-        "-ctxcp 1",
+        "--ctx-checkpoints 1",
         "--jinja",
     ]
     assert [line for line in made if line not in RECIPE.splitlines()] == made[6:12]
@@ -98,7 +98,7 @@ def test_every_setting_is_on_the_command_line() -> None:
         "-ctv q8_0",
         "--flash-attn on",
         "--cache-ram 0",
-        "-ctxcp 4",
+        "--ctx-checkpoints 4",
         "--jinja",
         "--temp 0.1",
         "--top-p 0.95",

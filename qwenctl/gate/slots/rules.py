@@ -28,6 +28,8 @@ NOT_IN_FINGERPRINT = frozenset(
         "--api-key-file",
         "--slot-save-path",
         "--cache-ram",
+        "--ctx-checkpoints",
+        "--swa-checkpoints",
         "-ctxcp",
         "-lv",
         "--reasoning",
