@@ -36,13 +36,13 @@ PURE = set(
     engine.builds.engine_host engine.builds.cuda_support
     engine.builds.build_choice launch.spec launch.configuration
     launch.load_log launch.argv
-    gate.upstream gate.replay gate.api_format gate.sse_split gate.headers gate.guard gate.options
-    gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
+    gate.upstream gate.replay gate.server_faults gate.api_format gate.sse_split gate.headers gate.guard
+    gate.options gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
     supervise.endings deploy.types deploy.states deploy.machine deploy.change_events
     deploy.engine_blame deploy.device_look daemon.status
     supervise.exits supervise.crash_texts supervise.load_texts supervise.evidence supervise.log_lines
-    supervise.post_mortem supervise.lifecycle_events supervise.wedge
+    supervise.post_mortem supervise.lifecycle_events supervise.wedge supervise.device_faults
     control.status_schema service.units service.plists service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
     model.name model.families model.from_gguf
@@ -72,6 +72,7 @@ ONLY_IN: dict[str, set[str]] = {
         "fetch.artifact",
         "fetch.remote_header",
         "fetch.clock",
+        "hardware.gpu_load",  # a driver that hangs is asked in a thread
         "supervise.child",
         "supervise.exit_watch",
         "supervise.health",

@@ -194,6 +194,10 @@ class Daemon:
         """Stop the child: nobody has used it for long."""
         self._supervisor.post(st.Sleep())
 
+    async def examine(self, child: int, fault: str) -> bool:
+        """Ask a child whose answers say ``fault`` for a token; return whether it is ended."""
+        return await self._supervisor.examine(child, fault)
+
     # How the parts hear of each other.
 
     def _server_changed(self, before: st.State, after: st.State, pid: int | None) -> None:

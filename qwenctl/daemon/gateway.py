@@ -169,7 +169,7 @@ class Gateway:
         if self._gate is None or not self._gate.addresses:
             return None
         stats = self._gate.stats()
-        return Traffic(stats.in_flight, stats.bytes_through, stats.reader_blocked)
+        return Traffic(stats.in_flight, stats.bytes_through, stats.blocked, stats.answered, stats.left)
 
     def counts(self) -> GateCounts:
         """Return what the status shows."""

@@ -18,17 +18,17 @@ from qwenctl.deploy import pipeline
 from qwenctl.deploy.free_memory import shortage
 from qwenctl.deploy.load_record import load_key, remember_load
 from qwenctl.fetch.clock import in_thread
+from qwenctl.hardware.gpu_load import GpuWatch, no_gpu
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_check import differences, known_load, lost_devices
 from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
-from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.known import KnownLoad
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.crash_texts import LOST_HINT
 from qwenctl.supervise.exits import GPU_LOST, Ending
-from qwenctl.supervise.health import generates, measure
+from qwenctl.supervise.health import generates, measure, refusal
 from qwenctl.supervise.logfile import LogFile, Throttle
 from qwenctl.supervise.supervisor import Effects, NotStartedError, Supervisor
 from qwenctl.supervise.wedge import ServerSample
@@ -44,6 +44,7 @@ class ServerEffects:
         self._unsaved: tuple[str, KnownLoad] | None = None
         self._throttle = Throttle(log.write)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gpu = GpuWatch()
 
     def connect(
         self,
@@ -61,6 +62,7 @@ class ServerEffects:
             publish=publish,
             degrade=degrade,
             drain=self._drain,
+            refusal=self._refusal,
         )
 
     def use(self, supervisor: Supervisor, deployment: Deployment) -> None:
@@ -105,6 +107,9 @@ class ServerEffects:
     async def _probe(self, child: st.Child, timeout_s: float) -> bool:
         return await contained(self._generates(child, timeout_s), self._unanswered)
 
+    async def _refusal(self, child: st.Child, timeout_s: float) -> str | None:
+        return await contained(refusal(child.spec, timeout_s), lambda _: None)
+
     async def _generates(self, child: st.Child, timeout_s: float) -> bool:
         """Ask for a token; of a server that starts, look at where its layers went, too."""
         empty = isinstance(self._supervisor.state.phase, st.Starting)
@@ -146,8 +151,11 @@ class ServerEffects:
             self._troubles.set("loads", trouble)
             self._unsaved = self._unsaved if trouble else None
 
-    async def _measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
-        work = measure(spec, pid, timeout_s, self._gateway.traffic)
+    async def _measure(self, child: st.Child, pid: int, timeout_s: float) -> ServerSample:
+        one = child.configuration
+        used = [each for each in one.hardware.accelerators if each.id in one.plan.devices]
+        gpu = self._gpu.reader(tuple(used)) if one.plan.devices else no_gpu
+        work = measure(child.spec, pid, timeout_s, self._gateway.traffic, gpu)
         return await contained(work, lambda _: ServerSample(time.monotonic()))
 
     async def _restore(self, child: st.Child) -> None:

@@ -79,11 +79,26 @@ class ServerApi:
         ``empty``: no slot holds anything yet. The prompt cache is then not used, which halves the time to
         the first token.
         """
-        body = {**SHORTEST_REQUEST, "cache_prompt": not empty}
         try:
-            answer = await self._call("POST", "/completion", body, timeout_s)
+            return await self._token(timeout_s, empty=empty)
         except ERRORS:
             return False
+
+    async def refusal(self, timeout_s: float) -> str | None:
+        """Ask for a token; return what came instead. None: a token came, or nothing is known.
+
+        A server that takes no connection may be on its way out, and one that says nothing may be busy.
+        """
+        try:
+            return None if await self._token(timeout_s, empty=False) else "no token came"
+        except (aiohttp.ClientConnectorError, TimeoutError):
+            return None
+        except ERRORS as error:
+            return str(error) or type(error).__name__
+
+    async def _token(self, timeout_s: float, *, empty: bool) -> bool:
+        body = {**SHORTEST_REQUEST, "cache_prompt": not empty}
+        answer = await self._call("POST", "/completion", body, timeout_s)
         return isinstance(answer, dict) and "content" in answer
 
     async def is_asleep(self) -> bool:

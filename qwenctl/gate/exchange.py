@@ -3,9 +3,10 @@
 from aiohttp.web_request import BaseRequest
 
 from qwenctl.gate.access_log import AccessRecord
-from qwenctl.gate.forward import UpstreamRequest
+from qwenctl.gate.forward import FaultAnswer, UpstreamRequest
 from qwenctl.gate.response import ResponseWriter
 from qwenctl.gate.resumable import CONVERSATION_HEADER
+from qwenctl.gate.server_faults import computes
 from qwenctl.gate.upstream import is_use
 
 
@@ -15,12 +16,15 @@ class Exchange:
     ``held_s``: how long it has waited for children, all times together. ``crashes_alone``: children that
     crashed while it was their only request. ``tries_on_child``: how often the present child closed its
     connection and went on running. ``conversation``: its answer may go on in the child without its client.
-    ``outcome`` is for the access log; ``gone``: the client left before anything better was known.
+    ``fault``: the last answer of a child that could not compute, and ``faulty_child`` the child that got the
+    request again after such an answer. ``outcome`` is for the access log; ``gone``: the client left before
+    anything better was known.
     """
 
     def __init__(self, request: BaseRequest, path: str, answer: ResponseWriter, now: float) -> None:
         self.request, self.path, self.answer, self.arrived = request, path, answer, now
         self.use = is_use(request.method, path)
+        self.computes = computes(request.method, path)
         self.conversation = request.headers.get(CONVERSATION_HEADER) if request.method == "POST" else None
         self.body = bytearray()
         self.budget_bytes = 0  # what its body takes of the budget
@@ -29,7 +33,14 @@ class Exchange:
         self.upstream_request: UpstreamRequest | None = None
         self.crashes_alone = 0
         self.tries_on_child = 0
+        self.fault: FaultAnswer | None = None
+        self.faulty_child = 0
         self.outcome = "gone"
+
+    @property
+    def bytes_computed(self) -> int:
+        """The bytes of its answer so far, if the child had to compute that answer."""
+        return self.answer.bytes_out if self.computes and self.answer.status == 200 else 0
 
     def record(self, now: float) -> AccessRecord:
         """Return what the access log says of it."""

@@ -1,6 +1,7 @@
 """Send one request to one child and pass its answer on. The result says when the child was lost."""
 
 import asyncio
+from dataclasses import dataclass
 from enum import Enum, auto
 
 import aiohttp
@@ -11,6 +12,7 @@ from qwenctl.gate import headers
 from qwenctl.gate.api_format import ApiFormat, is_complete, is_loading
 from qwenctl.gate.request_body import pieces
 from qwenctl.gate.response import ResponseWriter
+from qwenctl.gate.server_faults import BROKEN, GOOD, OTHER, AnswerKind, heard_events, heard_whole
 from qwenctl.gate.sse_split import EventSplitter, skip_comments
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
@@ -31,13 +33,33 @@ class ChildLost(Enum):
     CUT = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class FaultAnswer:
+    """An answer which says that the child could not compute. Nothing of it has been sent to the client."""
+
+    status: int
+    reason: str | None
+    head: headers.Pairs
+    body: bytes
+    stream: bool
+
+    async def pass_on(self, answer: ResponseWriter) -> web.StreamResponse:
+        """Send it to the client after all."""
+        if not self.stream:
+            return await answer.whole(self.status, self.reason, self.head, self.body)
+        await answer.begin(self.status, self.reason, self.head)
+        await answer.write(self.body)
+        return await answer.end()
+
+
 class UpstreamRequest:
     """One request as it is sent to a child. It can be sent again to the next child.
 
     ``to_the_byte``: its client counts the bytes of the stream, so comments of the child are passed on, too.
+    ``judged``: what its answer says about the child is of interest. ``heard`` is what the last answer said.
     """
 
-    __slots__ = ("_upstream", "body", "method", "pairs", "target", "to_the_byte")
+    __slots__ = ("_upstream", "body", "heard", "judged", "method", "pairs", "target", "to_the_byte")
 
     def __init__(
         self,
@@ -47,9 +69,10 @@ class UpstreamRequest:
         body: bytearray,
         *,
         to_the_byte: bool = False,
+        judged: bool = False,
     ) -> None:
         self.method, self.target, self.pairs, self.body = method, target, pairs, body
-        self.to_the_byte = to_the_byte
+        self.to_the_byte, self.judged, self.heard = to_the_byte, judged, OTHER
         self._upstream: aiohttp.ClientResponse | None = None
 
     def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
@@ -65,11 +88,12 @@ class UpstreamRequest:
 
 async def forward(
     client: aiohttp.ClientSession, base: str, sent: UpstreamRequest, answer: ResponseWriter, keep_bytes: int
-) -> web.StreamResponse | ChildLost:
+) -> web.StreamResponse | FaultAnswer | ChildLost:
     """Send the request and pass the answer on; return ``ChildLost`` if the child did not finish it.
 
     Plain answers up to ``keep_bytes`` are kept until they are whole.
     """
+    sent.heard = OTHER
     pairs = list(sent.pairs)
     if sent.body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
         pairs.append(("Content-Length", str(len(sent.body))))
@@ -84,20 +108,21 @@ async def forward(
     except CONNECT_ERRORS:
         return ChildLost.UNREACHED
     except UPSTREAM_ERRORS:
+        sent.heard = BROKEN
         return ChildLost.WAITING
     sent.answered(upstream)
     try:
         if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
-            return await _events(upstream, answer, to_the_byte=sent.to_the_byte)
-        return await _plain(upstream, answer, keep_bytes, head=sent.method == "HEAD")
+            return await _events(upstream, sent, answer)
+        return await _plain(upstream, sent, answer, keep_bytes)
     finally:
         sent.answered(None)
         upstream.close()
 
 
 async def _events(
-    upstream: aiohttp.ClientResponse, answer: ResponseWriter, *, to_the_byte: bool
-) -> web.StreamResponse | ChildLost:
+    upstream: aiohttp.ClientResponse, sent: UpstreamRequest, answer: ResponseWriter
+) -> web.StreamResponse | FaultAnswer | ChildLost:
     """Pass events on, whole ones only. The head waits for the first event, but not in an unknown API."""
     splitter, last, first = EventSplitter(), b"", b""
     if answer.api_format is ApiFormat.OTHER:  # comments may be all that it says for a long time
@@ -109,18 +134,33 @@ async def _events(
             events = skip_comments(first)
             if not events:
                 continue
-            events = first if to_the_byte else events
+            if (fault := _first_fault(upstream, sent, events)) is not None:
+                return fault
+            events = first if sent.to_the_byte else events
             await answer.begin(upstream.status, upstream.reason, _head(upstream))
         if events:
             last = events
             await answer.write(events)
     if not answer.begun:
+        sent.heard = BROKEN
         return ChildLost.WAITING
     if data is not None and splitter.rest:
         last = splitter.rest
         await answer.write(last)
     whole = is_complete(answer.api_format, last) if data is not None else _had_ended(answer, last)
+    sent.heard = heard_events(last) if whole else BROKEN
     return await answer.end() if whole else ChildLost.CUT
+
+
+def _first_fault(
+    upstream: aiohttp.ClientResponse, sent: UpstreamRequest, events: bytes
+) -> FaultAnswer | None:
+    """Return the answer if its first events say that the child cannot compute."""
+    heard = heard_events(events) if sent.judged else OTHER
+    if heard.kind is not AnswerKind.FAULT:
+        return None
+    sent.heard = heard
+    return FaultAnswer(upstream.status, upstream.reason, _head(upstream), events, stream=True)
 
 
 async def _read(upstream: aiohttp.ClientResponse) -> bytes | None:
@@ -131,11 +171,11 @@ async def _read(upstream: aiohttp.ClientResponse) -> bytes | None:
         return None
 
 
-async def _plain(
-    upstream: aiohttp.ClientResponse, answer: ResponseWriter, keep_bytes: int, *, head: bool
-) -> web.StreamResponse | ChildLost:
+async def _plain(  # noqa: C901 - likewise
+    upstream: aiohttp.ClientResponse, sent: UpstreamRequest, answer: ResponseWriter, keep_bytes: int
+) -> web.StreamResponse | FaultAnswer | ChildLost:
     """Keep an answer until it is whole. A longer one than ``keep_bytes`` is passed on as it comes."""
-    if head:
+    if sent.method == "HEAD":
         return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"")
     kept: list[bytes] = []
     size = 0
@@ -143,6 +183,7 @@ async def _plain(
         try:
             data = await upstream.content.readany()
         except UPSTREAM_ERRORS:
+            sent.heard = BROKEN
             return ChildLost.CUT if answer.begun else ChildLost.WAITING
         if not data:
             break
@@ -155,10 +196,25 @@ async def _plain(
             await _pass_on(upstream, answer, kept)
             kept.clear()
     if answer.begun:
+        sent.heard = GOOD if upstream.status == 200 else OTHER
         return await answer.end()
     if is_loading(upstream.status, b"".join(kept)):
         return ChildLost.UNREACHED
-    if size > AT_ONCE_BYTES and answer.response is None:
+    if sent.judged and "Content-Encoding" not in upstream.headers:
+        sent.heard = heard_whole(upstream.status, upstream.content_type, b"".join(kept))
+    if sent.heard == BROKEN:
+        return ChildLost.WAITING
+    if sent.heard.kind is AnswerKind.FAULT:
+        head = _head(upstream)
+        return FaultAnswer(upstream.status, upstream.reason, head, b"".join(kept), stream=False)
+    return await _all_at_once(upstream, answer, kept)
+
+
+async def _all_at_once(
+    upstream: aiohttp.ClientResponse, answer: ResponseWriter, kept: list[bytes]
+) -> web.StreamResponse:
+    """Send a whole answer: in one piece, or a large one in several."""
+    if sum(map(len, kept)) > AT_ONCE_BYTES and answer.response is None:
         await _pass_on(upstream, answer, kept)
         return await answer.end()
     return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"".join(kept))

@@ -34,7 +34,7 @@ LAST_REQUEST_S = 0.25
 
 
 class ChildDemand(Protocol):
-    """What the gate asks of the daemon. Both return at once; the answer comes through ``Gate.tell``."""
+    """What the gate asks of the daemon. The first two return at once; their answer comes through ``tell``."""
 
     def demand(self, held: bool) -> None:  # noqa: FBT001 - a level has one argument: itself
         """Say whether requests are held (True), so that an idle child must start, or none (False).
@@ -45,19 +45,26 @@ class ChildDemand(Protocol):
     def unload(self) -> None:
         """Stop the child, phase idle: nobody has used it for ``idle_unload_s``."""
 
+    async def examine(self, child: int, fault: str) -> bool:
+        """Ask a child whose answers say ``fault`` for a token; return whether it is ended as it gave none."""
+
 
 @dataclass(frozen=True, slots=True)
 class GateStats:
     """What the supervisor and the status want to know.
 
-    ``bytes_through`` only grows. ``reader_blocked``: some client does not read; that counts as progress.
-    ``idle_since``: the time of the loop's clock since which nothing uses the model; None while it is used.
+    ``bytes_through`` (of answers that were computed), ``answered`` (such answers that were whole) and
+    ``left`` (requests whose client left before any of the answer came) only grow. ``blocked``: answers whose
+    client does not read. ``idle_since``: the time of the loop's clock since which nothing uses the model;
+    None while it is used.
     """
 
     held: int
     in_flight: int
     bytes_through: int
-    reader_blocked: bool
+    blocked: int
+    answered: int
+    left: int
     idle_since: float | None
 
 
@@ -88,7 +95,9 @@ class Gate:
         self._queue = WaitingQueue(UpstreamState("down"), daemon.demand, on_count)
         self._slots = SaveControl(slots_folder, make_keeper)
         self._in_flight = InFlight(news, on_count)
-        self._proxy = Proxy(self._queue, self._in_flight, options.limits, self._slots.give_way)
+        self._proxy = Proxy(
+            self._queue, self._in_flight, options.limits, self._slots.give_way, daemon.examine
+        )
         self._idle_loop = IdleLoop(self._queue, self._proxy, self._slots, daemon.unload, news)
         self._news = news
         self._served = UpstreamState("down")  # the last ready state: where that child listens
@@ -222,6 +231,7 @@ class Gate:
             for listener in listeners:
                 await listener.stop()
         await self._in_flight.close_sessions()
+        await self._proxy.close()
         await self._slots.close()
 
     def stats(self) -> GateStats:
@@ -230,7 +240,9 @@ class Gate:
             held=self._queue.held,
             in_flight=self._in_flight.count,
             bytes_through=self._proxy.bytes_through,
-            reader_blocked=any(each.answer.writing for each in self._proxy.exchanges),
+            blocked=sum(each.answer.writing for each in self._proxy.exchanges),
+            answered=self._proxy.answered,
+            left=self._proxy.left,
             idle_since=self._proxy.idle_since,
         )
 

@@ -47,6 +47,8 @@ async def give_up(exchange: Exchange, state: UpstreamState, why: AfterLoss) -> w
             return await refuse(exchange, state, "held_too_long")
         case AfterLoss.GIVE_UP_POISON:
             exchange.outcome = "poison"
+            if exchange.fault is not None:
+                return await exchange.fault.pass_on(answer)
             message = "cannot answer: the model server crashed twice while this was its only request"
             return await answer.fail(500, "crashed", message, "it is not sent again")
         case AfterLoss.GIVE_UP_ONCE:

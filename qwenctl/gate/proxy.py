@@ -11,6 +11,7 @@ from qwenctl.gate import forward, gate_answers, headers
 from qwenctl.gate.access_log import line
 from qwenctl.gate.api_format import format_of, wants_stream
 from qwenctl.gate.exchange import Exchange
+from qwenctl.gate.fault_watch import Examine, FaultWatch
 from qwenctl.gate.guard import Deny, cors
 from qwenctl.gate.in_flight import ChildLoad, InFlight
 from qwenctl.gate.options import GateLimits
@@ -18,6 +19,7 @@ from qwenctl.gate.replay import Loss, after_loss, is_repeatable
 from qwenctl.gate.request_body import BodyBudget, read_body
 from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
 from qwenctl.gate.resumable import ResumableStreams
+from qwenctl.gate.server_faults import GOOD
 from qwenctl.gate.upstream import OBSERVING_PATHS, Admission, UpstreamState
 from qwenctl.gate.waiting_queue import WaitingQueue
 
@@ -25,16 +27,26 @@ access_log = logging.getLogger("qwenctl.gate.access_log")
 
 
 class Proxy:
-    """All requests under way. ``before_use`` is called before a request is sent that uses the model."""
+    """All requests under way. ``before_use`` is called before a request is sent that uses the model.
+
+    ``examine`` asks a child for a token whose answers say that it cannot compute.
+    """
 
     def __init__(
-        self, queue: WaitingQueue, in_flight: InFlight, limits: GateLimits, before_use: Callable[[], None]
+        self,
+        queue: WaitingQueue,
+        in_flight: InFlight,
+        limits: GateLimits,
+        before_use: Callable[[], None],
+        examine: Examine,
     ) -> None:
         self.exchanges: set[Exchange] = set()
         self.in_flight = in_flight
         self._queue, self._limits, self._before_use = queue, limits, before_use
         self.resumable = ResumableStreams()
         self._budget = BodyBudget(limits.max_held_bytes)
+        self._faults = FaultWatch(examine, lambda child: queue.child_gone(child, self._limits.child_gone_s))
+        self.answered = self.left = 0  # computed answers that were whole, and clients that waited for none
         self._bytes_done = 0  # of answers that are finished
 
     def configure(self, limits: GateLimits) -> None:
@@ -44,8 +56,8 @@ class Proxy:
 
     @property
     def bytes_through(self) -> int:
-        """The bytes of all answers so far."""
-        return self._bytes_done + sum(each.answer.bytes_out for each in self.exchanges)
+        """The bytes of all computed answers so far. Nothing else shows that the server works."""
+        return self._bytes_done + sum(each.bytes_computed for each in self.exchanges)
 
     @property
     def idle_since(self) -> float | None:
@@ -72,7 +84,7 @@ class Proxy:
                 self.in_flight.used()
             if access_log.isEnabledFor(logging.INFO):
                 access_log.info("%s", line(exchange.record(loop.time())))
-            self._bytes_done += answer.bytes_out
+            self._bytes_done += exchange.bytes_computed
             self._budget.give(exchange.budget_bytes)
 
     async def break_off(self) -> None:
@@ -86,6 +98,10 @@ class Proxy:
         await asyncio.sleep(0)  # the readers notice it before the sessions are closed
         await self.in_flight.close_sessions()
         await self.in_flight.wait_empty(self._limits.child_gone_s)
+
+    async def close(self) -> None:
+        """Ask no child for a token any more."""
+        await self._faults.close()
 
     def disconnect_stalled(self, before: float) -> None:
         """Disconnect the clients that have taken nothing since ``before``."""
@@ -118,6 +134,7 @@ class Proxy:
             headers.to_child(request.headers.items(), keep_keys=keep_keys),
             body,
             to_the_byte=exchange.conversation is not None,
+            judged=exchange.computes,
         )
         while True:
             if queue.admission() is not Admission.GO and exchange.path in OBSERVING_PATHS:
@@ -129,7 +146,7 @@ class Proxy:
             if isinstance(done, web.StreamResponse):
                 exchange.outcome = "complete"
                 return done
-            if (ended := await self._after_loss(exchange, state.child, load, done)) is not None:
+            if (ended := await self._after_failure(exchange, state.child, load, done)) is not None:
                 return ended
 
     async def _wait_for_child(self, exchange: Exchange) -> web.StreamResponse | None:
@@ -150,10 +167,11 @@ class Proxy:
 
     async def _send(
         self, exchange: Exchange, upstream_request: forward.UpstreamRequest, state: UpstreamState
-    ) -> tuple[web.StreamResponse | forward.ChildLost, ChildLoad]:
+    ) -> tuple[web.StreamResponse | forward.FaultAnswer | forward.ChildLost, ChildLoad]:
         if exchange.use:
             self._before_use()
         exchange.sent += 1
+        done = None
         self.resumable.begin(exchange.conversation, state.child)
         try:
             with self.in_flight.at(state.child) as load:
@@ -161,8 +179,8 @@ class Proxy:
                 done = await forward.forward(
                     client, base, upstream_request, exchange.answer, self._limits.answer_bytes
                 )
-                lost = done in (forward.ChildLost.WAITING, forward.ChildLost.CUT)
-                if lost and load.at_loss is None:
+                reached = not isinstance(done, web.StreamResponse) and done != forward.ChildLost.UNREACHED
+                if reached and load.at_loss is None:
                     load.at_loss = load.requests
                 if isinstance(done, web.StreamResponse):  # else its client left, or the child
                     self.resumable.over(exchange.conversation)
@@ -170,11 +188,45 @@ class Proxy:
         finally:
             if exchange.use:
                 self.in_flight.used()
+            self.answered += exchange.computes and upstream_request.heard == GOOD
+            self.left += exchange.computes and done is None and not exchange.answer.begun
+            if exchange.computes and not self._queue.draining:
+                self._faults.note(state.child, upstream_request.heard)
+
+    async def _after_failure(
+        self, exchange: Exchange, child: int, load: ChildLoad, fault: forward.FaultAnswer | forward.ChildLost
+    ) -> web.StreamResponse | None:
+        """Return the answer of a request whose child was lost, or could not compute; None to send it again.
+
+        What a child could not compute is sent again to the next one if this one is ended, and once more to
+        this one: it may have been a moment's fault. Otherwise the client gets the child's own answer.
+        """
+        if isinstance(fault, forward.ChildLost):
+            return await self._after_loss(exchange, child, load, fault)
+        exchange.fault = fault
+        if await self._faults.is_ended(child):
+            return await self._after_loss(exchange, child, load, forward.ChildLost.WAITING, ended=True)
+        load.at_loss = None
+        if exchange.faulty_child != child and is_repeatable(exchange.request.method, exchange.path):
+            exchange.faulty_child = child
+            return None
+        exchange.outcome = "complete"
+        self.resumable.over(exchange.conversation)
+        return await fault.pass_on(exchange.answer)
 
     async def _after_loss(
-        self, exchange: Exchange, child: int, load: ChildLoad, lost: forward.ChildLost
+        self,
+        exchange: Exchange,
+        child: int,
+        load: ChildLoad,
+        lost: forward.ChildLost,
+        *,
+        ended: bool = False,
     ) -> web.StreamResponse | None:
-        """Return the answer of a request that can't be sent again; None if it can."""
+        """Return the answer of a request that can't be sent again; None if it can.
+
+        ``ended``: the child is ended because it cannot compute, which counts as a crash of its own.
+        """
         queue, limits, loop = self._queue, self._limits, asyncio.get_running_loop()
         if lost is forward.ChildLost.UNREACHED:
             since = loop.time()
@@ -182,9 +234,12 @@ class Proxy:
                 exchange.tries_on_child = 0
             exchange.held_s += loop.time() - since
         elif lost is forward.ChildLost.WAITING:
-            if await queue.child_gone(child, limits.child_gone_s):
+            gone = await queue.child_gone(child, limits.child_gone_s)
+            if not gone and await self._faults.is_ended(child):
+                gone = ended = await queue.child_gone(child, limits.child_gone_s)
+            if gone:
                 exchange.tries_on_child = 0
-                exchange.crashes_alone += load.at_loss == 1 and queue.crashed(child)
+                exchange.crashes_alone += load.at_loss == 1 and (ended or queue.crashed(child))
             else:
                 load.at_loss = None
                 exchange.tries_on_child += 1

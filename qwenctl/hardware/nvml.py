@@ -56,6 +56,19 @@ def read_usage() -> tuple[GpuUsage, ...]:
         return ()
 
 
+def read_utilization() -> tuple[int, ...] | None:
+    """Return how busy each GPU was in the last moment, in percent; None where the driver does not say."""
+    percents: list[int] = []
+    try:
+        with session():
+            for _index, handle in _handles([]):
+                with suppress(pynvml.NVMLError):
+                    percents.append(int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+    except pynvml.NVMLError:
+        return None
+    return tuple(percents) or None
+
+
 def read_energy_joules() -> float | None:
     """Return what all GPUs used since their driver was loaded; None where none tells (older than Volta)."""
     joules: list[float] = []

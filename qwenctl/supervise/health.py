@@ -1,7 +1,7 @@
-"""Measure what a running server does: its slots, its CPU time, the traffic through the gate."""
+"""Measure what a running server does: slots, CPU time, GPUs, the traffic through the gate."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import psutil
 
 from qwenctl.engine.api import ERRORS, ServerApi
 from qwenctl.engine.slot import Slot
+from qwenctl.hardware.gpu_load import GpuLoad, no_gpu
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.settings.key_file import read_keys
 from qwenctl.supervise.wedge import ServerSample, Traffic
@@ -34,15 +35,32 @@ async def generates(spec: LaunchSpec, timeout_s: float, *, empty: bool = False) 
         return await api.generates(timeout_s, empty=empty)
 
 
+async def refusal(spec: LaunchSpec, timeout_s: float) -> str | None:
+    """Return what the server says in place of a token; see ``ServerApi.refusal``."""
+    async with api_of(spec) as api:
+        return await api.refusal(timeout_s)
+
+
 async def measure(
-    spec: LaunchSpec, pid: int, timeout_s: float, traffic: Callable[[], Traffic | None]
+    spec: LaunchSpec,
+    pid: int,
+    timeout_s: float,
+    traffic: Callable[[], Traffic | None],
+    gpu: Callable[[int], Awaitable[GpuLoad]] = no_gpu,
 ) -> ServerSample:
-    """Return what the server does now. A server that the gate knows to be idle is not asked."""
+    """Return what the server does now. A server that the gate knows to be idle is not asked, nor is its GPU.
+
+    ``gpu`` measures what the GPUs of a process do.
+    """
     seen = traffic()
     if seen is not None and seen.in_flight == 0:
-        return ServerSample(time.monotonic(), seen)
+        return ServerSample(time.monotonic(), seen, cpu_s=_cpu_s(pid))
     slots = await _slots(spec, min(timeout_s, SLOTS_TIMEOUT_S))
-    return ServerSample(time.monotonic(), seen, slots, _cpu_s(pid), _runnable(pid))
+    load = await gpu(pid)
+    now = time.monotonic()
+    return ServerSample(
+        now, seen, slots, _cpu_s(pid), _runnable(pid), load.busy, load.work, stopped=_stopped(pid)
+    )
 
 
 async def _slots(spec: LaunchSpec, timeout_s: float) -> tuple[Slot, ...] | None:
@@ -60,6 +78,13 @@ def _cpu_s(pid: int) -> float | None:
     except psutil.Error:
         return None
     return times.user + times.system
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
 def _runnable(pid: int) -> bool | None:

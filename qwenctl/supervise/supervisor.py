@@ -14,7 +14,8 @@ from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess
-from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.device_faults import cannot_compute
+from qwenctl.supervise.exits import TAIL_LINES, Ending
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.wedge import ServerSample, WedgeLimits, WedgeWatch, judge, wedge_limits
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 STOOD_STILL_S = 10.0
 """If a timer fires this much too late, the machine slept or this process was stopped."""
+MOST_PATIENCE = 4.0
+"""So many times the usual limits are waited at most, if ending a wedged server did not help."""
 SHORT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY, errno.EIO)
 """Errors that may pass by themselves, so the start is tried again."""
 
@@ -44,16 +47,18 @@ class Effects:
     """What the supervisor does to the world. Passed in, so that a test can pass its own.
 
     ``spawn`` may raise ``OSError`` or ``NotStartedError``; ``probe`` and ``measure`` get the seconds they may
-    take; ``publish`` is called after each change with the state before, the state, and the child's pid.
+    take; ``refusal`` asks for a token and returns what came in its place, None if nothing did; ``publish`` is
+    called after each change with the state before, the state, and the child's pid.
     """
 
     spawn: Callable[[st.Child], Awaitable[ChildProcess]]
     probe: Callable[[st.Child, float], Awaitable[bool]]
     restore: Callable[[st.Child], Awaitable[None]]
-    measure: Callable[[LaunchSpec, int, float], Awaitable[ServerSample]]
+    measure: Callable[[st.Child, int, float], Awaitable[ServerSample]]
     publish: Callable[[st.State, st.State, int | None], None]
     degrade: Callable[[Configuration, Ending], None]
     drain: Callable[[st.Child], None]
+    refusal: Callable[[st.Child, float], Awaitable[str | None]]
 
 
 class Supervisor:
@@ -77,11 +82,33 @@ class Supervisor:
         self._events: asyncio.Queue[st.Event] = asyncio.Queue()
         self._process: ChildProcess | None = None
         self._asking: asyncio.Task[None] | None = None  # probes it, or watches it once it is ready
+        self._patience = 1.0  # with a child that has not made progress since another one was ended as wedged
         self._closing = False
 
     def post(self, event: st.Event) -> None:
         """Take an event; it is handled in its turn."""
         self._events.put_nowait(event)
+
+    async def examine(self, number: int, fault: str) -> bool:
+        """Ask a child whose answers say ``fault`` for a token, and end it if it refuses that as well.
+
+        Return whether it serves no more. One that says nothing may be busy: ``wedge`` judges that.
+        """
+        match self.state.phase:
+            case st.Ready(child=child) if child.number == number:
+                pass
+            case _:
+                return True
+        refused = await self._effects.refusal(child, self._limits(child.spec).probe_timeout_s)
+        process = self._process
+        if refused is None or process is None or lc.live(self.state) != child:
+            return lc.live(self.state) != child
+        log.warning("child=%d answers %r, and %r for a token", number, fault, refused)
+        tail = tuple(process.said().splitlines()[-TAIL_LINES:])
+        devices = child.configuration.plan.devices
+        self.post(st.Faulty(number, cannot_compute(fault, tail, devices, process.context)))
+        await self.settled()
+        return True
 
     async def settled(self) -> None:
         """Wait until every event posted so far has been handled."""
@@ -196,20 +223,21 @@ class Supervisor:
 
     async def _watch(self, child: st.Child, pid: int) -> None:
         """Sample a ready child while it runs, and report it once it is wedged."""
-        watch = WedgeWatch(time.monotonic(), ServerSample(time.monotonic()))
+        watch = WedgeWatch(ServerSample(time.monotonic()), patience=self._patience)
         while True:
             configuration = lc.in_force(self.state) or child.configuration  # an edit needs no restart
             limits = self._limits(configuration.spec)
             await asyncio.sleep(limits.sample_s)
-            sample = await self._effects.measure(child.spec, pid, limits.sample_s)
+            sample = await self._effects.measure(child, pid, limits.sample_s)
             watch, verdict = judge(watch, sample, limits)
+            if verdict == "suspect" and await self._effects.probe(child, limits.probe_timeout_s):
+                watch, verdict = watch.cleared(), "calm"
+            self._patience = watch.patience
             if verdict == "calm":
                 continue
-            if await self._effects.probe(child, limits.probe_timeout_s):
-                watch = WedgeWatch(time.monotonic(), sample, watch.longest_batch_s)
-                continue
-            silent_s, patience_s = time.monotonic() - watch.progress_at, limits.probe_timeout_s
+            silent_s, patience_s = watch.work_s, limits.probe_timeout_s
             summary = f"wedged: no progress for {silent_s:.0f} s, and no token within {patience_s:g} s"
+            self._patience = min(2 * watch.patience, MOST_PATIENCE)
             self.post(st.Faulty(child.number, Ending("wedged", summary)))
             return
 

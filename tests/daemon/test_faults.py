@@ -222,7 +222,7 @@ class Broken(Gateway):
 
 async def main():
     folder = paths.private_dir(paths.state_dir())
-    nothing = Effects(*[lambda *_: None] * 7)
+    nothing = Effects(*[lambda *_: None] * 8)
     supervisor, troubles = Supervisor(nothing, Policy()), Troubles()
     gateway = Broken(None, troubles)
     events = EventLog(folder / "events.jsonl")

@@ -17,6 +17,9 @@ class NoDaemon:
     def unload(self) -> None:
         raise AssertionError
 
+    async def examine(self, child: int, fault: str) -> bool:
+        raise AssertionError(child, fault)
+
 
 def fingerprint(gateway: Gateway, number: int, model: Path) -> str:
     """What saved slots of this child must match."""

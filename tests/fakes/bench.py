@@ -13,7 +13,7 @@ from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.exits import Ending
-from qwenctl.supervise.health import generates, measure
+from qwenctl.supervise.health import generates, measure, refusal
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.supervisor import Effects, NotStartedError, Supervisor
 from qwenctl.supervise.wedge import ServerSample, Traffic, WedgeLimits
@@ -44,9 +44,9 @@ class Bench:
             raise NotStartedError(reason) if isinstance(reason, Ending) else reason
         return spawn(child.spec, lambda _: None)
 
-    async def measure(self, spec: LaunchSpec, pid: int, timeout_s: float) -> ServerSample:
+    async def measure(self, child: st.Child, pid: int, timeout_s: float) -> ServerSample:
         traffic = self.traffic
-        return await measure(spec, pid, timeout_s, lambda: traffic)
+        return await measure(child.spec, pid, timeout_s, lambda: traffic)
 
     def publish(self, before: st.State, after: st.State, pid: int | None) -> None:
         del before
@@ -88,6 +88,7 @@ async def supervising(
         bench.publish,
         bench.degrade,
         lambda _: None,
+        lambda child, timeout_s: refusal(child.spec, timeout_s),
     )
     supervisor = Supervisor(effects, policy, limits=lambda _: limits)
     supervisor.post(st.Want(of_spec(spec)))

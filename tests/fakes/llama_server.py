@@ -19,6 +19,16 @@ request, and in the argument after ``--behave``. Keys (all optional):
     say_bytes   how much to print at the start
     grandchild                                 start a process of the same group that outlives this one
     busy        [slot, ...]                    what /slots shows
+    sick        text                           what computes is answered with this error, /health with 200
+    sick_by     word                           the process is well until a request with this word has come
+    sick_pid    pid                            only this process is sick, or hangs; the next one is well
+    how         "status" | "event" | "late"    the error is a whole answer of status 500, the first event of
+                                               a stream, or comes after the first token of one
+                "long" | "short" | "closes" | "garbage" | "cut"
+                                               no error, but an answer that is shorter or longer than its
+                                               length, none, one that is no HTTP, a stream without its end
+    own_fault   word                           a request with this word gets an error that is its own,
+    own_text    text                           or one of this text, while others are answered
 """
 
 import json
@@ -37,7 +47,11 @@ HERE = Path(sys.argv[0]).absolute()
 FILE = HERE.with_name(f"{HERE.name}.json")
 STARTED = time.monotonic()
 FOR_EVER_S = 3600
+COMPUTES = ("completion", "chat", "messages", "responses", "embedding", "infill", "rerank")
+OWN_FAULT = "Failed to apply template: decode() failed: vk::Queue::submit: ErrorDeviceLost, said the client"
+TOKEN = b'data: {"content":"x","choices":[]}'
 alone = threading.Lock()
+touched = threading.Event()  # by the word that makes it sick
 
 
 def behaviour() -> Mapping[str, object]:
@@ -47,6 +61,15 @@ def behaviour() -> Mapping[str, object]:
         return dict(json.loads(FILE.read_text()), **given)
     except (OSError, ValueError):
         return dict(given)
+
+
+def is_sick(wanted: Mapping[str, object], said: bytes) -> bool:
+    """Whether this process cannot compute now."""
+    if "sick" not in wanted or wanted.get("sick_pid", os.getpid()) != os.getpid():
+        return False
+    if str(wanted.get("sick_by", "")).encode() in said:
+        touched.set()
+    return touched.is_set()
 
 
 def seconds(name: str) -> float:
@@ -68,7 +91,7 @@ def value(flag: str) -> str | None:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The four calls that qwenctl makes."""
+    """The four calls that qwenctl makes, and a client's."""
 
     def address_string(self) -> str:
         return "local"
@@ -86,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"object": "list", "data": []})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        said = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.obey()
         if self.path.startswith("/slots/"):
             self.act_on_slot()
@@ -101,7 +124,48 @@ class Handler(BaseHTTPRequestHandler):
             until = time.monotonic() + spin_s
             while time.monotonic() < until:
                 pass
-        self.answer({"content": "x", "choices": [], "pid": os.getpid()})
+        wanted = behaviour()
+        if str(wanted.get("own_fault", "no such word")).encode() in said:
+            text = wanted.get("own_text", OWN_FAULT)
+            self.answer({"error": {"code": 500, "message": text, "type": "server_error"}}, 500)
+        elif any(name in self.path for name in COMPUTES) and is_sick(wanted, said):
+            self.be_sick(str(wanted["sick"]), str(wanted.get("how", "status")))
+        elif b'"stream":true' in said.replace(b" ", b""):
+            self.stream(TOKEN, b'data: {"content":"","stop":true}', b"data: [DONE]")
+        else:
+            self.answer({"content": "x", "choices": [], "pid": os.getpid()})
+
+    def be_sick(self, text: str, how: str) -> None:
+        """Answer as a server does that cannot compute."""
+        error = {"error": {"code": 500, "message": text, "type": "server_error"}}
+        event = b"data: " + json.dumps(error).encode()
+        match how:
+            case "status":
+                self.answer(error, 500)
+            case "event":
+                self.stream(event)
+            case "late":
+                self.stream(TOKEN, event)
+            case "cut":
+                self.stream(TOKEN)
+            case "long" | "short":
+                self.answer({"content": "x" * 99}, length=1000 if how == "long" else 20)
+            case "garbage":
+                self.wfile.write(b"\x00\x01 no HTTP at all\r\n\r\n")
+            case _:
+                pass
+        self.close_connection = True
+
+    def stream(self, *events: bytes) -> None:
+        """Answer with events."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for event in events:
+            self.wfile.write(event + b"\n\n")
+            self.wfile.flush()
+            time.sleep(0.01)
+        self.close_connection = True
 
     def act_on_slot(self) -> None:
         """Say that the slot was saved or restored."""
@@ -110,18 +174,19 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({"n_saved": 5000, "n_written": 1, "n_restored": 5000})
 
     def obey(self) -> None:
-        hang = behaviour().get("hang")
+        wanted = behaviour()
+        hang = wanted.get("hang") if wanted.get("sick_pid", os.getpid()) == os.getpid() else None
         if hang == "all" or (hang == "but_health" and self.path != "/health"):
             time.sleep(FOR_EVER_S)
         if self.path != "/health" and alone.locked():
             with alone:
                 pass
 
-    def answer(self, body: object, code: int = 200) -> None:
+    def answer(self, body: object, code: int = 200, length: int | None = None) -> None:
         data = json.dumps(body).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(length or len(data)))
         self.end_headers()
         self.wfile.write(data)
 

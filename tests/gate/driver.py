@@ -28,6 +28,12 @@ READY_TRIES = 600
 PROBE_S = 0.02
 
 
+async def works(child: int) -> bool:
+    """What is said of a child that generates a token: it is not ended."""
+    del child
+    return False
+
+
 @dataclass
 class Setup:
     """What a test changes of the usual."""
@@ -62,6 +68,8 @@ class Driver:
         self.ended: asyncio.Task[Ending] | None = None
         self.spec = self.spec_of(binary, model)
         self.demands: list[bool] = []
+        self.examined: list[tuple[int, str]] = []
+        self.examining: Callable[[int], Awaitable[bool]] = works
         self.phase = "down"
         self.unloaded = asyncio.Event()
         self.wakened = asyncio.Event()
@@ -114,6 +122,10 @@ class Driver:
 
     def unload(self) -> None:
         self.unloaded.set()
+
+    async def examine(self, child: int, fault: str) -> bool:
+        self.examined.append((child, fault))
+        return await self.examining(child)
 
     # What the daemon does.
 

@@ -347,8 +347,8 @@ def test_a_client_that_stops_reading_is_disconnected(playing: Play, *, stream: b
         body = json.dumps(asked).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         await asyncio.to_thread(sock.sendall, head.encode() + body)
-        await until(lambda: driver.gate.stats().reader_blocked)
-        await until(lambda: not driver.gate.stats().reader_blocked)
+        await until(lambda: driver.gate.stats().blocked)
+        await until(lambda: not driver.gate.stats().blocked)
         assert driver.gate.stats().in_flight == 0
         got = b""
         while data := await asyncio.to_thread(sock.recv, 65536):  # what the kernel still had for it

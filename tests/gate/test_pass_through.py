@@ -137,10 +137,10 @@ def test_a_reader_that_does_not_read_makes_the_server_wait(playing: Play) -> Non
         )
         head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(asked)}\r\n\r\n"
         writer.write((head + asked).encode())
-        await until(lambda: driver.gate.stats().reader_blocked)
+        await until(lambda: driver.gate.stats().blocked)
         seen = driver.gate.stats().bytes_through
         await reader.readexactly(10)
-        await until(lambda: driver.gate.stats().reader_blocked)
+        await until(lambda: driver.gate.stats().blocked)
         assert driver.gate.stats().bytes_through < seen + 3_000_000
         writer.transport.abort()
         await until(lambda: driver.gate.stats().in_flight == 0)
