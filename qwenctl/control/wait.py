@@ -78,6 +78,9 @@ def until_ready(
             return status
         if phase == "failed" and newest.get("state") not in LOADING:
             raise parked(status)
+        refused = newest.get("refused")
+        if phase == "backoff" and status.get("plan") is None and isinstance(refused, dict):
+            _check_refused(status, int(refused["number"]))  # it waits for a card, maybe for ever
         if phase in LOADING or newest.get("state") in LOADING:
             waiting_since = time.monotonic()
         _check_running(folder, ended)

@@ -48,8 +48,12 @@ def test_a_daemon_whose_device_is_away_at_its_start_waits_for_it(built_home: Hom
     assert "which served before" in ran.err
     assert "qwenctl up --cpu" in ran.err
     assert NO_DEVICE.removeprefix("ggml_cuda_init: ") in ran.err, "the reason is the engine's own"
+    assert "engine install" not in ran.err, "another engine would not help"
+    again = built_home.run("up", "--timeout", "60")
+    assert (again.code, "which served before" in again.err) == (5, True), again.err
     now = built_home.status()
-    assert (now["phase"], now["ready"]) == ("backoff", False)
+    assert now["phase"] in ("backoff", "planning"), "it looks again every 10 s"
+    assert not now["ready"]
     assert "which served before" in now["change"]["refused"]["message"]
     assert not built_home.servers(), "nothing is put on the processor in silence"
     answers: list[int] = []

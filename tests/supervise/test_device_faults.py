@@ -15,8 +15,10 @@ METAL = (
 TAKEN = (
     "ggml_metal_synchronize: error: command buffer 1 failed with status 5",
     "error: Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
-    "ggml_metal_graph_compute: backend is in error state from a previous command buffer failure"
-    " - recreate the backend to recover",
+    (
+        "ggml_metal_graph_compute: backend is in error state from a previous command buffer failure"
+        " - recreate the backend to recover"
+    ),
 )
 """Source: ggml-org/llama.cpp 22214 (M2 Pro, b8800): macOS took the GPU away, and it stays so."""
 RADV = ("3.45.098.561 E srv  update_slots: decode() failed: vk::Queue::submit: ErrorDeviceLost",)
