@@ -3,42 +3,14 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from qwenctl.gate.server_faults import COMPUTING_PATHS
 from qwenctl.gate.upstream import READING_METHODS
 
-REPEATABLE_PATHS = frozenset(
-    {
-        # generation
-        "/completion",
-        "/completions",
-        "/v1/completions",
-        "/chat/completions",
-        "/v1/chat/completions",
-        "/responses",
-        "/v1/responses",
-        "/v1/messages",
-        "/infill",
-        "/audio/transcriptions",
-        "/v1/audio/transcriptions",
-        "/v1/systemone",
-        # embedding and ranking
-        "/embedding",
-        "/embeddings",
-        "/v1/embeddings",
-        "/rerank",
-        "/reranking",
-        "/v1/rerank",
-        "/v1/reranking",
-        # tokenizing, and questions about streams
-        "/tokenize",
-        "/detokenize",
-        "/apply-template",
-        "/chat/completions/input_tokens",
-        "/v1/chat/completions/input_tokens",
-        "/responses/input_tokens",
-        "/v1/responses/input_tokens",
-        "/v1/messages/count_tokens",
-        "/v1/streams/lookup",
-    }
+REPEATABLE_PATHS = COMPUTING_PATHS | frozenset(
+    """
+    /tokenize /detokenize /apply-template /chat/completions/input_tokens /v1/chat/completions/input_tokens
+    /responses/input_tokens /v1/responses/input_tokens /v1/messages/count_tokens /v1/streams/lookup
+    """.split()
 )
 """The paths whose POST changes nothing, so that it may be sent twice. Source: routes of llama-server b11434.
 
