@@ -3,6 +3,7 @@
 Such a server says in its log what happened to the device, often long before the errors of its answers.
 """
 
+import re
 from dataclasses import replace
 
 from qwenctl.supervise.crash_texts import ABORT, LOST_HINT
@@ -38,3 +39,16 @@ def cannot_compute(
     if devices:
         return Ending(GPU_LOST, f"it computes no more: {quoted}", hint=LOST_HINT, log_tail=tail)
     return Ending("crashed", f"it computes no more: {quoted}", hint=OTHER_FAULT, log_tail=tail)
+
+
+REFUSED = re.compile(r'\S+ answered 500: .*"message": ?"((?:Compute error|decode\(\) failed: )[^"]*)"')
+"""What a server says to the request for a token, if it loaded and cannot compute.
+
+Source: ggml-org/llama.cpp 27309: memory ran out in the first computation, and the server took requests.
+"""
+
+
+def refused_to_compute(refusal: str | None) -> str | None:
+    """Return the error of a server that was asked for a token and could not compute it. Else None."""
+    found = REFUSED.match(refusal or "")
+    return found[1] if found else None

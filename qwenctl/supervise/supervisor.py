@@ -14,7 +14,7 @@ from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 from qwenctl.supervise.child import ChildProcess
-from qwenctl.supervise.device_faults import cannot_compute
+from qwenctl.supervise.device_faults import cannot_compute, refused_to_compute
 from qwenctl.supervise.exits import TAIL_LINES, Ending
 from qwenctl.supervise.policy import Policy
 from qwenctl.supervise.wedge import ServerSample, WedgeLimits, WedgeWatch, judge, wedge_limits
@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 STOOD_STILL_S = 10.0
 """If a timer fires this much too late, the machine slept or this process was stopped."""
-MOST_PATIENCE = 4.0
+MOST_REFUSALS = 2
+"""So often a server that starts may say that it cannot compute. With the next time it is ended."""
+MOST_PATIENCE = 2.0
 """So many times the usual limits are waited at most, if ending a wedged server did not help."""
 SHORT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY, errno.EIO)
 """Errors that may pass by themselves, so the start is tried again."""
@@ -83,6 +85,7 @@ class Supervisor:
         self._process: ChildProcess | None = None
         self._asking: asyncio.Task[None] | None = None  # probes it, or watches it once it is ready
         self._patience = 1.0  # with a child that has not made progress since another one was ended as wedged
+        self._refusals = 0  # of a child that starts: so often it said that it cannot compute
         self._closing = False
 
     def post(self, event: st.Event) -> None:
@@ -100,13 +103,10 @@ class Supervisor:
             case _:
                 return True
         refused = await self._effects.refusal(child, self._limits(child.spec).probe_timeout_s)
-        process = self._process
-        if refused is None or process is None or lc.live(self.state) != child:
+        if refused is None or lc.live(self.state) != child:
             return lc.live(self.state) != child
         log.warning("child=%d answers %r, and %r for a token", number, fault, refused)
-        tail = tuple(process.said().splitlines()[-TAIL_LINES:])
-        devices = child.configuration.plan.devices
-        self.post(st.Faulty(number, cannot_compute(fault, tail, devices, process.context)))
+        self._blame(child, fault)
         await self.settled()
         return True
 
@@ -192,6 +192,7 @@ class Supervisor:
             self.post(st.Exited(child.number, Ending("spawn_failed", summary, permanent)))
         else:
             log.info("child=%d pid=%d started", child.number, self._process.pid)
+            self._refusals = 0
             tasks.create_task(self._wait(child.number, self._process))
 
     def _signal(self, number: signal.Signals) -> None:
@@ -211,9 +212,26 @@ class Supervisor:
         try:
             ok = await self._effects.probe(child, child.spec.ready_timeout_s)
             self.post(st.TokenAnswer(child.number, ok))
+            self._refusals = 0 if ok else self._refusals + await self._refuses(child)
         finally:
             if self._asking is asyncio.current_task():
                 self._asking = None
+
+    async def _refuses(self, child: st.Child) -> bool:
+        """Return whether a child that loaded cannot compute. One that goes on so is ended: it never can."""
+        said = await self._effects.refusal(child, self._limits(child.spec).probe_timeout_s)
+        fault = refused_to_compute(said)
+        if fault is not None and self._refusals >= MOST_REFUSALS:
+            self._blame(child, fault)
+            self._refusals = 0
+        return fault is not None
+
+    def _blame(self, child: st.Child, fault: str) -> None:
+        """Have a child ended that cannot compute."""
+        process, devices = self._process, child.configuration.plan.devices
+        if process is not None:
+            tail = tuple(process.said().splitlines()[-TAIL_LINES:])
+            self.post(st.Faulty(child.number, cannot_compute(fault, tail, devices, process.context)))
 
     async def _restore(self, child: st.Child) -> None:
         try:
@@ -223,7 +241,9 @@ class Supervisor:
 
     async def _watch(self, child: st.Child, pid: int) -> None:
         """Sample a ready child while it runs, and report it once it is wedged."""
-        watch = WedgeWatch(ServerSample(time.monotonic()), patience=self._patience)
+        limits = self._limits(child.spec)
+        first = await self._effects.measure(child, pid, limits.sample_s)
+        watch = WedgeWatch(first, patience=self._patience)
         while True:
             configuration = lc.in_force(self.state) or child.configuration  # an edit needs no restart
             limits = self._limits(configuration.spec)

@@ -14,6 +14,7 @@ request, and in the argument after ``--behave``. Keys (all optional):
     hang        "all" | "but_health"           requests are never answered
     spin        seconds                        a completion burns CPU for so long; nothing else is answered
     answer_s    seconds                        a chat completion takes so long
+    one_slot                                   one at a time; nothing else is answered meanwhile
     save_s, restore_s                          saving or restoring a slot takes so many seconds
     term_s      seconds                        SIGTERM ends it so much later
     say_bytes   how much to print at the start
@@ -117,10 +118,11 @@ class Handler(BaseHTTPRequestHandler):
         if loading():
             self.answer({"error": {"message": "Loading model", "code": 503}}, 503)
             return
-        if "chat" in self.path:
-            time.sleep(seconds("answer_s"))
+        answer_s, one_slot = seconds("answer_s") if "chat" in self.path else 0.0, behaviour().get("one_slot")
+        time.sleep(0.0 if one_slot else answer_s)
         spin_s = seconds("spin")
         with alone:
+            time.sleep(answer_s if one_slot else 0.0)
             until = time.monotonic() + spin_s
             while time.monotonic() < until:
                 pass

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwenctl.supervise.device_faults import cannot_compute
+from qwenctl.supervise.device_faults import cannot_compute, refused_to_compute
 
 METAL = (
     "ggml_metal_synchronize: error: command buffer 1 failed with status 5",
@@ -15,10 +15,7 @@ METAL = (
 TAKEN = (
     "ggml_metal_synchronize: error: command buffer 1 failed with status 5",
     "error: Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
-    (
-        "ggml_metal_graph_compute: backend is in error state from a previous command buffer failure"
-        " - recreate the backend to recover"
-    ),
+    "ggml_metal_graph_compute: backend is in error state from a previous command buffer failure - recreate",
 )
 """Source: ggml-org/llama.cpp 22214 (M2 Pro, b8800): macOS took the GPU away, and it stays so."""
 RADV = ("3.45.098.561 E srv  update_slots: decode() failed: vk::Queue::submit: ErrorDeviceLost",)
@@ -55,3 +52,18 @@ def test_the_answer_names_the_cause_else_the_log_does(
     assert (ending.cause, ending.permanent, ending.log_tail) == (cause, False, tail)
     assert fault in ending.summary
     assert ending.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ('/completion answered 500: {"error":{"code":500,"message":"Compute error."}}', "Compute error."),
+        ('/completion answered 500: {"error": {"message": "decode() failed: x"}}', "decode() failed: x"),
+        ('/completion answered 503: {"error":{"message":"Compute error."}}', None),
+        ('/completion answered 503: {"error":{"message":"Loading model"}}', None),
+        ('/completion answered 500: {"error":{"message":"unknown error"}}', None),
+        (None, None),
+    ],
+)
+def test_a_server_that_starts_and_cannot_compute_says_so(said: str | None, fault: str | None) -> None:
+    assert refused_to_compute(said) == fault

@@ -238,3 +238,15 @@ def test_the_server_is_gone_when_a_closed_supervisor_returns(real: LaunchSpec) -
     pid = asyncio.run(go())
     assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+def test_a_server_that_loads_and_cannot_compute_is_ended_long_before_its_time_is_over() -> None:
+    """Source: ggml-org/llama.cpp 27309: memory runs out in the first computation, and it takes requests."""
+
+    async def go() -> None:
+        bench = Bench()
+        behaviour = '{"sick": "decode() failed: std::bad_alloc"}'
+        async with supervising(fake(behaviour, ready_timeout_s=600), bench):
+            await bench.until_ended("host_out_of_memory")
+
+    asyncio.run(go())
