@@ -1,30 +1,18 @@
 """``qwenctl explain``: what the log of a llama-server means, whoever ran it. Changes nothing."""
 
-import os
-import re
 import signal
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from qwenctl.cli.group import common
+from qwenctl.cli.log_source import LogSource
 from qwenctl.cli.output import Result, Session
-from qwenctl.errors import QwenctlError, SettingsError
-from qwenctl.files import reason
+from qwenctl.errors import SettingsError
 from qwenctl.supervise.evidence import ExitContext
-from qwenctl.supervise.log_lines import LogWatch
-from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.post_mortem import PostMortem, examine, name_of_end
 
-CHUNK_BYTES = 1 << 20
-MOST_BYTES = 256 << 20
-"""A file is read whole up to this size; of a larger one, its first and its last half of this."""
 MOST_SIGNAL = 64
 SHOWN_CHARACTERS = 300
-_MAC = re.compile(rb"dyld\[|libc\+\+abi|ggml_metal|/opt/homebrew|\.dylib")
 
 
 @click.command("explain", epilog="Example: qwenctl explain server.log --exit 134")
@@ -42,8 +30,9 @@ _MAC = re.compile(rb"dyld\[|libc\+\+abi|ggml_metal|/opt/homebrew|\.dylib")
 def command(session: Session, /, file: str, code: int | None, name: str | None) -> Result:
     """Say what a llama-server's log means: why it ended, and what helps.
 
-    FILE is a log of any llama-server, also from journald, docker or ollama; - reads it from a pipe. Without
-    --exit and --signal the end is taken from the log's last words.
+    FILE is a log of any llama-server, also from journald, docker or ollama; - reads it from a pipe. Of a log
+    with several starts the last one is explained. Without --exit and --signal the end is taken from the log's
+    last words.
     """
     del session
     if code is not None and name is not None:
@@ -53,9 +42,10 @@ def command(session: Session, /, file: str, code: int | None, name: str | None) 
         )
     if name is not None:
         code = -_number(name)
-    tail, watch, system = _read(file)
+    read = LogSource.of(file)
+    tail, watch = read.tail.lines(), read.watch
     context = ExitContext(
-        serving=watch.serving or None, echoed=watch.echoed, known=watch.known, platform=system
+        serving=watch.serving or None, echoed=watch.echoed, known=watch.known, platform=read.system
     )
     found = examine(tail, code, context)
     return Result(_data(file, found), _text(found, empty=not any(line.strip() for line in tail)))
@@ -69,55 +59,6 @@ def _number(name: str) -> int:
         hint = "for example SIGSEGV, SIGABRT, SIGKILL; kill -l lists them"
         raise SettingsError(f"cannot explain a log: there is no signal {name!r}", hint=hint)
     return number
-
-
-def _read(file: str) -> tuple[tuple[str, ...], LogWatch, str]:
-    """Return the last lines, what the whole log shows of the server, and its system."""
-    tail, watch, mac = Tail(), LogWatch(), False
-    try:
-        for data in _chunks(file):
-            tail.feed(data)
-            watch.feed(data)
-            mac = mac or bool(_MAC.search(data))
-    except OSError as error:
-        raise QwenctlError(f"cannot read {file}: {reason(error)}", hint=_hint(file, error)) from error
-    watch.feed(b"\n")  # the last line may lack its end
-    return tail.lines(), watch, "darwin" if mac else sys.platform
-
-
-def _hint(file: str, error: OSError) -> str | None:
-    if isinstance(error, IsADirectoryError):
-        return "name the log itself"
-    if isinstance(error, PermissionError):
-        return f"sudo cat {file} | qwenctl explain -"
-    return (
-        "qwenctl logs shows the log of qwenctl's own server" if isinstance(error, FileNotFoundError) else None
-    )
-
-
-def _chunks(file: str) -> Iterator[bytes]:
-    if file == "-":
-        yield from iter(lambda: os.read(sys.stdin.fileno(), CHUNK_BYTES), b"")
-        return
-    with Path(file).open("rb") as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if size <= MOST_BYTES:
-            yield from _all_of(opened)
-            return
-        left = MOST_BYTES // 2
-        while left > 0 and (data := opened.read(CHUNK_BYTES)):
-            left -= len(data)
-            yield data
-        opened.seek(-MOST_BYTES // 2, os.SEEK_END)
-        yield b"\n"
-        yield from _all_of(opened)
-
-
-def _all_of(opened: BinaryIO) -> Iterator[bytes]:
-    left = MOST_BYTES
-    while left > 0 and (data := opened.read(CHUNK_BYTES)):  # a log may grow while it is read
-        left -= len(data)
-        yield data
 
 
 def _data(file: str, found: PostMortem) -> dict[str, object]:

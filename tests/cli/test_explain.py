@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qwenctl.cli.log_source import LogSource
 from qwenctl.supervise.evidence import ExitContext
 from qwenctl.supervise.exits import Ending, classify
 from qwenctl.supervise.post_mortem import examine, what_follows
@@ -187,6 +189,67 @@ def test_what_carried_the_log_makes_no_difference(bare_home: Home, carried: str)
     _, lines = body(SAMPLES / "model_truncated.txt")
     data = explained(bare_home, *(carried.format(line) for line in lines if line))
     assert (data["cause"], data["is_llama_server"]) == ("model_corrupt", True)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda line: {"log": line + "\n", "stream": "stderr", "time": "2026-11-26T08:00:01.123456789Z"},
+        lambda line: {"__CURSOR": "s=1;i=2", "PRIORITY": "6", "MESSAGE": line},
+        lambda line: {"_PID": "812", "MESSAGE": list(line.encode())},
+    ],
+    ids=["docker's json-file", "journalctl -o json", "journalctl -o json, not UTF-8"],
+)
+def test_a_log_of_json_records_is_read(bare_home: Home, record: Callable[[str], dict[str, object]]) -> None:
+    """Source: docker, "JSON File logging driver"; systemd, "Journal JSON Format"."""
+    _, lines = body(SAMPLES / "model_truncated.txt")
+    data = explained(bare_home, *(json.dumps(record(line)) for line in lines if line), "")
+    assert (data["cause"], data["is_llama_server"]) == ("model_corrupt", True)
+
+
+STARTS = [
+    "0.00.000.906 I srv  llama_server: initializing ...",
+    "build: 6945 (cc98f8d34) with MSVC 19.29.30154.0 for x64",
+    "build_info: b8660-4aa962e2b",
+    "main: build = 3265 (72272b83)",
+    'INFO [                    main] build info | tid="139" timestamp=1719849600 build=3265',
+]
+"""The last four: llama.cpp issue 18546, pull request 21460, and builds of 2024."""
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_only_the_last_start_in_a_log_is_explained(bare_home: Home, start: str) -> None:
+    """A log of a service has every start in it, and a load that fails follows a server that served."""
+    _, served = body(SAMPLES / "sigterm.txt")
+    _, failed = body(SAMPLES / "model_truncated.txt")
+    device = "ggml_vulkan_init: Found 1 Vulkan devices:"
+    data = explained(bare_home, *served, device, start, *failed[1:])
+    assert (data["cause"], data["took_requests"]) == ("model_corrupt", False)
+    assert data["qwenctl"].startswith("stop trying")
+
+
+def test_what_a_library_says_before_a_start_belongs_to_that_start(bare_home: Home) -> None:
+    _, served = body(SAMPLES / "sigterm.txt")
+    lost = "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected"
+    source = LogSource.of(write(bare_home, *served, lost, STARTS[0]))
+    assert [line for line in source.tail.lines() if line] == [lost, STARTS[0]]
+
+
+def test_a_client_s_text_imitates_no_start(bare_home: Home) -> None:
+    _, served = body(SAMPLES / "sigsegv.txt")
+    echo = "0.05.000.000 E srv    operator(): got exception: error parsing grammar: root"
+    data = explained(bare_home, *served, echo, STARTS[0], "error: CUDA error: out of memory")
+    assert (data["cause"], data["clients_wrote"], data["took_requests"]) == (None, True, True)
+
+
+def test_a_closed_standard_input_is_an_empty_log(bare_home: Home) -> None:
+    words = [sys.executable, "-m", "qwenctl", "explain", "-"]
+    shell = ["sh", "-c", 'exec "$@" <&-', "sh", *words]
+    ran = subprocess.run(
+        shell, env=bare_home.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "note: the log is empty" in ran.stdout
 
 
 def test_ollama_s_words_around_a_runner_are_understood(bare_home: Home) -> None:
