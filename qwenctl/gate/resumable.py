@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 CONVERSATION_HEADER = "X-Conversation-Id"
 LOOK_EVERY_S = 1.0
 """How often the child is asked whether an answer without a client still runs."""
+MOST = 256
+"""So many are kept in mind, the newest ones: clients invent the names, and a busy gate never looks."""
 
 
 class ResumableStreams:
@@ -27,10 +29,18 @@ class ResumableStreams:
     def __bool__(self) -> bool:
         return bool(self._children)
 
+    @property
+    def conversations(self) -> tuple[str, ...]:
+        """Their names, the newest last."""
+        return tuple(self._children)
+
     def begin(self, conversation: str | None, child: int) -> None:
         """Note that the answer of a conversation begins at a child. None: the request names none."""
         if conversation:
+            self._children.pop(conversation, None)
             self._children[conversation] = child
+            if len(self._children) > MOST:
+                del self._children[next(iter(self._children))]
 
     def over(self, conversation: str | None) -> None:
         """Note that an answer came to its end."""
@@ -38,8 +48,12 @@ class ResumableStreams:
             self._children.pop(conversation, None)
 
     async def look(self, state: UpstreamState) -> None:
-        """Ask the child which answers still run, and forget the others. Never raises."""
-        here = tuple(each for each, child in self._children.items() if child == state.child)
+        """Ask the child which answers still run, and forget the others. Never raises.
+
+        An answer that begins meanwhile is kept: the child did not know of it when it was asked.
+        """
+        asked = dict(self._children)
+        here = tuple(each for each, child in asked.items() if child == state.child)
         running: frozenset[str] = frozenset()
         if here and state.address is not None:
             try:
@@ -47,7 +61,10 @@ class ResumableStreams:
                     running = await api.running_streams(here)
             except ERRORS as error:
                 log.info("cannot look up streams: %s", error)
-        self._children = {each: child for each, child in self._children.items() if each in running}
+        over = [each for each, child in asked.items() if each not in running or child != state.child]
+        for each in over:
+            if self._children.get(each) == asked[each]:
+                del self._children[each]
 
     async def wait(self, state: UpstreamState, until: float) -> None:
         """Wait until no answer runs at the child, or until a time of the loop's clock."""
@@ -59,13 +76,16 @@ class ResumableStreams:
 
     async def end(self, state: UpstreamState) -> None:
         """End the answers that run at the child. Never raises."""
-        conversations, self._children = tuple(self._children), {}
+        conversations, self._children = self.conversations, {}
         if not conversations or state.address is None:
             return
-        try:
-            async with ServerApi(state.address) as api:
-                for each in conversations:
+        async with ServerApi(state.address) as api:
+            for each in conversations:
+                try:
                     await api.end_stream(each)
                     log.info("ended a stream that nobody reads")
-        except ERRORS as error:
-            log.warning("cannot end streams: %s", error)
+                except ValueError as error:  # it answered, so it can be asked for the next one
+                    log.warning("cannot end a stream: %s", error)
+                except ERRORS as error:
+                    log.warning("cannot end streams: %s", error)
+                    return
