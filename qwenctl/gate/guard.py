@@ -88,6 +88,8 @@ def judge(question: GuardQuestion, rules: Rules) -> Enter | Preflight | Deny:
         return denied
     host = question.hosts[0] if question.hosts else ""
     if question.key is not KeyCheck.VALID and not _host_allowed(host, rules):
+        if not host:
+            return Deny(403, "host", "cannot answer: the request has no Host header", "send Host: localhost")
         return Deny(403, "host", f"cannot answer for host {host[:100]!r}", "add it to [gate] allowed_hosts")
     if question.origin is not None and not _origin_allowed(question.origin, host, rules):
         return Deny(

@@ -71,6 +71,16 @@ def test_a_request_with_two_host_headers_is_refused() -> None:
     assert status(judge(ask(host="localhost|evil.example"), LOCAL)) == 400
 
 
+def test_a_request_without_a_host_is_told_what_it_lacks() -> None:
+    """HTTP/1.0 has no Host header, and simple health checks speak it."""
+    denied = judge(ask(host=""), LOCAL)
+    assert isinstance(denied, Deny)
+    assert (denied.message, denied.hint) == (
+        "cannot answer: the request has no Host header",
+        "send Host: localhost",
+    )
+
+
 @pytest.mark.parametrize(
     ("origin", "host", "expected"),
     [
