@@ -171,7 +171,7 @@ async def _read(upstream: aiohttp.ClientResponse) -> bytes | None:
         return None
 
 
-async def _plain(  # noqa: C901 - likewise
+async def _plain(  # noqa: C901 - one branch a way to end
     upstream: aiohttp.ClientResponse, sent: UpstreamRequest, answer: ResponseWriter, keep_bytes: int
 ) -> web.StreamResponse | FaultAnswer | ChildLost:
     """Keep an answer until it is whole. A longer one than ``keep_bytes`` is passed on as it comes."""

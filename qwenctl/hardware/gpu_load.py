@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwenctl.hardware.facts import Accelerator
+from qwenctl.hardware.memory_kind import vendor_of
 from qwenctl.hardware.nvml import read_utilization
 
 ANSWER_S = 2.0
@@ -19,8 +20,6 @@ ANSWER_S = 2.0
 BUSY_PERCENT = 5
 """A GPU that only shows a desktop is mostly below this."""
 PROC, DRM = Path("/proc"), Path("/sys/class/drm")
-NAMES = {"nvidia": "nvidia", "geforce": "nvidia", "amd": "amd", "radeon": "amd"}
-"""Words in the name of a Vulkan device, and whose driver knows what it does."""
 DRM_WORK = re.compile(r"^drm-(?:engine|cycles)-[\w-]+:\s*(\d+)", re.MULTILINE)
 """Time or cycles that one file of a process has used of one engine of a GPU.
 
@@ -93,22 +92,10 @@ def is_busy(used: tuple[Accelerator, ...], percents: dict[str, tuple[int, ...] |
     """Return whether one of these accelerators works. A maker's cards cannot be told apart, so any counts."""
     if not used:
         return None
-    known = [percents.get(maker_of(each)) for each in used]
+    known = [percents.get(vendor_of(each.backend, each.name) or "") for each in used]
     if any(percent >= BUSY_PERCENT for each in known for percent in each or ()):
         return True
     return False if all(known) else None
-
-
-def maker_of(device: Accelerator) -> str:
-    """Return whose driver knows what a device does; empty for those that nobody can be asked about."""
-    if device.backend == "cuda":
-        return "nvidia"
-    if device.backend == "rocm":
-        return "amd"
-    name = device.name.lower()
-    if device.backend == "vulkan":
-        return next((maker for word, maker in NAMES.items() if word in name), "")
-    return ""
 
 
 def amd_percents(drm: Path) -> tuple[int, ...] | None:
