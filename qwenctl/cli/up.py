@@ -66,8 +66,8 @@ def command(
     try:
         return _up(session, wanted, timeout, **switches)
     except QwenctlError as error:
-        waits = (read_status(paths.state_dir()) or {}).get("phase") in ("backoff", "planning")
-        if error.exit_code != ExitCode.NO_SERVER or waits:  # for a card: no other engine helps
+        away = isinstance(error.data, dict) and error.data.get("away")
+        if error.exit_code != ExitCode.NO_SERVER or away:  # no other engine helps a card that does not answer
             raise
         from qwenctl.cli.offer_engine import offer_engine
         from qwenctl.deploy.pipeline import resolve_without_model

@@ -51,21 +51,25 @@ class LastEnding:
 
 @dataclass(frozen=True, slots=True)
 class RefusedChange:
-    """A wish that is not served. ``rolled_back``: it was started, and generated no token."""
+    """A wish that is not served. ``rolled_back``: it was started, and generated no token.
+
+    ``away``: it waits for a card that does not answer now.
+    """
 
     number: int
     code: str
     message: str
     hint: str | None
     rolled_back: bool
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeStatus:
     """The newest wish and where it is. Each wish has a number, and a newer one replaces an older one.
 
-    ``origin`` says where the wish comes from: start, up, file, reload, engine or memory. ``refused`` is the
-    newest wish that is not served, until another one can be planned.
+    ``origin`` says where the wish comes from: start, up, file, reload, engine, memory or devices. ``refused``
+    is the newest wish that is not served, until another one can be planned.
     """
 
     number: int = 0

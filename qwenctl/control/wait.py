@@ -160,7 +160,12 @@ def _check_refused(status: Status, change: int) -> None:
             str(refused["message"]).replace("cannot serve:", "cannot serve what was asked for:"),
             hint="the last good configuration is back; qwenctl events shows what happened",
         )
-    raise QwenctlError.from_code(str(refused["code"]), str(refused["message"]), _text(refused.get("hint")))
+    raise QwenctlError.from_code(
+        str(refused["code"]),
+        str(refused["message"]),
+        _text(refused.get("hint")),
+        {"away": True} if refused.get("away") else None,
+    )
 
 
 def _check_running(folder: Path, ended: Callable[[], QwenctlError | None]) -> None:

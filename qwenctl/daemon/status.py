@@ -145,7 +145,8 @@ def change_of(deploy: change.ChangeState) -> ChangeStatus:
     refused = None
     if deploy.refused is not None:
         wish, why = deploy.refused.wish, deploy.refused.why
-        refused = RefusedChange(wish.number, why.code, why.message, why.hint, deploy.refused.rolled_back)
+        back, away = deploy.refused.rolled_back, is_away(why)
+        refused = RefusedChange(wish.number, why.code, why.message, why.hint, back, away)
     return ChangeStatus(deploy.number, deploy.origin, _stage_of(deploy), refused)
 
 

