@@ -87,6 +87,7 @@ def _text(found: PostMortem, *, empty: bool) -> str:
         notes.append("note: this does not look like the log of a llama-server")
     if found.echoed:
         notes.append("note: a client's text stands in this log; nothing after it counts but the end itself")
+        notes.append("hint: what was printed since the server's last start, alone, may show more")
     if found.ending is None:
         state = "it took requests" if found.serving else "it had not taken requests yet"
         said = (

@@ -240,6 +240,7 @@ def test_a_client_s_text_imitates_no_start(bare_home: Home) -> None:
     echo = "0.05.000.000 E srv    operator(): got exception: error parsing grammar: root"
     data = explained(bare_home, *served, echo, STARTS[0], "error: CUDA error: out of memory")
     assert (data["cause"], data["clients_wrote"], data["took_requests"]) == (None, True, True)
+    assert "since the server's last start" in bare_home.run("explain", str(bare_home.path / "server.log")).out
 
 
 def test_a_closed_standard_input_is_an_empty_log(bare_home: Home) -> None:
