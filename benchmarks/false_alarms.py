@@ -27,13 +27,15 @@ import httpx
 
 from benchmarks.lib.daemon import home
 from benchmarks.lib.mixed_traffic import Mix, surprises, table
-from tests.fakes.home import Home, until
+from tests.fakes.home import EXTRA_ARGS, Home, until
 from tests.fakes.scripted_server import behave, fake_server
 
 Harm = Callable[[int], None]
 WIDTHS = (1, 4, 16, 64, 20, 2)
 """Clients at a time; each number for an equal part of the time."""
 MODEL = "smollm2-135m"
+BOTH = '["--embeddings", "--pooling", "mean"]'
+"""Options with which one server answers chats and embeddings."""
 FOUND_WITHIN = 12
 """A fault counts as missed after so many times ``wedge_after_s``."""
 
@@ -77,7 +79,8 @@ async def soak(port: int, minutes: float) -> Mix:
 
 def false_alarms(minutes: float, wedge_after_s: float, parallel: int) -> bool:
     """Soak the real server; return whether nothing was ended and nothing else surprised."""
-    with home(**settings(wedge_after_s, QWENCTL_CONTEXT__PARALLEL=str(parallel))) as served:
+    asked = settings(wedge_after_s, QWENCTL_CONTEXT__PARALLEL=str(parallel)) | {EXTRA_ARGS: BOTH}
+    with home(**asked) as served:
         ran = served.run("up", MODEL, "--port", str(served.port))
         if ran.code:
             sys.exit(ran.err)
@@ -89,6 +92,7 @@ def false_alarms(minutes: float, wedge_after_s: float, parallel: int) -> bool:
         print(f"{took_s:.0f} s, the slowest took {mix.slowest_s:.0f} s\n\n{table(mix)}\n")
         print(f"restarts {status['restarts']['total']}, ended {[one['summary'] for one in ended]}")
         print(f"ready {status['ready']}, surprises {found}", flush=True)
+        served.run("down")  # which waits while the server is in the middle of a batch
         return (len(ended), len(found), status["ready"]) == (0, 0, True)
 
 

@@ -42,6 +42,7 @@ PURE = set(
     supervise.endings deploy.types deploy.states deploy.machine deploy.change_events
     deploy.engine_blame deploy.device_look daemon.status
     supervise.exits supervise.crash_texts supervise.load_texts supervise.evidence supervise.log_lines
+    supervise.build_texts supervise.system_texts
     supervise.post_mortem supervise.lifecycle_events supervise.wedge supervise.device_faults
     control.status_schema service.units service.plists service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text

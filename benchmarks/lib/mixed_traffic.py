@@ -13,6 +13,7 @@ import aiohttp
 BAD_SHARE = 0.05
 """How many requests of a hundred deserve the error that they get."""
 HANG_S = 900.0
+FINISH_S = 60.0
 Body = dict[str, object]
 
 
@@ -40,6 +41,7 @@ GOOD = (
     Kind("completion", "/completion", lambda c: {"prompt": f"Once {c.random()}", "n_predict": 24}),
     Kind("long prompt", "/v1/chat/completions", lambda c: chat(c, tokens=4, words=c.randrange(100, 1500))),
     Kind("tokenize", "/tokenize", lambda c: {"content": f"{c.random()} " * 50}),
+    Kind("embeddings", "/v1/embeddings", lambda c: {"input": [f"{c.random()} river"] * c.randrange(1, 9)}),
     Kind("leaves", "/v1/chat/completions", lambda c: chat(c, tokens=400), leaves_s=(0.05, 4.0)),
     Kind(
         "leaves a stream",
@@ -77,7 +79,7 @@ BAD = (
     ),
     Kind("too long", "/v1/chat/completions", lambda c: chat(c, tokens=4, words=9_000), good=False),
     Kind("an unknown path", "/v1/nothing", lambda _: {}, good=False),
-    Kind("embeddings of a chat model", "/v1/embeddings", lambda _: {"input": "x"}, good=False),
+    Kind("embeddings of nothing", "/v1/embeddings", lambda _: {"input": ""}, good=False),
 )
 
 
@@ -94,19 +96,21 @@ class Mix:
 
     @contextlib.asynccontextmanager
     async def asking(self, clients: int) -> AsyncIterator[None]:
-        """Let up to so many clients ask, those below ``width`` at a time."""
-        connector = aiohttp.TCPConnector(force_close=True, limit=0)
-        whole = aiohttp.ClientTimeout(total=None)
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=whole) as session,
-            asyncio.TaskGroup() as tasks,
-        ):
-            for number in range(clients):
-                tasks.create_task(self._go_on(number, session))
+        """Let up to so many clients ask, those below ``width`` at a time.
+
+        At the end those under way may finish; what a slow machine does not get done is not counted.
+        """
+        connector, whole = aiohttp.TCPConnector(force_close=True, limit=0), aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(connector=connector, timeout=whole) as session:
+            asking = [asyncio.create_task(self._go_on(number, session)) for number in range(clients)]
             try:
                 yield
             finally:
                 self.over = True
+                _, late = await asyncio.wait(asking, timeout=FINISH_S)
+                for each in late:
+                    each.cancel()
+                await asyncio.gather(*asking, return_exceptions=True)
 
     def total(self) -> int:
         """Return how many requests have ended."""

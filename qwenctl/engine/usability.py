@@ -95,7 +95,7 @@ UNUSABLE_TEXTS = (
         "vulkan-loader",
     ),
     UnusableText(
-        _any(r"error while loading shared libraries: (libcu[\w.-]+|libnv[\w.-]+):"),
+        _any(r"error while loading shared libraries: (libcu(?!rl)[\w.-]+|libnv[\w.-]+):"),
         "library_missing",
         "the CUDA runtime is missing",
         hint="install that CUDA runtime; or qwenctl engine install, which brings it along",

@@ -1,13 +1,12 @@
 """The texts in a server's own lines that show why it ended. Pure: a table.
 
 A new text comes with a captured log in tests/supervise/samples, or with a report of one in
-tests/supervise/crash. The texts of a load that failed are in load_texts.py.
+tests/supervise/crash. The texts of a load that failed are in load_texts.py,
+those of a build that does not suit the machine in build_texts.py, those of the system in system_texts.py.
 """
 
 import re
 from dataclasses import dataclass
-
-from qwenctl.engine.usability import DRIVER_REFUSES, OTHER_BUILD, UNUSABLE_TEXTS
 
 EXIT, ABORT, FAULT = "exit", "abort", "fault"
 """How a process ends: with a code of its own, with SIGABRT, with another signal of a fault."""
@@ -33,13 +32,22 @@ class CrashText:
 
     def match(self, message: str) -> str | None:
         """Return the summary of a line that shows it, None for another line."""
-        found = self.text.match(message.strip())
-        if found is None:
+        message = message.strip()
+        found = self.text.match(message)
+        if found is None or (_EXCEPTION.match(message) and not _OF_A_MACHINE.match(message)):
             return None
         named = ": ".join(group for group in found.groups() if group)
         return f"{self.summary}: {named}" if named else self.summary
 
 
+_EXCEPTION = re.compile(r"what\(\): |libc\+\+abi: terminating ")
+_OF_A_MACHINE = re.compile(
+    r"(?:what\(\): +|libc\+\+abi: terminating (?:due to|with) uncaught exception of type (?:std::\w+: )?)"
+    r"(?:vk::|sycl::|std::(?:__1::)?(?:bad_alloc|system_error)|Native API|\w+ backend failed"
+    r"|The program was built|No device of requested|Resource temporarily|Cannot allocate"
+    r"|Unable to generate parser|filesystem error: |\w+: (?:wrong|too) \w+)"
+)
+"""Exceptions whose words no client has a part in. Those of a parser or a grammar quote what a client sent."""
 WHO = r"(?:(?:srv|slot|cmn|spec) +[\w~]+(?:\(\))?: )?(?:[\w:.]+(?:\(\))?: ){0,2}"
 """The function that logs a line, as the builds print it."""
 AT = r"(?:\S+\.(?:cpp|cu|cuh|c|m|mm|h|hpp):\d+: )"
@@ -52,86 +60,15 @@ def starts(*texts: str) -> re.Pattern[str]:
 
 
 LIBRARY_MISSING = "library_missing"
-_GPU_BUILD_TEXTS = (
-    CrashText(
-        starts(
-            r"ROCm error: (invalid device function)",
-            r"rocBLAS error: Cannot read \S+TensileLibrary.*GPU arch ?: (\S+)",
-        ),
-        WRONG_BUILD,
-        "this ROCm has no kernels for the card",
-        permanent=True,
-        hint="qwenctl engine install --backend vulkan, or a ROCm build for this card; "
-        "HSA_OVERRIDE_GFX_VERSION names a card that it knows, HIP_VISIBLE_DEVICES leaves an integrated GPU "
-        "out",
-        ends=(EXIT, ABORT),
-        backends=("ROCM", "CUDA"),
-    ),
-    CrashText(
-        starts(r".*(failed to initialize the Metal library)", r".*(MTLLibraryErrorDomain.*)"),
-        WRONG_BUILD,
-        "its Metal library does not compile here",
-        permanent=True,
-        hint="update llama.cpp: qwenctl engine update, or brew upgrade llama.cpp",
-        ends=(EXIT, ABORT),
-        backends=("METAL",),
-    ),
-)
-BUILD_TEXTS = (
-    _GPU_BUILD_TEXTS
-    + tuple(
-        CrashText(
-            re.compile(f".*?(?:{sign.text.pattern})"),
-            LIBRARY_MISSING if sign.cause == LIBRARY_MISSING else WRONG_BUILD,
-            sign.summary,
-            permanent=True,
-            hint=sign.hint,
-            ends=(EXIT, ABORT),
-        )
-        for sign in UNUSABLE_TEXTS
-        if sign.cause != DRIVER_REFUSES  # of a server that runs, the same texts say that memory ran out
-    )
-    + (
-        CrashText(
-            starts(
-                r"(?:CUDA|ROCm|MUSA) error: (device kernel image is invalid"
-                r"|the requested functionality is not supported"
-                r"|the requested feature is absent from the device architecture"
-                r"|CUBLAS_STATUS_ARCH_MISMATCH|CUBLAS_STATUS_NOT_SUPPORTED|named symbol not found)",
-                r".*(HSA_STATUS_ERROR_INVALID_ISA\w*)",
-                r"(no backends are loaded)",
-                r"(?:error loading model: )?(?:make_cpu_buft_list: |\w+: )?(no CPU backend found)",
-            ),
-            WRONG_BUILD,
-            "this build does not suit the machine",
-            permanent=True,
-            hint=OTHER_BUILD,
-            ends=(EXIT, ABORT),
-        ),
-        CrashText(
-            starts(
-                r"(?:.*)(system has unsupported display driver / cuda driver combination)",
-                r"(?:.*)(forward compatibility was attempted on non supported HW)",
-                r"(?:.*)(API call is not supported in the installed CUDA driver)",
-                r"(?:.*)(CUDA driver is a stub library)",
-            ),
-            WRONG_BUILD,
-            "driver and build do not suit each other",
-            permanent=True,
-            hint="reboot after an update of the NVIDIA driver; or update it; or qwenctl engine install takes "
-            "a build for this driver",
-            ends=(EXIT, ABORT),
-        ),
-    )
-)
-"""The texts of a build that does not suit this machine: those of engine/usability.py, and more."""
-CUDA = ("CUDA", "ROCM", "MUSA")
-_GPU_ERROR = r"(?:CUDA|ROCm|MUSA|HIP) error: "
-_THROWN = (
-    r"(?:what\(\): +|terminate called .*'|libc\+\+abi: terminating .*?|error loading model: "
+GPU_ERROR = r"(?:(?:CUDA|ROCm|MUSA|HIP) error: |(?:CUDA|cuBLAS|HIP|hipBLAS) error \d+ at \S+: )"
+"""Since 2024, and before."""
+THROWN = (
+    r"(?:what\(\): +|terminate called .*'"
+    r"|libc\+\+abi: terminating (?:due to|with) uncaught exception of type |error loading model: "
     r"|(?:pre_|post_)?decode\(\) failed: )"
 )
-_VULKAN = rf"(?:{_THROWN}|ggml_vulkan: )"
+VULKAN = rf"(?:{THROWN}|ggml_vulkan: )"
+CUDA = ("CUDA", "ROCM", "MUSA")
 DEVICE_HINT = "choose a smaller quant or context, or end other programs on the device"
 LOST_HINT = "see the system's log for the driver's own words; a lost GPU may need a reboot"
 AMD_HINT = (
@@ -158,28 +95,28 @@ DEVICE_TEXTS = (
         CUDA,
         r"(?:allocating [\d.]+ MiB on device \d+: )?"
         r"((?:cuda|hip|musa)Malloc\w* failed: out of memory|cuMem\w+ failed: out of memory)",
-        _GPU_ERROR + r"?(NvMapMem\w+: .*error 12)",
+        GPU_ERROR + r"?(NvMapMem\w+: .*error 12)",
         ends=(EXIT, ABORT, FAULT),
     ),
     _full(
         CUDA,
-        rf"({_GPU_ERROR}(?:out of memory|the resource allocation failed|\w+_STATUS_ALLOC_FAILED"
+        rf"({GPU_ERROR}(?:out of memory|the resource allocation failed|\w+_STATUS_ALLOC_FAILED"
         r"|memory allocation error))",
         r".*rocm?device\.cpp.*(HSA_STATUS_ERROR_OUT_OF_RESOURCES)",
         ends=(ABORT,),  # each of these aborts
     ),
+    _full(CUDA, r"((?:CUDA|cuBLAS|HIP|hipBLAS) error \d+ at \S+: out of memory)"),  # exits: before 2024
     _full(
-        (ANY_BACKEND,),
-        r"failed to allocate ((?!CPU|Host|\w+_Host)[A-Z]\w* buffer of size \d+)",
-        r"error loading model: unable to allocate ((?!CPU|Host|\w+_Host)[A-Z]\w* buffer)",
-        ends=(EXIT, ABORT, FAULT),
+        ("CANN",),
+        r"CANN error: (E\w+: .*Failed to allocate memory.*)",
+        r".*(aclrtMalloc failed: .*)",
+        r"(rt\w*Malloc\w* execute failed, reason=\[driver error:out of memory\])",
     ),
     _full(
         ("VULKAN",),
         r"ggml_vulkan: (?:vk::\w+::\w+: )?(ErrorOutOfDeviceMemory)",
-        r"ggml_vulkan: (Device memory allocation of size \d+ failed)",
         r"ggml_vulkan: Requested buffer size exceeds .*(ErrorOutOfDeviceMemory)",
-        rf"{_VULKAN}.*(ErrorOutOfDeviceMemory|OutOfDeviceMemoryError)",
+        rf"{VULKAN}.*(ErrorOutOfDeviceMemory|OutOfDeviceMemoryError)",
         ends=(EXIT, ABORT, FAULT),
     ),
     _full(
@@ -197,12 +134,20 @@ DEVICE_TEXTS = (
     _full(("OPENCL",), r".*(CL_OUT_OF_RESOURCES|CL_MEM_OBJECT_ALLOCATION_FAILURE)"),
     _lost(
         CUDA,
-        rf"{_GPU_ERROR}(no (?:CUDA|ROCm)-capable device is detected|unspecified launch failure|unknown error"
+        r"(?:allocating [\d.]+ MiB on device \d+: )?"
+        r"(?:cuda|hip|musa)Malloc\w* failed: (?!out of memory)(\S.*)",
+    ),
+    _lost(
+        CUDA,
+        rf"{GPU_ERROR}(no (?:CUDA|ROCm)-capable device is detected|unspecified launch failure|unknown error"
         r"|an illegal (?:memory access|instruction) was encountered|device not ready|the launch timed out.*"
         r"|uncorrectable \w+ error encountered|driver shutting down|misaligned address"
         r"|hardware stack error|initialization error|OS call failed.*|unspecified driver error"
         r"|all CUDA-capable devices are busy or unavailable|invalid device ordinal|context is destroyed"
         r"|CUBLAS_STATUS_(?:EXECUTION_FAILED|NOT_INITIALIZED)|an internal operation failed"
+        r"|the function failed to launch on the GPU|the library was not initialized"
+        r"|an access to GPU memory space failed|CUBLAS_STATUS_(?:MAPPING|INTERNAL)_ERROR"
+        r"|Invalid access of peer GPU memory.*|invalid program counter|uncorrectable NVLink error.*"
         r"|unspecified hardware failure|exception during a kernel launch|MPS .*)",
         ends=(ABORT,),
     ),
@@ -218,7 +163,8 @@ DEVICE_TEXTS = (
     ),
     _lost(
         ("VULKAN",),
-        rf"{_VULKAN}.*(DeviceLostError|ErrorDeviceLost|VK_ERROR_DEVICE_LOST)",
+        rf"{VULKAN}.*(DeviceLostError|ErrorDeviceLost|VK_ERROR_DEVICE_LOST)",
+        rf"{VULKAN}vk::(?:PhysicalDevice::)?(create(?:Device|Instance): ErrorInitializationFailed)",
         r"ggml_vulkan: (device lost on \S+)",
         r"radv/amdgpu: (The CS has been cancelled because the context is lost)",
         ends=(EXIT, ABORT, FAULT),
@@ -228,15 +174,31 @@ DEVICE_TEXTS = (
     _lost(("METAL",), r"(?:error: )?(backend is in error state)", hint=MAC_HINT),
     _lost(("SYCL",), r".*((?:UR|PI|ZE)_(?:RESULT_)?ERROR_DEVICE_(?:LOST|NOT_AVAILABLE|REQUIRES_RESET))"),
     _lost(
+        ("SYCL",),
+        rf"{THROWN}(No device of requested type available.*)",
+        r".*((?:UR|PI)_(?:RESULT_)?ERROR_DEVICE_NOT_FOUND)",
+        hint="check the card's driver: sycl-ls lists the devices; the user must be in the group render",
+    ),
+    _lost(
         ("RPC",),
         rf"{AT}(Remote RPC server crashed)",
+        r"\S+ggml-rpc\.cpp:\d+: (GGML_ASSERT\(status\) failed)",
         rf"{AT}(Failed to connect to \S+)",
         rf"{AT}(RPC server .*)",
     ),
     _lost(
         (ANY_BACKEND,),
         r".*(GPU has fallen off the bus)",
+        r"(?:kernel: )?(?:\[[\d. ]+\] )?"
+        r"((?:amdgpu \S+: .*ring \S+ timeout|NVRM: Xid|(?:i915|xe) \S+: .*GPU HANG).*)",
         r"(?:error loading model|failed to initialize the context): (failed to initialize \S+ backend)",
+        ends=(EXIT, ABORT, FAULT),
+    ),
+    _full(  # a device that is lost gives no memory, too: so these come last
+        (ANY_BACKEND,),
+        r"ggml_vulkan: (Device memory allocation of size \d+ failed)",
+        r"failed to allocate ((?!CPU|Host|\w+_Host)[A-Z]\w* buffer of size \d+)",
+        r"error loading model: unable to allocate ((?!CPU|Host|\w+_Host)[A-Z]\w* buffer)",
         ends=(EXIT, ABORT, FAULT),
     ),
 )
@@ -259,17 +221,15 @@ HOST_TEXTS = (
             r"(insufficient memory) \(attempted",
             r"ggml_(?:malloc|calloc): (failed to allocate +[\d.]+ MB)",
             rf"{AT}(GGML_ASSERT\(ctx->mem_buffer != NULL\) failed)",
-            rf"{_THROWN}(std::bad_alloc)",
+            rf"{THROWN}(std::bad_alloc)",
             r"failed to allocate ((?:CPU|Host|\w+_Host)\w* buffer of size \d+)",
             r"failed to allocate (buffer of size \d+)",
             r"error loading model: unable to allocate ((?:CPU|Host|\w+_Host)\w* buffer)",
             r"error loading model: (posix_memalign failed.*|failed to create ggml context)",
             r"(?:what\(\): +)?(Cannot allocate memory)$",
-            rf"(?:{_VULKAN}).*(ErrorOutOfHostMemory)",
+            rf"(?:{VULKAN}).*(ErrorOutOfHostMemory)",
             r".*((?:UR|PI)_(?:RESULT_)?ERROR_OUT_OF_HOST_MEMORY)",
             r"(can't allocate \d+ Bytes of memory on host)",
-            r"(?:kernel: )?(?:\[[\d. ]+\] )?(Out of memory: Killed process \d+)",
-            r"(?:kernel: )?(?:\[[\d. ]+\] )?(Memory cgroup out of memory: Killed process \d+)",
         ),
         "host_out_of_memory",
         "host memory ran out",

@@ -40,7 +40,7 @@ def evidence(tail: tuple[str, ...], context: ExitContext = UNKNOWN) -> tuple[log
     if context.echoed or (serving and len(lines) < len(every)):
         lines = ()  # nothing in the tail shows where in the log the client's text began
     elif serving:
-        lines = log.last_block(log.after_ends(lines))
+        lines = log.last_block(log.after_ends(log.before_more_of_an_exception(lines)))
     else:
         lines = log.after_ends(lines)
     return tuple(line for line in lines if not _harmless(line))

@@ -8,18 +8,27 @@ from dataclasses import dataclass, replace
 
 from qwenctl.engine.usability import OTHER_BUILD, UNUSABLE_TEXTS, WRONG_PROCESSOR, signal_of
 from qwenctl.supervise import log_lines as log
+from qwenctl.supervise.build_texts import BUILD_TEXTS
 from qwenctl.supervise.crash_texts import (
     ABORT,
-    BUILD_TEXTS,
     DEVICE_TEXTS,
     EXIT,
     FAULT,
     HOST_HINT,
     HOST_TEXTS,
     WRONG_BUILD,
+    CrashText,
 )
 from qwenctl.supervise.evidence import UNKNOWN, ExitContext, concerns, evidence
 from qwenctl.supervise.load_texts import FULL_TEXTS, LAST_TEXTS, LOAD_TEXTS, QUOTES
+from qwenctl.supervise.system_texts import (
+    AROUND_TEXTS,
+    CODE_SIGNATURE,
+    KILL_TEXTS,
+    LOADER_TEXTS,
+    SHELL_KILLED,
+    SIGN_IT,
+)
 
 TAIL_LINES = 100
 
@@ -31,13 +40,19 @@ HOST_OUT_OF_MEMORY = "host_out_of_memory"
 OUT_OF_MEMORY = frozenset(("device_out_of_memory", HOST_OUT_OF_MEMORY))
 
 BUILD_CAUSES = frozenset(
-    {WRONG_BUILD, "code_signature", WRONG_PROCESSOR, *(sign.cause for sign in UNUSABLE_TEXTS)}
+    {WRONG_BUILD, CODE_SIGNATURE, WRONG_PROCESSOR, *(sign.cause for sign in UNUSABLE_TEXTS)}
 )
 """Causes that are always the build's: it does not suit the processor, the system, the driver or the card."""
 SIGILL, SIGABRT, SIGKILL, SIGTERM = 4, 6, 9, 15
 SIGBUS, SIGSYS = {"linux": 7, "darwin": 10}, {"linux": 31, "darwin": 12}
+FROM_OUTSIDE = frozenset({1, 2, 3, SIGTERM})
+"""A terminal that was closed, its keys, and a plain kill: llama-server never sends itself these."""
 SIGNAL_NAMES = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
     4: "SIGILL",
+    5: "SIGTRAP",
     6: "SIGABRT",
     7: "SIGBUS",
     8: "SIGFPE",
@@ -95,13 +110,23 @@ def _judge(
     oom_killed: bool,
 ) -> Ending:
     if number == SIGKILL:
-        return _killed(_signal_name(returncode, number), tail, context, oom_killed=oom_killed)
+        if oom_killed:
+            hint = "choose a smaller quant or context"
+            return Ending(HOST_OUT_OF_MEMORY, "the system ended it: host memory ran out", False, hint)
+        shown = _first(KILL_TEXTS, _messages(lines), FAULT, None)
+        return shown[0] if shown else _killed(_signal_name(returncode, number), tail, context)
     if number == SIGTERM or any(line.message.startswith("Received second interrupt") for line in lines):
         return Ending(KILLED, "ended from outside (SIGTERM or SIGINT)")
+    if number in FROM_OUTSIDE:
+        return Ending(KILLED, f"ended from outside ({_signal_name(returncode, number)})")
     if returncode == 0:  # it obeys SIGTERM and SIGINT and exits with 0
         return _ended_well(tail, context)
     if found := sign_of(lines, _end(number), context.devices):
         return found
+    if number is None and not context.serving and not _is_known(tail, context):
+        around = _first(AROUND_TEXTS, _messages(lines), EXIT, None)
+        if around:
+            return around[0]
     return _by_signal(returncode, number, _quoted(lines)[1], context)
 
 
@@ -113,9 +138,18 @@ def proof_of(
     lines: tuple[log.LogLine, ...], returncode: int, devices: tuple[str, ...] | None = None
 ) -> str | None:
     """Return the line that an ending rests on: the one that shows its cause, else the one it quotes."""
-    if found := _sign(lines, _end(signal_of(returncode)), devices):
-        return found[1]
-    return _quoted(lines)[0]
+    number = signal_of(returncode)
+    if number == SIGKILL:
+        found = _first(KILL_TEXTS, _messages(lines), FAULT, None)
+    else:
+        found = _sign(lines, _end(number), devices)
+    if found is None and not any(log.is_server_log(line) for line in lines):
+        found = _first(AROUND_TEXTS, _messages(lines), _end(number), None)
+    return found[1] if found else _quoted(lines)[0]
+
+
+def _messages(lines: tuple[log.LogLine, ...]) -> tuple[str, ...]:
+    return tuple(line.message for line in lines)
 
 
 def sign_of(
@@ -126,6 +160,17 @@ def sign_of(
     return found[0] if found else None
 
 
+LASTING_TEXTS = (
+    *LOADER_TEXTS,
+    *BUILD_TEXTS,
+    *LOAD_TEXTS,
+    *DEVICE_TEXTS,
+    *HOST_TEXTS,
+    *KILL_TEXTS,
+    *FULL_TEXTS,
+)
+
+
 def _sign(
     lines: tuple[log.LogLine, ...], end: str, devices: tuple[str, ...] | None
 ) -> tuple[Ending, str] | None:
@@ -133,42 +178,53 @@ def _sign(
     lasting = tuple(line.message for line in lines if not _SURVIVED.match(line.message))
     early = tuple(line.message for line in lines if _SURVIVED.match(line.message))
     for messages, table in (
-        (lasting, (*BUILD_TEXTS, *LOAD_TEXTS, *DEVICE_TEXTS, *HOST_TEXTS, *FULL_TEXTS)),
+        (lasting, LASTING_TEXTS),
         (early, BUILD_TEXTS),
         (lasting, LAST_TEXTS),
     ):
-        for sign in table:
-            if end not in sign.ends or not concerns(sign.backends, devices):
-                continue
-            for message in reversed(messages):
-                if summary := sign.match(message):
-                    summary = summary[:LONGEST_QUOTE]
-                    return Ending(sign.cause, summary, sign.permanent, sign.hint), message
+        if found := _first(table, messages, end, devices):
+            return found
     return None
 
 
-def _killed(name: str, tail: tuple[str, ...], context: ExitContext, *, oom_killed: bool) -> Ending:
-    if oom_killed:
-        hint = "choose a smaller quant or context"
-        return Ending(HOST_OUT_OF_MEMORY, "the system ended it: host memory ran out", False, hint)
-    silent = not any(line.strip() for line in tail)
+def _first(
+    table: tuple[CrashText, ...], messages: tuple[str, ...], end: str, devices: tuple[str, ...] | None
+) -> tuple[Ending, str] | None:
+    """Return what the first text of a table shows that a line matches, and its last such line."""
+    for sign in table:
+        if end not in sign.ends or not concerns(sign.backends, devices):
+            continue
+        for message in reversed(messages):
+            if summary := sign.match(message):
+                summary = summary[:LONGEST_QUOTE]
+                return Ending(sign.cause, summary, sign.permanent, sign.hint), message
+    return None
+
+
+def _killed(name: str, tail: tuple[str, ...], context: ExitContext) -> Ending:
+    words = (log.parse_line(line).message.strip() for line in tail)
+    silent = all(not said or SHELL_KILLED.fullmatch(said) for said in words)
     if context.platform == "darwin" and silent and not context.serving:
-        hint = "codesign --force --sign - FILE, xattr -d com.apple.quarantine FILE, or reinstall llama.cpp"
         summary = "macOS refused the program: its code signature does not hold (SIGKILL before any output)"
-        return Ending("code_signature", summary, True, hint)
+        return Ending(CODE_SIGNATURE, summary, permanent=True, hint=SIGN_IT)
     hint = "journalctl -k shows whether the kernel ended it; a container has a memory limit of its own"
     if context.platform == "darwin":
         hint = "macOS ends programs when memory is short (jetsam): see Console, or choose a smaller quant"
     return Ending(KILLED, f"killed from outside ({name})", hint=hint)
 
 
+def _is_known(tail: tuple[str, ...], context: ExitContext) -> bool:
+    """Say whether it printed what only llama-server prints."""
+    if context.known is not None:
+        return context.known
+    return any(
+        log.is_server_log(line) for line in log.before_echo(tuple(log.parse_line(one) for one in tail))
+    )
+
+
 def _ended_well(tail: tuple[str, ...], context: ExitContext) -> Ending:
     """Tell a server that was asked to stop from a script that only starts one, or that did nothing."""
-    known = context.known
-    if known is None:
-        lines = log.before_echo(tuple(log.parse_line(line) for line in tail))
-        known = any(log.is_server_log(line) for line in lines)
-    if known or context.serving:
+    if context.serving or _is_known(tail, context):
         return Ending(KILLED, "ended from outside (SIGTERM or SIGINT)")
     return Ending("unknown", "it ended at once, without an error and without a server's log", hint=FOREGROUND)
 

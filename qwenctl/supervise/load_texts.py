@@ -49,6 +49,12 @@ START_TEXTS = (
     ),
     _load(
         "bad_flag",
+        "it does not accept an environment variable",
+        "unset or mend it: where the service or the shell sets it",
+        r"error while handling environment variable \"([^\"]+)\"",
+    ),
+    _load(
+        "bad_flag",
         "it does not accept the chat template",
         "look at [server] extra_args: --chat-template, --chat-template-file",
         r"error: (the supplied chat template is not supported.*)",
@@ -67,6 +73,8 @@ START_TEXTS = (
         r"couldn't bind to server socket: (.+)",
         r"couldn't start HTTP listener on (.+)",
         r"(?:bind|listen)\(?\)?: (Address already in use)",
+        r"(?:docker: )?Error(?: response from daemon)?: "
+        r".*((?:[Bb]ind|listen tcp)\b.*already (?:allocated|in use))",
         permanent=False,  # whoever holds it may leave
     ),
     _load(
@@ -77,7 +85,16 @@ START_TEXTS = (
         r"libc\+\+abi: terminating .*(thread constructor failed: .*)",
         r".*(pthread_create(?: failed)?(?:\(\))?: Resource temporarily unavailable|pthread_create failed.*)",
         r"(?:libgomp: )?(Thread creation failed.*)",
+        r".*fork: (?:retry: )?(Resource temporarily unavailable)",
+        r"OMP: (Error #34: .*|System error #11: .*)",
         r".*((?:failed to open|Failed to open|open failed).*Too many open files)",
+        permanent=False,
+    ),
+    _load(
+        "limits",
+        "it may not write its cache",
+        "give it a HOME or a LLAMA_CACHE that it may write: Environment= of the unit",
+        r"what\(\): +(filesystem error: cannot create director.*)",
         permanent=False,
     ),
 )
@@ -89,6 +106,13 @@ MODEL_TEXTS = (
         "that the service may read",
         r"failed to open GGUF file '([^']+)' \(Permission denied\)",
         r"(?:error loading model: )?(?:\w+: )?failed to open (\S+): Permission denied",
+    ),
+    _load(
+        "disk",
+        "the model file cannot be read from its disk",
+        "see the system's log for errors of the disk or the network file system, and mount it again",
+        r"failed to open GGUF file '[^']+' \(((?!No such file|Permission|(?:Is|Not) a directory)[A-Z].*)\)",
+        permanent=False,
     ),
     _load(
         "model_missing",
@@ -129,10 +153,17 @@ MODEL_TEXTS = (
     ),
     _load(
         "model_unknown",
+        "this build does not know the model's projector",
+        NEWER + "; or take another mmproj file, or leave --mmproj out",
+        r"failed to load model '.*': (?:\w+: )?(unknown (?:\w+ )?projector.*)",
+    ),
+    _load(
+        "model_unknown",
         "this build cannot read the model's chat template",
         NEWER + "; or give another one in [server] extra_args: --chat-template-file FILE",
         r"(chat template parsing error: .*)",
         r"(failed to initialize chat template)",
+        r"what\(\): +(Unable to generate parser for this template.*)",
     ),
     _load(
         "model_corrupt",
@@ -162,13 +193,17 @@ MODEL_TEXTS = (
         r"failed to initialize the context: (quantized V cache was requested.*)",
         r"(?:V|K) cache quantization requires (flash_attn|flash attention)",
         r"(quantized V cache (?:was requested|requires).*)",
+        r"(Unsupported KV type combination for head_size \d+)",
     ),
+)
+_MEMORY = (
+    r"failed to initialize the context: (failed to allocate .*)",
+    r"(failed to allocate compute.*)",
+    r"error loading model: (unable to allocate backend buffer|failed to allocate buffer)",
 )
 FULL_TEXTS = (
     CrashText(
-        starts(
-            r"failed to initialize the context: (failed to allocate .*)", r"(failed to allocate compute.*)"
-        ),
+        starts(*_MEMORY),
         "device_out_of_memory",
         "device memory ran out",
         permanent=False,
@@ -176,9 +211,7 @@ FULL_TEXTS = (
         backends=(ANY_BACKEND,),
     ),
     CrashText(
-        starts(
-            r"failed to initialize the context: (failed to allocate .*)", r"(failed to allocate compute.*)"
-        ),
+        starts(*_MEMORY),
         "host_out_of_memory",
         "host memory ran out",
         permanent=False,
@@ -186,6 +219,7 @@ FULL_TEXTS = (
     ),
 )
 """A load that says only that memory ran out: on the device if there is one."""
+_MMPROJ = "take the mmproj file that belongs to the model, or leave --mmproj out"
 LAST_TEXTS = (
     CrashText(
         starts(r"error while handling argument \"(?:--device|-dev)\": (?:error: )?(invalid device.*)"),
@@ -200,6 +234,26 @@ LAST_TEXTS = (
         "it does not accept a flag's value",
         "look at [server] extra_args",
         r"error while handling argument \"([^\"]+)\"",
+    ),
+    _load(
+        "load_failed",
+        "the projector cannot be loaded",
+        _MMPROJ,
+        r"error: (mismatch between text model .*)",
+        r"failed to load model '.*': (\S.*)",
+    ),
+    _load(
+        "load_failed",
+        "the projector cannot be loaded",
+        _MMPROJ,
+        r"failed to load multimodal model, '(.*)'",
+    ),
+    _load(
+        "model_missing",
+        "the model cannot be downloaded",
+        "see whether its name is right and the network is there; qwenctl fetch brings the model beforehand",
+        r"failed to download model:? ?(.*)",
+        permanent=False,
     ),
     _load(
         "load_failed",
@@ -222,10 +276,16 @@ QUOTES = (
     re.compile(r"(?:\S+:\d+: )?(GGML_ASSERT\(.*\) failed)"),
     re.compile(r"GGML_ASSERT: (\S+:\d+: .*)"),
     re.compile(r".*(Assertion [`'].*' failed)"),
+    re.compile(r".*(Assertion failed: \(.*)"),
+    re.compile(r"\S+:\d+: (?:libc\+\+ Hardening )?(assertion .+ failed.*)"),
     re.compile(r" *what\(\): +(.+)"),
-    re.compile(r"((?:CUDA|ROCm|MUSA|HIP|SYCL|rocBLAS) error: .+)"),
+    re.compile(r"(pure virtual method called)"),
+    re.compile(r"((?:CUDA|ROCm|MUSA|HIP|SYCL|CANN|rocBLAS) error: .+)"),
     re.compile(r"\S+\.(?:cpp|cu|cuh|c|m|mm|h|hpp):\d+: (.+)"),
-    re.compile(r"((?:double free|free\(\)|malloc\(\)|munmap_chunk|corrupted|\*\*\*).+)"),
+    re.compile(
+        r"((?:double free|\w*(?:free|alloc|consolidate)\(\)|munmap_chunk|corrupted|\*\*\*|Fatal glibc).+)"
+    ),
+    re.compile(r"\S+\(\d+,0x\w+\) malloc: \*\*\* (error .+)"),
     re.compile(r"libc\+\+abi: terminating due to (.+)"),
     re.compile(r"terminate called after throwing an instance of '(.+)'"),
 )

@@ -22,10 +22,12 @@ LONGEST = 65536
 _COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OUTER = re.compile(
     r"\S+ +\d{1,2} \d\d:\d\d:\d\d \S+ [^\s:]+: "  # journald, syslog: Jan 01 00:00:00 host unit[1]:
+    r"|\d{4}-\d\d-\d\dT[\d:.,+-]+ \S+ [^\s:\[]+(?:\[\d+\])?: "  # journald's short-iso
     r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?,? "
     r"|(?:stdout|stderr) [FP] "  # a container's log
-    r"|[\w.-]+ +\| "  # docker compose: name  |
-    r"|\[ *\d{2,5}\] "  # a router: [port]
+    r"|(?:\d+\|)?[\w.-]+ +\| "  # docker compose: name  |, pm2: 0|name  |
+    r"|\[[\w.-]+ (?:stdout|stderr)\] "  # jan
+    r"|\[ *\d{2,10}\] "  # a router: [port]; seconds
 )
 _PREFIX = re.compile(r"(\d+\.\d\d\.\d{3}\.\d{3}) ([IWED]) ")
 _LEVEL = re.compile(r"([IWED]) (?=[A-Za-z_ ])")
@@ -165,6 +167,18 @@ def last_block(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
     return lines
 
 
+def before_more_of_an_exception(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
+    """Return the lines up to the first with an exception's words: a client's text may follow on more.
+
+    Shells and systemd speak after it, too; what they say shows in the exit code.
+    """
+    for index, line in enumerate(lines):
+        if _WHAT.match(line.message):
+            return lines[: index + 1]
+    return lines
+
+
+_WHAT = re.compile(r" *what\(\): |libc\+\+abi: terminating ")
 _LISTENS = re.compile(
     r"(?:srv +\w+: |main: )?(?:server is )?listening on (?:http|https|unix)\S*"
     r"|(?:main: )?(?:server is listening on |starting the main loop)"
@@ -192,9 +206,11 @@ _SERVICE_KEYS = re.compile(rb"listening|all slots|slot |main loop|runner started
 _ECHO_KEYS = re.compile(
     rb"grammar|WARNING: JSON|sampler by|content part|anthropic|unparsed|Tool call|"
     rb"template|image|unknown completion|conv_id=|Responses tool|exception|task id|request|response|Parsing|"
-    rb"output|AST for|rompt|chat|Grammar|Tools|Messages"
+    rb"what\(\): |terminating |output|AST for|rompt|chat|Grammar|Tools|Messages"
 )
 LINE_BYTES = 4096
+LINE_COST, MOST_SINCE = 512, 40960
+"""An exception's words may be followed by 80 short lines, fewer of them if they are long."""
 
 
 class LogWatch:
@@ -203,6 +219,7 @@ class LogWatch:
     def __init__(self) -> None:
         self.serving = self.echoed = self.known = False
         self._rest = b""
+        self._since: int | None = None  # bytes and lines since an exception's words
 
     def feed(self, data: bytes) -> None:
         """Take what was read; a line may come in pieces."""
@@ -210,13 +227,23 @@ class LogWatch:
             return  # nothing after it can be trusted, whatever it says
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[:LINE_BYTES]
+        if self._since is not None and self._since + len(rest) + len(data) > MOST_SINCE:
+            self.echoed = True
+            return
         for line in lines:
+            if self._since is not None:
+                self._since += LINE_COST + len(line)
+                if self._since > MOST_SINCE:  # soon nothing in the tail shows who speaks
+                    self.echoed = True
+                    return
             is_news = not self.known or (not self.serving and _SERVICE_KEYS.search(line))
             if not is_news and not _ECHO_KEYS.search(line):
                 continue
             parsed = parse_line(line[:LONGEST].decode("utf-8", "replace").rstrip("\r"))
             self.known = self.known or is_server_log(parsed)
             self.serving = self.serving or listens(parsed)
+            if self.serving and self._since is None and _WHAT.match(parsed.message):
+                self._since = 0
             if opens_echo(parsed):
                 self.echoed = True
                 return

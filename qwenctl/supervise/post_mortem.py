@@ -18,9 +18,10 @@ from qwenctl.supervise.exits import (
 )
 
 _SHELL_WORDS = (
-    (re.compile(r".*\bSegmentation fault\b|.*signal: segmentation (?:fault|violation)"), 11),
+    (re.compile(r".*\b[Ss]egmentation fault\b|.*signal: segmentation violation|.*\]: segfault at "), 11),
+    (re.compile(r".*\bTrace/BPT trap\b"), 5),
     (re.compile(r"(?:.*: line \d+: .*)?\bAborted\b|.*signal: aborted|Abort trap: 6"), 6),
-    (re.compile(r"(?:.*: line \d+: +\d+ +)?Killed\b|.*signal: killed|Killed: 9"), 9),
+    (re.compile(r"(?:.*: line \d+: +\d+ +)?Killed\b|.*signal: killed|zsh: killed\b|Killed: 9"), 9),
     (re.compile(r".*\bIllegal instruction\b"), 4),
     (re.compile(r".*\bBus error\b|.*signal: bus error"), 7),
     (re.compile(r".*\bBad system call\b"), 31),
@@ -30,7 +31,9 @@ _SHELL_WORDS = (
 _ABORTS = re.compile(
     r"\S+\.(?:cpp|cu|cuh|c|m|mm|h|hpp):\d+: |GGML_ASSERT|terminate called|libc\+\+abi: |dyld\["
     r"|(?:CUDA|ROCm|MUSA) error: |Memory access fault by GPU|HW Exception by GPU|rocBLAS error: "
-    r"|double free|free\(\): |malloc\(\): |munmap_chunk|corrupted (?:size|double)|:0:rocdevice"
+    r"|.*Assertion [`'].*' failed|Assertion failed: \(|\S+\(\d+,0x\w+\) malloc: \*\*\* error|OMP: Error "
+    r"|double free|free\(\): |(?:malloc|realloc|malloc_consolidate)\(\): |munmap_chunk"
+    r"|corrupted (?:size|double)|:0:rocdevice"
 )
 _LOADER = re.compile(
     r".*(?:error while loading shared libraries|symbol lookup error|version `\S+' not found)"

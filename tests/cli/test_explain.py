@@ -27,6 +27,11 @@ DEPENDS = {
     "67-macos-killed-9",
     "kept-going-after-prompt-cache",
     "failed-memory-for-the-context",
+    "hang-up",
+    "interrupt",
+    "illegal-instruction-core",  # the signal is the proof, not a line
+    "macos-zsh-killed-9",
+    "ollama-signal-killed",  # ollama says it in a field of its own
 }
 """Logs that do not say themselves how the server ended."""
 SILENT = {"kernel_out_of_memory", "sigabrt", "sigkill", "sigsegv"}

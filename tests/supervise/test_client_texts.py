@@ -84,6 +84,9 @@ CARRIED: dict[str, Form] = {
     "": lambda log: log,
     "docker": lambda log: re.sub("(?m)^", "server  | ", log),
     "journald": lambda log: re.sub("(?m)^", "Nov 26 08:00:01 box llama-server[812]: ", log),
+    "journald, iso": lambda log: re.sub("(?m)^", "2026-11-26T08:00:01+0100 box llama-server[812]: ", log),
+    "jan": lambda log: re.sub("(?m)^", "[llamacpp-router stderr] [52717] ", log),
+    "pm2": lambda log: re.sub("(?m)^", "0|llama    | ", log),
     "a router": lambda log: re.sub("(?m)^", "[53211] ", log),
 }
 BLOCKS = {
@@ -203,6 +206,29 @@ def test_a_text_of_a_client_never_puts_a_cause_in_place_of_the_true_one(
     assert hostile in (true, alone)
     if not BLOCKS[block]:
         assert hostile == true
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    text=TEXTS,
+    kind=st.sampled_from(
+        [
+            "  what():  Unexpected empty grammar stack after accepting piece: ",
+            "  what():  [json.exception.parse_error.101] parse error at line 1, column 2: last read: '",
+            "libc++abi: terminating due to uncaught exception of type std::runtime_error: Invalid diff: '",
+        ]
+    ),
+    carried=st.sampled_from(sorted(CARRIED)),
+    started=st.sampled_from([STARTED, OLD_STARTED]),
+)
+@example("ErrorDeviceLost" + HOSTILE, "  what():  Unexpected empty grammar stack: ", "", STARTED)
+@example("(UR_RESULT_ERROR_DEVICE_LOST)", "  what():  Unexpected empty grammar stack: ", "", STARTED)
+@example("x\n  what():  vk::Queue::submit: ErrorDeviceLost", "  what():  Invalid diff: ", "", STARTED)
+def test_an_exception_that_quotes_a_client_is_only_a_crash(
+    text: str, kind: str, carried: str, started: str
+) -> None:
+    log = f"{started}terminate called after throwing an instance of 'std::runtime_error'\n{kind}{text}\n"
+    assert decided(CARRIED[carried](log), -6, "linux", 7) == decided(started, -6, "linux")
 
 
 @pytest.mark.parametrize("name", sorted(RAW))
