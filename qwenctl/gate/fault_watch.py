@@ -46,5 +46,6 @@ class FaultWatch:
             ended = await self._examine(child, heard.text)
         finally:
             self._look = None
-        self._row = self._row.looked(asyncio.get_running_loop().time())
+        if self._row.child == child:  # a newer child was not looked at
+            self._row = self._row.looked(asyncio.get_running_loop().time())
         return ended

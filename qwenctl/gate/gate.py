@@ -197,7 +197,7 @@ class Gate:
                 listener.close_unused(used)
         until = asyncio.get_running_loop().time() + timeout_s
         done = await self._in_flight.wait_empty(timeout_s)
-        await self._proxy.resumable.wait(self._served, until)
+        await self._proxy.resumable.wait(self._served, until, lambda: self._queue.draining)
         if not self._queue.draining:
             return done  # the stop was called off
         if not done:

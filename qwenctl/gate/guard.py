@@ -112,8 +112,13 @@ def check_exposure(host: str, *, has_keys: bool, allow_open: bool) -> None:
     """Check that an endpoint without a key stays on this machine.
 
     Raises:
-        SettingsError: it would be open to the network.
+        SettingsError: it would be open to the network, or it is no address.
     """
+    if re.search(r"[\s;,]", "".join(hosts_of(host))):
+        raise SettingsError(
+            f"cannot listen on {host}: that is no address",
+            hint='several addresses stand between commas: host = "127.0.0.1,::1"',
+        )
     if has_keys or allow_open or stays_here(host):
         return
     raise SettingsError(

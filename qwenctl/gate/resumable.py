@@ -7,6 +7,7 @@ Source: llama-server b11434, tools/server/server-stream.cpp.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from qwenctl.engine.api import ERRORS, ServerApi
 from qwenctl.gate.upstream import UpstreamState
@@ -66,10 +67,10 @@ class ResumableStreams:
             if self._children.get(each) == asked[each]:
                 del self._children[each]
 
-    async def wait(self, state: UpstreamState, until: float) -> None:
-        """Wait until no answer runs at the child, or until a time of the loop's clock."""
+    async def wait(self, state: UpstreamState, until: float, wanted: Callable[[], bool]) -> None:
+        """Wait until no answer runs at the child, or until a time of the loop's clock, while it is wanted."""
         loop = asyncio.get_running_loop()
-        while self._children and loop.time() < until:
+        while self._children and loop.time() < until and wanted():
             await self.look(state)
             if self._children:
                 await asyncio.sleep(min(LOOK_EVERY_S, max(until - loop.time(), 0)))

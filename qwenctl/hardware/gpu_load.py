@@ -82,8 +82,12 @@ class GpuWatch:
         return read
 
     def measure(self, used: tuple[Accelerator, ...], pid: int) -> GpuLoad:
-        """Ask every driver that may know, and wait for it."""
-        percents = {"nvidia": self.nvidia(), "amd": amd_percents(self.drm)}
+        """Ask the drivers of these accelerators, and wait for them. Another maker's driver may hang."""
+        makers = {vendor_of(each.backend, each.name) for each in used}
+        percents = {
+            "nvidia": self.nvidia() if "nvidia" in makers else None,
+            "amd": amd_percents(self.drm) if "amd" in makers else None,
+        }
         work = drm_work(_read_all((self.proc / str(pid)).glob("fdinfo/*")))
         return GpuLoad(is_busy(used, percents), work)
 

@@ -81,7 +81,7 @@ def test_a_server_that_hangs_is_found_though_others_ask_for_its_health(bare_home
         assert [one["cause"] for one in daemon.events("child_ended")] == ["wedged"]
 
 
-@pytest.mark.parametrize("clients", [20, 64])
+@pytest.mark.parametrize("clients", [20, pytest.param(64, marks=pytest.mark.chaos)])
 def test_a_busy_server_with_one_slot_is_left_alone(home: Home, clients: int) -> None:
     """Its ``/slots`` and its probe are not answered, since every thread of its HTTP server waits."""
     with Deployed(home) as daemon:

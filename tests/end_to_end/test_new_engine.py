@@ -266,7 +266,9 @@ def test_an_engine_that_does_not_know_the_model_gives_way_to_one_that_does(
     model.write_bytes(tiny_model().replace(b"llama", b"qwen3"))
     engine = own_home.json("plan", str(model))["data"]["engine"]
     assert engine["place"] == "bundled"
-    assert [one["why"] for one in engine["passed_over"]] == ["it does not know the architecture 'qwen3'"]
+    assert [one["why"] for one in engine["passed_over"]] == [
+        "it is too old for this model: it does not know the architecture 'qwen3'"
+    ]
 
 
 def test_one_that_a_person_named_gives_way_to_nobody(own_home: Home, server_binary: Path) -> None:

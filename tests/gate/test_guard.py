@@ -210,6 +210,13 @@ def test_an_address_of_the_network_needs_a_key_or_allow_open() -> None:
         check_exposure(host, has_keys=False, allow_open=True)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1;::1", "127.0.0.1 ::1", ","])
+def test_several_addresses_with_another_separator_are_told_the_right_one(host: str) -> None:
+    with pytest.raises(SettingsError, match="no address") as refused:
+        check_exposure(host, has_keys=True, allow_open=True)
+    assert "commas" in str(refused.value.hint)
+
+
 def test_keys_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("# mine\nalpha\n\n beta \n")
