@@ -9,6 +9,7 @@ assertions and the status of each answer are compared. Exit code 1 if anything d
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,14 +62,19 @@ def main() -> int:
     arguments.add_argument("--work", type=Path, help="folder for the environment of the tests; kept if given")
     arguments.add_argument("--only", default="", help="pytest's -k")
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ``timeout`` sends it; the tests would go on
     with tempfile.TemporaryDirectory(prefix="qu-", dir="/tmp") as name:
         folder = Path(name)
         work = given.work or folder / "work"
         python = environment(work)
         package = given.package or download(python, folder / "package")
         lanes = {mode: start(mode, python, package, folder, given.only) for mode in PORTS}
-        for process, _ in lanes.values():
-            process.wait()
+        try:
+            for process, _ in lanes.values():
+                process.wait()
+        finally:
+            for process, _ in lanes.values():
+                process.terminate()
         for mode, (_, path) in lanes.items():
             if not path.exists():
                 print((folder / f"{mode}.log").read_text(errors="replace")[-3000:], file=sys.stderr)
