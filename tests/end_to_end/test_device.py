@@ -1,22 +1,6 @@
 """A device that is no CPU: an RPC worker on loopback, planned for, used, and compared with the plan."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.fakes.home import Home
-from tests.fakes.rpc import worker
-
-
-@pytest.fixture
-def device(built_tools: Path, built_home: Home) -> Iterator[str]:
-    """An RPC worker that this home's settings name."""
-    if not (built_tools / "ggml-rpc-server").is_file():
-        pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
-    with worker(built_tools) as address:
-        built_home.environment["QWENCTL_SERVER__RPC"] = f'["{address}"]'
-        yield address
 
 
 def test_the_plan_is_for_the_device_and_the_load_is_compared_with_it(built_home: Home, device: str) -> None:

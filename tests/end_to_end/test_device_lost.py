@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,6 @@ from tests.fakes.home import Home, until
 from tests.fakes.rpc import worker
 
 SOON = 60
-
-
-@pytest.fixture
-def device(built_tools: Path, built_home: Home) -> Iterator[str]:
-    """An RPC worker that this home's settings name."""
-    if not (built_tools / "ggml-rpc-server").is_file():
-        pytest.skip("llama.cpp was built without -DGGML_RPC=ON")
-    with worker(built_tools) as address:
-        built_home.environment["QWENCTL_SERVER__RPC"] = f'["{address}"]'
-        yield address
 
 
 def ended(home: Home) -> dict[str, Any]:
