@@ -198,26 +198,26 @@ async def _plain(  # noqa: C901 - one branch a way to end
     if answer.begun:
         sent.heard = GOOD if upstream.status == 200 else OTHER
         return await answer.end()
-    if is_loading(upstream.status, b"".join(kept)):
+    body = b"".join(kept)
+    if is_loading(upstream.status, body):
         return ChildLost.UNREACHED
     if sent.judged and "Content-Encoding" not in upstream.headers:
-        sent.heard = heard_whole(upstream.status, upstream.content_type, b"".join(kept))
+        sent.heard = heard_whole(upstream.status, upstream.content_type, body)
     if sent.heard == BROKEN:
         return ChildLost.WAITING
     if sent.heard.kind is AnswerKind.FAULT:
-        head = _head(upstream)
-        return FaultAnswer(upstream.status, upstream.reason, head, b"".join(kept), stream=False)
-    return await _all_at_once(upstream, answer, kept)
+        return FaultAnswer(upstream.status, upstream.reason, _head(upstream), body, stream=False)
+    return await _all_at_once(upstream, answer, kept, body)
 
 
 async def _all_at_once(
-    upstream: aiohttp.ClientResponse, answer: ResponseWriter, kept: list[bytes]
+    upstream: aiohttp.ClientResponse, answer: ResponseWriter, kept: list[bytes], body: bytes
 ) -> web.StreamResponse:
-    """Send a whole answer: in one piece, or a large one in several."""
-    if sum(map(len, kept)) > AT_ONCE_BYTES and answer.response is None:
+    """Send a whole answer: in one piece, or a large one in the pieces in which it came."""
+    if len(body) > AT_ONCE_BYTES and answer.response is None:
         await _pass_on(upstream, answer, kept)
         return await answer.end()
-    return await answer.whole(upstream.status, upstream.reason, _head(upstream), b"".join(kept))
+    return await answer.whole(upstream.status, upstream.reason, _head(upstream), body)
 
 
 async def _pass_on(upstream: aiohttp.ClientResponse, answer: ResponseWriter, kept: list[bytes]) -> None:
