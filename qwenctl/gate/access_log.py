@@ -17,6 +17,7 @@ class AccessRecord:
     bytes_in: int
     bytes_out: int
     replays: int
+    continued: int
     outcome: str
 
 
@@ -26,5 +27,6 @@ def line(record: AccessRecord) -> str:
     return (
         f"client={record.client} method={record.method[:16]} path={path} status={record.status}"
         f" ms={record.took_s * 1000:.0f} held_ms={record.held_s * 1000:.0f}"
-        f" in={record.bytes_in} out={record.bytes_out} replays={record.replays} outcome={record.outcome}"
+        f" in={record.bytes_in} out={record.bytes_out} replays={record.replays}"
+        f" continued={record.continued} outcome={record.outcome}"
     )

@@ -3,11 +3,12 @@
 from aiohttp.web_request import BaseRequest
 
 from qwenctl.gate.access_log import AccessRecord
-from qwenctl.gate.forward import FaultAnswer, UpstreamRequest
+from qwenctl.gate.continuation.splice import FORMATS, StreamFormat
+from qwenctl.gate.kept_streams import CONVERSATION_HEADER
 from qwenctl.gate.response import ResponseWriter
-from qwenctl.gate.resumable import CONVERSATION_HEADER
 from qwenctl.gate.server_faults import computes
 from qwenctl.gate.upstream import is_use
+from qwenctl.gate.upstream_request import FaultAnswer, UpstreamRequest
 
 
 class Exchange:
@@ -15,7 +16,8 @@ class Exchange:
 
     ``held_s``: how long it has waited for children, all times together. ``crashes_alone``: children that
     crashed while it was their only request. ``tries_on_child``: how often the present child closed its
-    connection and went on running. ``conversation``: its answer may go on in the child without its client.
+    connection and went on running. ``conversation``: its answer goes on without its client. ``form``: how its
+    stream could be finished by the next child; ``continued``: how many children were asked to.
     ``fault``: the last answer of a child that could not compute, and ``faulty_child`` the child that got the
     request again after such an answer. ``outcome`` is for the access log; ``gone``: the client left before
     anything better was known.
@@ -26,8 +28,10 @@ class Exchange:
         self.use = is_use(request.method, path)
         self.computes = computes(request.method, path)
         self.conversation = request.headers.get(CONVERSATION_HEADER) if request.method == "POST" else None
+        self.form: StreamFormat | None = FORMATS.get(path) if request.method == "POST" else None
+        self.continued = 0
         self.body = bytearray()
-        self.budget_bytes = 0  # what its body takes of the budget
+        self.budget_bytes, self.owns_body = 0, True  # what its body takes of the budget
         self.held_s = 0.0
         self.sent = 0
         self.upstream_request: UpstreamRequest | None = None
@@ -36,6 +40,12 @@ class Exchange:
         self.fault: FaultAnswer | None = None
         self.faulty_child = 0
         self.outcome = "gone"
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes of the budget: its body, and what is kept of its answer."""
+        record = self.upstream_request.record if self.upstream_request is not None else None
+        return (self.budget_bytes if self.owns_body else 0) + (record.charged if record is not None else 0)
 
     @property
     def bytes_computed(self) -> int:
@@ -54,5 +64,6 @@ class Exchange:
             bytes_in=self.budget_bytes,
             bytes_out=self.answer.bytes_out,
             replays=max(self.sent - 1, 0),
+            continued=self.continued,
             outcome=self.outcome,
         )

@@ -1,8 +1,6 @@
 """Send one request to one child and pass its answer on. The result says when the child was lost."""
 
 import asyncio
-from dataclasses import dataclass
-from enum import Enum, auto
 
 import aiohttp
 from aiohttp import web
@@ -10,80 +8,19 @@ from yarl import URL
 
 from qwenctl.gate import headers
 from qwenctl.gate.api_format import ApiFormat, is_complete, is_loading
+from qwenctl.gate.continuation.splice import Splicer
 from qwenctl.gate.request_body import pieces
 from qwenctl.gate.response import ResponseWriter
 from qwenctl.gate.server_faults import BROKEN, GOOD, OTHER, AnswerKind, heard_events, heard_whole
 from qwenctl.gate.sse_split import EventSplitter, skip_comments
+from qwenctl.gate.upstream_request import ChildLost, FaultAnswer, UpstreamRequest
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+LOADING_BYTES = 4096
+"""A child that still loads says so in fewer bytes."""
 AT_ONCE_BYTES = 65_536
 """An answer up to this size is handed to the client's connection in one piece."""
 CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-
-
-class ChildLost(Enum):
-    """The child was lost, before (WAITING) or after (CUT) part of the answer was sent to the client.
-
-    UNREACHED: it accepted no connection, so nothing of the request reached it. A server that was told to stop
-    does so while it finishes its answers.
-    """
-
-    UNREACHED = auto()
-    WAITING = auto()
-    CUT = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class FaultAnswer:
-    """An answer which says that the child could not compute. Nothing of it has been sent to the client."""
-
-    status: int
-    reason: str | None
-    head: headers.Pairs
-    body: bytes
-    stream: bool
-
-    async def pass_on(self, answer: ResponseWriter) -> web.StreamResponse:
-        """Send it to the client after all."""
-        if not self.stream:
-            return await answer.whole(self.status, self.reason, self.head, self.body)
-        await answer.begin(self.status, self.reason, self.head)
-        await answer.write(self.body)
-        return await answer.end()
-
-
-class UpstreamRequest:
-    """One request as it is sent to a child. It can be sent again to the next child.
-
-    ``to_the_byte``: its client counts the bytes of the stream, so comments of the child are passed on, too.
-    ``judged``: what its answer says about the child is of interest. ``heard`` is what the last answer said.
-    """
-
-    __slots__ = ("_upstream", "body", "heard", "judged", "method", "pairs", "target", "to_the_byte")
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        pairs: headers.Pairs,
-        body: bytearray,
-        *,
-        to_the_byte: bool = False,
-        judged: bool = False,
-    ) -> None:
-        self.method, self.target, self.pairs, self.body = method, target, pairs, body
-        self.to_the_byte, self.judged, self.heard = to_the_byte, judged, OTHER
-        self._upstream: aiohttp.ClientResponse | None = None
-
-    def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
-        """Remember the answer that is being read now."""
-        self._upstream = upstream
-
-    def break_off(self) -> None:
-        """Cut the connection to the child. The reader of the answer then sees the child as lost."""
-        connection = self._upstream.connection if self._upstream is not None else None
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
 
 
 async def forward(
@@ -93,16 +30,71 @@ async def forward(
 
     Plain answers up to ``keep_bytes`` are kept until they are whole.
     """
+    upstream = await _request(client, base, sent, sent.body)
+    if isinstance(upstream, ChildLost):
+        return upstream
+    try:
+        if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
+            return await _events(upstream, sent, answer)
+        return await _plain(upstream, sent, answer, keep_bytes)
+    finally:
+        sent.answered(None)
+        upstream.close()
+
+
+async def forward_rest(
+    client: aiohttp.ClientSession,
+    base: str,
+    sent: UpstreamRequest,
+    answer: ResponseWriter,
+    body: bytes,
+    splicer: Splicer,
+) -> web.StreamResponse | ChildLost | None:
+    """Ask for the rest of an answer that has begun, and join it to what the client has.
+
+    None: the child gives no such answer. Nothing has been sent to the client then.
+    """
+    upstream = await _request(client, base, sent, bytearray(body))
+    if isinstance(upstream, ChildLost):
+        return upstream
+    try:
+        if upstream.status != 200 or upstream.content_type != "text/event-stream":
+            body_said = await upstream.content.read(LOADING_BYTES)
+            return ChildLost.UNREACHED if is_loading(upstream.status, body_said) else None
+        splitter, last = EventSplitter(), b""
+        while data := await _read(upstream):
+            if not (events := splitter.feed(data)):
+                continue
+            last = events
+            if (fault := _late_fault(sent, events)) is not None:
+                await answer.write(splicer.feed(fault))
+                return ChildLost.CUT
+            await _write_events(sent, answer, splicer.feed(events))
+        whole = is_complete(answer.api_format, last) if data is not None else _had_ended(answer, last)
+        sent.heard = heard_events(last) if whole else BROKEN
+        return await answer.end() if whole else ChildLost.CUT
+    except UPSTREAM_ERRORS:
+        sent.heard = BROKEN
+        return ChildLost.CUT
+    finally:
+        sent.answered(None)
+        upstream.close()
+
+
+async def _request(
+    client: aiohttp.ClientSession, base: str, sent: UpstreamRequest, body: bytearray
+) -> aiohttp.ClientResponse | ChildLost:
+    """Send a request; return the head of its answer."""
     sent.heard = OTHER
     pairs = list(sent.pairs)
-    if sent.body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
-        pairs.append(("Content-Length", str(len(sent.body))))
+    if body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
+        pairs.append(("Content-Length", str(len(body))))
     try:
         upstream = await client.request(
             sent.method,
             URL(base + sent.target, encoded=True),
             headers=pairs,
-            data=pieces(sent.body) if sent.body else None,
+            data=pieces(body) if body else None,
             allow_redirects=False,
         )
     except CONNECT_ERRORS:
@@ -111,13 +103,28 @@ async def forward(
         sent.heard = BROKEN
         return ChildLost.WAITING
     sent.answered(upstream)
-    try:
-        if upstream.content_type == "text/event-stream" and "Content-Encoding" not in upstream.headers:
-            return await _events(upstream, sent, answer)
-        return await _plain(upstream, sent, answer, keep_bytes)
-    finally:
-        sent.answered(None)
-        upstream.close()
+    return upstream
+
+
+async def _write_events(sent: UpstreamRequest, answer: ResponseWriter, events: bytes) -> None:
+    """Send events, and keep in mind what was sent."""
+    if events:
+        await answer.write(events)
+        if sent.record is not None:
+            sent.record.feed(events, answer.wrote_at)
+
+
+def _late_fault(sent: UpstreamRequest, events: bytes) -> bytes | None:
+    """Return the events before one that says that the child can't compute; None if there is no such event."""
+    if sent.record is None or not sent.judged or b'"error"' not in events:
+        return None
+    heard = heard_events(events)
+    if heard.kind is not AnswerKind.FAULT:
+        return None
+    at = max(events.rfind(b"\n\n", 0, events.find(b'"error"')) + 2, 0) if b"\n\n" in events else 0
+    at = at if at >= 2 else 0
+    sent.heard, sent.withheld = heard, events[at:]
+    return events[:at]
 
 
 async def _events(
@@ -136,11 +143,13 @@ async def _events(
                 continue
             if (fault := _first_fault(upstream, sent, events)) is not None:
                 return fault
-            events = first if sent.to_the_byte else events
             await answer.begin(upstream.status, upstream.reason, _head(upstream))
         if events:
             last = events
-            await answer.write(events)
+            if (before := _late_fault(sent, events)) is not None:
+                await _write_events(sent, answer, before)
+                return ChildLost.CUT
+            await _write_events(sent, answer, events)
     if not answer.begun:
         sent.heard = BROKEN
         return ChildLost.WAITING

@@ -54,8 +54,9 @@ class GateStats:
     """What the supervisor and the status want to know.
 
     ``bytes_through`` (of answers that were computed), ``answered`` (such answers that were whole) and
-    ``left`` (requests whose client left before any of the answer came) only grow. ``blocked``: answers whose
-    client does not read. ``idle_since``: the time of the loop's clock since which nothing uses the model;
+    ``left`` (requests whose client left before any of the answer came) only grow, as does ``continued``
+    (streams that had begun and that a later child finished). ``blocked``: answers whose client does not read.
+    ``idle_since``: the time of the loop's clock since which nothing uses the model;
     None while it is used.
     """
 
@@ -66,6 +67,7 @@ class GateStats:
     answered: int
     left: int
     idle_since: float | None
+    continued: int = 0
 
 
 class Gate:
@@ -195,14 +197,11 @@ class Gate:
             used = [exchange.request.protocol for exchange in self._proxy.exchanges]
             for listener in self._listeners.values():
                 listener.close_unused(used)
-        until = asyncio.get_running_loop().time() + timeout_s
         done = await self._in_flight.wait_empty(timeout_s)
-        await self._proxy.resumable.wait(self._served, until, lambda: self._queue.draining)
         if not self._queue.draining:
             return done  # the stop was called off
         if not done:
             await self._proxy.break_off()
-        await self._proxy.resumable.end(self._served)
         await self._slots.finish()
         state = self._queue.state
         if state.phase in ("ready", "draining") and state.child == self._served.child:
@@ -240,10 +239,13 @@ class Gate:
             held=self._queue.held,
             in_flight=self._in_flight.count,
             bytes_through=self._proxy.bytes_through,
-            blocked=sum(each.answer.writing for each in self._proxy.exchanges),
+            blocked=sum(
+                each.answer.writing for each in self._proxy.exchanges if each.upstream_request is not None
+            ),
             answered=self._proxy.answered,
             left=self._proxy.left,
             idle_since=self._proxy.idle_since,
+            continued=self._proxy.continued,
         )
 
     async def owner(self, request: BaseRequest) -> web.StreamResponse:

@@ -60,6 +60,9 @@ async def give_up(exchange: Exchange, state: UpstreamState, why: AfterLoss) -> w
             return await answer.fail(502, "broken", "cannot answer: the model server closes the connection")
         case AfterLoss.GIVE_UP_CUT:
             exchange.outcome = "cut"
+            if exchange.upstream_request is not None and exchange.upstream_request.withheld:
+                await answer.write(exchange.upstream_request.withheld)  # the child's own words
+                return await answer.end()
             if answer.response is not None and answer.response.content_type == "text/event-stream":
                 message = "the model server went away in the middle of this answer"
                 return await answer.fail(500, "server_restarted", message)

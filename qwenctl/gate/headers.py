@@ -17,8 +17,8 @@ HOP_BY_HOP = frozenset(
     }
 )
 """Source: RFC 9110, section 7.6.1."""
-NOT_TO_CHILD = HOP_BY_HOP | {"host", "content-length", "expect", "origin"}
-"""The gate writes its own length and host, and it has checked the origin itself."""
+NOT_TO_CHILD = HOP_BY_HOP | {"host", "content-length", "expect", "origin", "x-conversation-id"}
+"""The gate writes its own length and host, it has checked the origin, and it keeps answers itself."""
 KEYS = frozenset({"authorization", "x-api-key"})
 Pairs = list[tuple[str, str]]
 SERVER = {"Server": "qwenctl"}

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from qwenctl.gate.idle_tasks import DueTasks, IdleWaits, due
 from qwenctl.gate.options import GateOptions
 from qwenctl.gate.proxy import Proxy
-from qwenctl.gate.resumable import LOOK_EVERY_S
 from qwenctl.gate.slots.save_control import SaveControl
-from qwenctl.gate.upstream import Admission, UpstreamState
+from qwenctl.gate.upstream import Admission
 from qwenctl.gate.waiting_queue import WaitingQueue
 
 
@@ -49,18 +48,7 @@ class IdleLoop:
                 await self._slots.save_idle(state)
             if tasks.unload:
                 self._unload()
-            await self._wait(await self._look_at_streams(state) or tasks.again_at)
-
-    async def _look_at_streams(self, state: UpstreamState) -> float | None:
-        """See whether answers without a client still run; return when to look again, if any does."""
-        resumable, now = self._proxy.resumable, asyncio.get_running_loop().time()
-        if not resumable or self._proxy.in_flight.count or self._queue.admission() is not Admission.GO:
-            return None
-        await resumable.look(state)
-        if not resumable:
-            self._proxy.in_flight.used()  # the time of idleness begins now
-            return now
-        return now + LOOK_EVERY_S
+            await self._wait(tasks.again_at)
 
     def _due(self, now: float) -> DueTasks:
         served = self._queue.admission() is Admission.GO

@@ -184,7 +184,7 @@ def _denied(request: BaseRequest, deny: guard.Deny, origin: str | None) -> web.R
 def _answer(request: BaseRequest, status: int, pairs: Pairs, body: bytes, outcome: str) -> web.Response:
     """Answer without the child, and note it in the access log."""
     record = AccessRecord(
-        request.remote or "local", request.method, request.raw_path, status, 0, 0, 0, len(body), 0, outcome
+        request.remote or "local", request.method, request.raw_path, status, 0, 0, 0, len(body), 0, 0, outcome
     )
     access_log.info("%s", line(record))
     return web.Response(status=status, headers=CIMultiDict((*SERVER.items(), *pairs)), body=body)

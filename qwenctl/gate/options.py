@@ -19,7 +19,8 @@ class GateLimits:
     its head and a comment, and another comment every ``comment_every_s``. ``stall_s``: a client that takes no
     byte for so long is disconnected. ``child_gone_s``: so long may the news of a child's end come later than
     the loss of its connections. ``answer_bytes``: a plain answer up to this size is kept until it is whole,
-    so that its request can be sent again. ``keepalive_s`` and ``head_bytes`` are fixed when an address opens.
+    so that its request can be sent again. ``continue_streams``: the next child finishes a stream that has
+    begun. ``keepalive_s`` and ``head_bytes`` are fixed when an address opens.
     """
 
     hold_timeout_s: float = 300.0
@@ -34,6 +35,7 @@ class GateLimits:
     stall_s: float = 300.0
     child_gone_s: float = 1.0
     answer_bytes: int = 4_194_304
+    continue_streams: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,12 @@ def gate_options(settings: Settings, plan: Plan | None = None) -> GateOptions:
         rules=guard.rules(server.host, gate.allowed_hosts, gate.allowed_origins),
         key_file=server.api_key_file,
         allow_open=gate.allow_open,
-        limits=GateLimits(gate.hold_timeout_s, gate.max_held, gate.max_held_bytes),
+        limits=GateLimits(
+            gate.hold_timeout_s,
+            gate.max_held,
+            gate.max_held_bytes,
+            continue_streams=gate.continue_streams,
+        ),
         idle_unload_s=gate.idle_unload_s,
         warm=gate.warm,
         warm_after_s=gate.warm_after_s,

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
@@ -10,17 +11,27 @@ from aiohttp.web_request import BaseRequest
 from qwenctl.gate import forward, gate_answers, headers
 from qwenctl.gate.access_log import line
 from qwenctl.gate.api_format import format_of, wants_stream
+from qwenctl.gate.continuation.finish import can_finish, finish
+from qwenctl.gate.continuation.sent_answer import SentAnswer
 from qwenctl.gate.exchange import Exchange
 from qwenctl.gate.fault_watch import Examine, FaultWatch
 from qwenctl.gate.guard import Deny, cors
 from qwenctl.gate.in_flight import ChildLoad, InFlight
+from qwenctl.gate.kept_streams import (
+    LOOKUP_PATH,
+    STREAM_PATH,
+    KeptStream,
+    KeptStreams,
+    KeptWriter,
+    follow,
+)
 from qwenctl.gate.options import GateLimits
 from qwenctl.gate.replay import Loss, after_loss, is_repeatable
 from qwenctl.gate.request_body import BodyBudget, read_body
 from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
-from qwenctl.gate.resumable import ResumableStreams
 from qwenctl.gate.server_faults import GOOD
 from qwenctl.gate.upstream import OBSERVING_PATHS, Admission, UpstreamState
+from qwenctl.gate.upstream_request import ChildLost, FaultAnswer, UpstreamRequest
 from qwenctl.gate.waiting_queue import WaitingQueue
 
 access_log = logging.getLogger("qwenctl.gate.access_log")
@@ -43,8 +54,9 @@ class Proxy:
         self.exchanges: set[Exchange] = set()
         self.in_flight = in_flight
         self._queue, self._limits, self._before_use = queue, limits, before_use
-        self.resumable = ResumableStreams()
         self._budget = BodyBudget(limits.max_held_bytes)
+        self._kept = KeptStreams(self._budget.take, self._budget.give)
+        self.continued = 0  # answers that a later child went on with
         self._faults = FaultWatch(examine, lambda child: queue.child_gone(child, self._limits.child_gone_s))
         self.answered = self.left = 0  # computed answers that were whole, and clients that waited for none
         self._bytes_done = 0  # of answers that are finished
@@ -62,19 +74,25 @@ class Proxy:
     @property
     def idle_since(self) -> float | None:
         """The time since which nothing uses the model; None while something uses it or waits for it."""
-        used = self.in_flight.count or self._queue.held or self.resumable
+        used = self.in_flight.count or self._queue.held
         return None if used else self.in_flight.last_use
 
     async def serve(
         self, request: BaseRequest, path: str, origin: str | None, *, keep_keys: bool
     ) -> web.StreamResponse:
         """Answer a request that the guard has let in."""
-        loop = asyncio.get_running_loop()
         answer = ResponseWriter(request, format_of(path), list(cors(origin)) if origin else [])
-        exchange = Exchange(request, path, answer, loop.time())
+        exchange = Exchange(request, path, answer, asyncio.get_running_loop().time())
+        return await self._answered(exchange, self._run(exchange, keep_keys=keep_keys))
+
+    async def _answered(
+        self, exchange: Exchange, answering: Coroutine[Any, Any, web.StreamResponse]
+    ) -> web.StreamResponse:
+        """Answer a request, and count it."""
+        loop, answer = asyncio.get_running_loop(), exchange.answer
         self.exchanges.add(exchange)
         try:
-            return await self._run(exchange, keep_keys=keep_keys)
+            return await answering
         except WRITE_ERRORS:
             return answer.cut()  # the client has gone
         finally:
@@ -85,7 +103,7 @@ class Proxy:
             if access_log.isEnabledFor(logging.INFO):
                 access_log.info("%s", line(exchange.record(loop.time())))
             self._bytes_done += exchange.bytes_computed
-            self._budget.give(exchange.budget_bytes)
+            self._budget.give(exchange.memory_bytes)
 
     async def break_off(self) -> None:
         """Break off what is in flight. A child that is told to stop would finish it first, however long.
@@ -100,7 +118,8 @@ class Proxy:
         await self.in_flight.wait_empty(self._limits.child_gone_s)
 
     async def close(self) -> None:
-        """Ask no child for a token any more."""
+        """Ask no child for a token any more, and end the answers that nobody reads."""
+        await self._kept.close()
         await self._faults.close()
 
     def disconnect_stalled(self, before: float) -> None:
@@ -122,19 +141,43 @@ class Proxy:
             denied.force_close()  # the rest of the body is not read
             return denied
         exchange.body, exchange.budget_bytes = body, len(body)
-        if exchange.conversation is None:  # who names one counts the bytes of the answer
-            answer.comment_while_waiting(
-                self._limits.comment_after_s,
-                self._limits.comment_every_s,
-                lambda: wants_stream(bytes(exchange.body)),
+        if exchange.path in (STREAM_PATH, LOOKUP_PATH):
+            kept = await self._kept.answer(request, exchange.path, bytes(body), answer)
+            if kept is not None:
+                exchange.outcome = "by_gate"
+                return kept
+        if exchange.conversation and wants_stream(bytes(body)):
+            stream = self._kept.begin(
+                exchange.conversation, lambda stream: self._produce(exchange, stream, keep_keys=keep_keys)
             )
-        exchange.upstream_request = forward.UpstreamRequest(
+            exchange.outcome = "kept"
+            return await follow(stream, 0, answer)
+        return await self._to_child(exchange, keep_keys=keep_keys)
+
+    async def _produce(self, asked: Exchange, stream: KeptStream, *, keep_keys: bool) -> None:
+        """Bring a request to its answer, whether or not its client stays."""
+        answer = KeptWriter(asked.request, asked.answer.api_format, stream, self._kept.keep)
+        exchange = Exchange(asked.request, asked.path, answer, asked.arrived)
+        exchange.body, exchange.budget_bytes = asked.body, asked.budget_bytes
+        asked.owns_body = False
+        await self._answered(exchange, self._to_child(exchange, keep_keys=keep_keys))
+
+    async def _to_child(self, exchange: Exchange, *, keep_keys: bool) -> web.StreamResponse:
+        """Send a request to one child after the other until it is answered."""
+        request, answer, queue = exchange.request, exchange.answer, self._queue
+        answer.comment_while_waiting(
+            self._limits.comment_after_s,
+            self._limits.comment_every_s,
+            lambda: wants_stream(bytes(exchange.body)),
+        )
+        keep = exchange.form is not None and self._limits.continue_streams
+        exchange.upstream_request = UpstreamRequest(
             request.method,
             request.raw_path,
             headers.to_child(request.headers.items(), keep_keys=keep_keys),
-            body,
-            to_the_byte=exchange.conversation is not None,
+            exchange.body,
             judged=exchange.computes,
+            record=SentAnswer(exchange.form.note, self._budget.take) if exchange.form and keep else None,
         )
         while True:
             if queue.admission() is not Admission.GO and exchange.path in OBSERVING_PATHS:
@@ -166,24 +209,26 @@ class Proxy:
         return None if now is Admission.GO else await gate_answers.refuse(exchange, queue.state, "refused")
 
     async def _send(
-        self, exchange: Exchange, upstream_request: forward.UpstreamRequest, state: UpstreamState
-    ) -> tuple[web.StreamResponse | forward.FaultAnswer | forward.ChildLost, ChildLoad]:
+        self, exchange: Exchange, upstream_request: UpstreamRequest, state: UpstreamState
+    ) -> tuple[web.StreamResponse | FaultAnswer | ChildLost, ChildLoad]:
         if exchange.use:
             self._before_use()
         exchange.sent += 1
-        done = None
-        self.resumable.begin(exchange.conversation, state.child)
+        done: web.StreamResponse | FaultAnswer | ChildLost | None = None
         try:
             with self.in_flight.at(state.child) as load:
                 client, base = self.in_flight.session(state)
-                done = await forward.forward(
-                    client, base, upstream_request, exchange.answer, self._limits.answer_bytes
-                )
-                reached = not isinstance(done, web.StreamResponse) and done != forward.ChildLost.UNREACHED
+                if exchange.form is not None and exchange.answer.begun:
+                    exchange.continued += 1
+                    done = await finish(client, base, exchange.form, upstream_request, exchange.answer)
+                    self.continued += isinstance(done, web.StreamResponse)
+                else:
+                    done = await forward.forward(
+                        client, base, upstream_request, exchange.answer, self._limits.answer_bytes
+                    )
+                reached = not isinstance(done, web.StreamResponse) and done != ChildLost.UNREACHED
                 if reached and load.at_loss is None:
                     load.at_loss = load.requests
-                if isinstance(done, web.StreamResponse):  # else its client left, or the child
-                    self.resumable.over(exchange.conversation)
                 return done, load
         finally:
             if exchange.use:
@@ -194,24 +239,23 @@ class Proxy:
                 self._faults.note(state.child, upstream_request.heard)
 
     async def _after_failure(
-        self, exchange: Exchange, child: int, load: ChildLoad, fault: forward.FaultAnswer | forward.ChildLost
+        self, exchange: Exchange, child: int, load: ChildLoad, fault: FaultAnswer | ChildLost
     ) -> web.StreamResponse | None:
         """Return the answer of a request whose child was lost, or could not compute; None to send it again.
 
         What a child could not compute is sent again to the next one if this one is ended, and once more to
         this one: it may have been a moment's fault. Otherwise the client gets the child's own answer.
         """
-        if isinstance(fault, forward.ChildLost):
+        if isinstance(fault, ChildLost):
             return await self._after_loss(exchange, child, load, fault)
         exchange.fault = fault
         if await self._faults.is_ended(child):
-            return await self._after_loss(exchange, child, load, forward.ChildLost.WAITING, ended=True)
+            return await self._after_loss(exchange, child, load, ChildLost.WAITING, ended=True)
         load.at_loss = None
         if exchange.faulty_child != child:  # only what computes is judged, and that may be repeated
             exchange.faulty_child = child
             return None
         exchange.outcome = "complete"
-        self.resumable.over(exchange.conversation)
         return await fault.pass_on(exchange.answer)
 
     async def _after_loss(
@@ -219,7 +263,7 @@ class Proxy:
         exchange: Exchange,
         child: int,
         load: ChildLoad,
-        lost: forward.ChildLost,
+        lost: ChildLost,
         *,
         ended: bool = False,
     ) -> web.StreamResponse | None:
@@ -228,12 +272,17 @@ class Proxy:
         ``ended``: the child is ended because it cannot compute, which counts as a crash of its own.
         """
         queue, limits, loop = self._queue, self._limits, asyncio.get_running_loop()
-        if lost is forward.ChildLost.UNREACHED:
+        cut = exchange.answer.begun
+        if cut and limits.continue_streams and exchange.upstream_request is not None:
+            cut = not can_finish(exchange.form, exchange.upstream_request, exchange.answer)
+        if exchange.answer.begun and not cut:
+            exchange.answer.pause(limits.comment_every_s, limits.comment_every_s)
+        if lost is ChildLost.UNREACHED:
             since = loop.time()
             if await queue.child_gone(child, limits.child_gone_s):
                 exchange.tries_on_child = 0
             exchange.held_s += loop.time() - since
-        elif lost is forward.ChildLost.WAITING:
+        elif not cut:
             gone = await queue.child_gone(child, limits.child_gone_s)
             if not gone and await self._faults.is_ended(child):
                 gone = ended = await queue.child_gone(child, limits.child_gone_s)
@@ -243,9 +292,8 @@ class Proxy:
             else:
                 load.at_loss = None
                 exchange.tries_on_child += 1
-        begun = lost is forward.ChildLost.CUT
         crashes, tries = exchange.crashes_alone, exchange.tries_on_child
-        reached = lost is not forward.ChildLost.UNREACHED
+        reached = lost is not ChildLost.UNREACHED
         acted = reached and not is_repeatable(exchange.request.method, exchange.path)
-        loss = Loss(begun, crashes, tries, exchange.held_s, limits.hold_timeout_s, acted)
+        loss = Loss(cut, crashes, tries, exchange.held_s, limits.hold_timeout_s, acted)
         return await gate_answers.give_up(exchange, queue.state, after_loss(loss))

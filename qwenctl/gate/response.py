@@ -28,6 +28,7 @@ class ResponseWriter:
         "_comment_timer",
         "_cors",
         "_lock",
+        "_paused",
         "_request",
         "api_format",
         "begun",
@@ -47,7 +48,7 @@ class ResponseWriter:
         self.status = 0
         self.response: web.StreamResponse | None = None
         self._request, self._cors = request, cors
-        self._lock = asyncio.Lock()
+        self._lock, self._paused = asyncio.Lock(), False
         self._comment_timer: asyncio.TimerHandle | None = None
         self._comment_task: asyncio.Task[None] | None = None
 
@@ -56,11 +57,28 @@ class ResponseWriter:
         loop = asyncio.get_running_loop()
 
         def due() -> None:
-            if not self.begun and (self.response is not None or wanted()):
+            if self._may_comment and (self.response is not None or wanted()):
                 self._comment_task = loop.create_task(self._comment())
                 self._comment_timer = loop.call_later(every_s, due)
 
         self._comment_timer = loop.call_later(after_s, due)
+
+    @property
+    def _may_comment(self) -> bool:
+        return not self.begun or self._paused
+
+    def pause(self, after_s: float, every_s: float) -> None:
+        """Send comments again: the answer has begun, and waits for a server that goes on."""
+        self._paused = True
+        self.comment_while_waiting(after_s, every_s, lambda: True)
+
+    async def resume(self, comment: bytes) -> None:
+        """Say that the answer goes on. No other comment is sent from now on."""
+        self.stop_waiting()
+        async with self._lock:
+            self._paused = False
+            if self.response is not None:
+                await self._send(self.response, comment)
 
     async def begin(self, status: int, reason: str | None, headers: Pairs) -> None:
         """Send the child's head, unless the gate has sent a head of its own."""
@@ -77,7 +95,7 @@ class ResponseWriter:
             return
         self.wrote_at = asyncio.get_running_loop().time()
         self.writing = True
-        await response.write(data)
+        await self._send(response, data)
         self.writing = False
         self.bytes_out += len(data)
 
@@ -138,15 +156,18 @@ class ResponseWriter:
             return True
         return False
 
+    async def _send(self, response: web.StreamResponse, data: bytes) -> None:
+        await response.write(data)
+
     async def _comment(self) -> None:
         async with self._lock:
-            if self.begun:
+            if not self._may_comment:
                 return
             with contextlib.suppress(*WRITE_ERRORS):  # the client has gone; its handler is being cancelled
                 if self.response is None:
                     await self._head(200, None, STREAM_HEAD)
                 if self.response is not None:
-                    await self.response.write(COMMENT)  # not counted: it is no progress of the child
+                    await self._send(self.response, COMMENT)  # not counted: it is no progress of the child
 
     async def _head(self, status: int, reason: str | None, headers: Pairs) -> None:
         self.status = status

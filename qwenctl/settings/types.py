@@ -143,7 +143,14 @@ class GateSettings(Section):
         300, ge=0, description="longest time that a request waits for a server that is not ready"
     )
     max_held: int = Field(256, ge=0, description="most requests that may wait at the same time")
-    max_held_bytes: int = Field(268435456, ge=0, description="most memory for the bodies of requests")
+    max_held_bytes: int = Field(
+        268435456, ge=0, description="most memory for requests and for answers that can be continued"
+    )
+    continue_streams: bool = Field(
+        default=True,
+        description="true: the next server finishes a streamed answer whose server went away; "
+        "false: such a stream ends with an error",
+    )
     drain_timeout_s: float = Field(
         30, ge=0, description="time that running answers get to finish before the server is stopped"
     )

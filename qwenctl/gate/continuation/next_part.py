@@ -1,0 +1,87 @@
+"""Decide what the next server is asked, so that it finishes an answer that has begun. Pure: no I/O."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from qwenctl.gate.continuation.eligibility import cannot_continue
+from qwenctl.gate.continuation.seam import Seam
+from qwenctl.gate.continuation.sent_answer import SentText
+from qwenctl.gate.continuation.splice import StreamFormat, with_rest
+
+RAW_REASONING = ("<think>", "</think>", "<|channel|>")
+"""Texts that say that reasoning stands in the answer itself. Source: templates of Qwen, GPT-OSS."""
+FEWEST_TOKENS_A_PIECE = 0.5
+"""A server that counts fewer tokens for a text than half of its pieces has not read that text."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextPart:
+    """What the next server is asked, and how its part joins what the client has."""
+
+    body: bytes
+    seam: Seam
+
+
+def read_request(body: bytes | bytearray) -> dict[str, Any] | None:
+    """Return the request in a body; None if it is no JSON table."""
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return None
+    return asked if isinstance(asked, dict) else None
+
+
+def why_not(form: StreamFormat, asked: dict[str, Any], sent: SentText) -> str | None:
+    """Return why this answer can't be continued; None if it can."""
+    if sent.other:
+        return "part of it is no text"
+    if sent.ended:
+        return "only its last event is missing"
+    if any(mark in each for each in sent.content for mark in RAW_REASONING):
+        return "the reasoning is not told from the answer"
+    return cannot_continue(form.kind, asked)
+
+
+def longer_request(form: StreamFormat, asked: dict[str, Any], sent: SentText) -> dict[str, Any]:
+    """Return the request with the text so far as the beginning of its answer."""
+    content, reasoning = "".join(sent.content), "".join(sent.reasoning)
+    return form.go_on(asked, content, reasoning) if content or reasoning else asked
+
+
+def next_part(
+    form: StreamFormat,
+    asked: dict[str, Any],
+    sent: SentText,
+    counts: tuple[int, int] | None,
+    answer_ms: float,
+) -> NextPart | None:
+    """Return what the next server is asked. None: it does not take the text so far.
+
+    ``counts``: the tokens of the client's request and of the longer one, as the server counts them; None if
+    it can't. A text may be cut into other tokens than those in which it came, so the larger number counts:
+    each piece was one token at least.
+    """
+    prompt_tokens = answer_tokens = None
+    if sent.tokens:
+        prompt_tokens, answer_tokens = sent.names.get("tokens_evaluated"), sent.tokens
+    elif counts is not None:
+        prompt_tokens = counts[0]
+        if counts[1] - counts[0] < FEWEST_TOKENS_A_PIECE * sent.pieces:
+            return None
+        answer_tokens = max(counts[1] - counts[0], sent.pieces) if sent.pieces else 0
+    tokens = sent.pieces if answer_tokens is None else answer_tokens
+    body, used_up = with_rest(form, asked, longer_request(form, asked, sent), tokens)
+    seam = Seam(
+        "".join(sent.content),
+        "".join(sent.reasoning),
+        {} if form.kind == "native" else dict(sent.names),
+        {key: list(block) for key, block in sent.blocks.items()},
+        role=sent.role,
+        answer_tokens=tokens,
+        answer_ms=answer_ms,
+        prompt_tokens=prompt_tokens,
+        mute=used_up and bool(sent.pieces),
+        echo_expected=form.echoes,
+    )
+    return NextPart(json.dumps(body).encode(), seam)

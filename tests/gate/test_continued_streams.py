@@ -1,0 +1,167 @@
+"""A stream that lost its server is finished by the next one: on the real server, with a real small model."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from qwenctl.gate.options import GateLimits
+from tests.fakes.real_models import smollm2
+from tests.gate.driver import Driver, Scenario, Setup, play, until
+
+QUESTION = "Write three sentences about the sea."
+TOKENS = 60
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"type": "string"}},
+    "required": ["name", "age", "city"],
+}
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": QUESTION}],
+    "max_tokens": TOKENS,
+    "temperature": 0,
+    "stream": True,
+}
+COMMENT = b": continued by the next server"
+Told = tuple[str, dict[str, Any]]
+
+
+@pytest.fixture
+def real(server_binary: Path) -> Callable[..., None]:
+    """Run a scenario with SmolLM2 behind a gate."""
+
+    def run(scenario: Scenario, setup: Callable[[], Setup]) -> None:
+        play(server_binary, smollm2(), scenario, setup)
+
+    return run
+
+
+def setup() -> Setup:
+    return Setup(limits=GateLimits(child_gone_s=5.0), parallel=1, context=2048)
+
+
+def events(stream: bytes) -> list[Told]:
+    """All events with a table, with their names."""
+    told, name = [], ""
+    for line in stream.decode().splitlines():
+        if line.startswith("event:"):
+            name = line[6:].strip()
+        elif line.startswith("data:") and line[5:].strip() != "[DONE]":
+            told.append((name, json.loads(line[5:])))
+            name = ""
+    return told
+
+
+def pieces(told: list[Told]) -> list[str]:
+    """The pieces of text, whatever the API."""
+    found: list[Any] = []
+    for _, data in told:
+        for choice in data.get("choices", ()):
+            found += [choice.get("text"), choice.get("delta", {}).get("content")]
+        delta = data.get("delta")
+        found += [data.get("content"), delta.get("text") if isinstance(delta, dict) else None]
+        found.append(delta if data.get("type") == "response.output_text.delta" else None)
+    return [piece for piece in found if isinstance(piece, str) and piece]
+
+
+async def whole(driver: Driver, session: aiohttp.ClientSession, path: str, body: dict[str, Any]) -> bytes:
+    async with session.post(driver.url + path, json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.read()
+
+
+async def cut(
+    driver: Driver,
+    session: aiohttp.ClientSession,
+    path: str,
+    body: dict[str, Any],
+    after: tuple[int, ...],
+    number: signal.Signals = signal.SIGKILL,
+) -> bytes:
+    """The same, while the child is ended each time so many pieces have come."""
+    came = b""
+    async with session.post(driver.url + path, json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        for count in after:
+            while len(pieces(events(came[: came.rfind(b"\n\n") + 2]))) < count:
+                data = await answer.content.readany()
+                assert data, "it ended before it was cut"
+                came += data
+            await driver.down(number)
+            await driver.up()
+        return came + await answer.content.read()
+
+
+APIS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", CHAT | {"stream_options": {"include_usage": True}}),
+    "messages": ("/v1/messages", CHAT),
+    "responses": (
+        "/v1/responses",
+        {"input": QUESTION, "max_output_tokens": TOKENS, "temperature": 0, "stream": True},
+    ),
+    "completions": (
+        "/v1/completions",
+        {"prompt": "The sea is", "max_tokens": TOKENS, "temperature": 0, "stream": True},
+    ),
+    "native": (
+        "/completion",
+        {"prompt": "The sea is", "n_predict": TOKENS, "temperature": 0, "stream": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_the_client_sees_one_whole_answer(real: Callable[..., None], api: str) -> None:
+    path, body = APIS[api]
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        first = events(await whole(driver, session, path, body))
+        came = await cut(driver, session, path, body, (7, 23))
+        assert came.count(COMMENT) == 2
+        second = events(came)
+        assert "".join(pieces(second)) == "".join(pieces(first))
+        assert kinds(second) == kinds(first)
+        assert ends(second) == ends(first)
+        assert driver.gate.stats().continued == 1
+
+    real(scenario, setup)
+
+
+def kinds(told: list[Told]) -> list[str]:
+    """What kinds of events come, in their order, each once in a row."""
+    names = [str(data.get("type") or sorted(data)) for _, data in told]
+    return [name for at, name in enumerate(names) if at == 0 or names[at - 1] != name]
+
+
+def ends(told: list[Told]) -> list[Any]:
+    """What a client may count on: one name, one role, one reason to end, counts that add up."""
+    found: list[Any] = []
+    names = set()
+    for _, data in told:
+        names.add(data.get("id"))
+        for choice in data.get("choices", ()):
+            found += [choice.get("finish_reason"), choice.get("delta", {}).get("role")]
+        found.append(counts(data.get("usage")))
+        if data.get("stop"):
+            found += [data["tokens_predicted"], data["tokens_evaluated"], data["stop_type"], data["prompt"]]
+        answer = data.get("response") or data.get("message") or {}
+        if data.get("type") == "response.completed":
+            found += [counts(answer.get("usage")), answer["output"][0]["content"], answer["status"]]
+        if data.get("type") == "message_delta":
+            found.append(data["delta"])
+        timings = data.get("timings")
+        if timings is not None:
+            found.append((timings["predicted_n"], timings["cache_n"] + timings["prompt_n"]))
+    assert len(names - {None}) <= 1
+    return [each for each in found if each is not None]
+
+
+def counts(usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    return {name: count for name, count in usage.items() if "details" not in name and "cache" not in name}
