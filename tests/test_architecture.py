@@ -37,6 +37,9 @@ PURE = set(
     engine.builds.build_choice launch.spec launch.configuration
     launch.load_log launch.argv
     gate.upstream gate.replay gate.server_faults gate.api_format gate.sse_split gate.headers gate.guard
+    gate.continuation.sent_answer gate.continuation.seam gate.continuation.eligibility
+    gate.continuation.chat_stream gate.continuation.text_stream gate.continuation.messages_stream
+    gate.continuation.responses_stream gate.continuation.splice gate.continuation.next_part
     gate.options gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
     supervise.endings deploy.types deploy.states deploy.machine deploy.change_events

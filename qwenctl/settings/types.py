@@ -148,8 +148,8 @@ class GateSettings(Section):
     )
     continue_streams: bool = Field(
         default=True,
-        description="true: the next server finishes a streamed answer whose server went away; "
-        "false: such a stream ends with an error",
+        description="true: the next server finishes a stream whose server went away; "
+        "false: it ends with an error",
     )
     drain_timeout_s: float = Field(
         30, ge=0, description="time that running answers get to finish before the server is stopped"

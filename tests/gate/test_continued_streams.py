@@ -1,6 +1,5 @@
 """A stream that lost its server is finished by the next one: on the real server, with a real small model."""
 
-import asyncio
 import json
 import signal
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 
 from qwenctl.gate.options import GateLimits
 from tests.fakes.real_models import smollm2
-from tests.gate.driver import Driver, Scenario, Setup, play, until
+from tests.gate.driver import Driver, Scenario, Setup, play
 
 QUESTION = "Write three sentences about the sea."
 TOKENS = 60

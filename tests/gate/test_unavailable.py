@@ -182,7 +182,7 @@ def test_a_stream_that_has_not_begun_survives_too(playing: Play) -> None:
     playing(scenario, lambda: Setup(context=65536))
 
 
-def test_a_stream_that_has_begun_ends_with_an_error_event(playing: Play) -> None:
+def test_a_stream_that_nobody_may_finish_ends_with_an_error_event(playing: Play) -> None:
     cases = {
         "/v1/chat/completions": (LONG, b'\n\ndata: {"error"'),
         "/v1/completions": (
@@ -210,7 +210,8 @@ def test_a_stream_that_has_begun_ends_with_an_error_event(playing: Play) -> None
             assert told["error"]["message"] == "the model server went away in the middle of this answer"
             await driver.up()
 
-    playing(scenario, lambda: Setup(context=131072))
+    limits = GateLimits(continue_streams=False)
+    playing(scenario, lambda: Setup(context=131072, limits=limits))
 
 
 def test_a_request_that_crashes_the_child_twice_is_not_sent_again(playing: Play) -> None:
@@ -274,16 +275,17 @@ def test_a_drain_ends_in_time_and_breaks_off_what_is_left(playing: Play) -> None
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         plain = asyncio.create_task(ask(driver, session, CHAT | {"max_tokens": 600, "ignore_eos": True}))
-        stream = asyncio.create_task(ask(driver, session, LONG | {"stream": True}))
+        streamed = CHAT | {"max_tokens": 3000, "ignore_eos": True, "stream": True}
+        stream = asyncio.create_task(ask(driver, session, streamed))
         await until(lambda: driver.gate.stats().in_flight == 2 and driver.gate.stats().bytes_through > 0)
         assert await driver.gate.drain(0.01) is False
         assert driver.gate.stats().in_flight == 0
-        body = (await stream)[1]
-        assert b'\n\ndata: {"error"' in body
-        assert body.endswith(b"}\n\n")
         await driver.down(signal.SIGTERM, "stopping")
         await driver.up()
         assert (await plain)[0] == 200
+        body = (await stream)[1]
+        assert b"continued by the next server" in body
+        assert body.endswith(b"data: [DONE]\n\n")
 
     playing(scenario, lambda: Setup(context=131072))
 
