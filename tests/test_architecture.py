@@ -55,7 +55,8 @@ PURE = set(
 PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
-    types errno typing struct difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib urllib.parse
+    array types errno typing struct difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib
+    urllib.parse
     """.split()
 )
 ONLY_IN: dict[str, set[str]] = {

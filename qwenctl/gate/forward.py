@@ -8,6 +8,7 @@ from yarl import URL
 
 from qwenctl.gate import headers
 from qwenctl.gate.api_format import ApiFormat, is_complete, is_loading
+from qwenctl.gate.continuation.chat_stream import without_counts
 from qwenctl.gate.continuation.splice import Splicer
 from qwenctl.gate.request_body import pieces
 from qwenctl.gate.response import ResponseWriter
@@ -67,7 +68,7 @@ async def forward_rest(
                 continue
             last = events
             if (fault := _late_fault(sent, events)) is not None:
-                await answer.write(splicer.feed(fault))
+                await _write_events(sent, answer, splicer.feed(fault))
                 return ChildLost.CUT
             await _write_events(sent, answer, splicer.feed(events))
         whole = is_complete(answer.api_format, last) if data is not None else _had_ended(answer, last)
@@ -109,7 +110,7 @@ async def _request(
 async def _write_events(sent: UpstreamRequest, answer: ResponseWriter, events: bytes) -> None:
     """Send events, and keep in mind what was sent."""
     if events:
-        await answer.write(events)
+        await answer.write(without_counts(events) if sent.counted else events)
         if sent.record is not None:
             sent.record.feed(events, answer.wrote_at)
 

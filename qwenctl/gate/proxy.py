@@ -11,8 +11,10 @@ from aiohttp.web_request import BaseRequest
 from qwenctl.gate import forward, gate_answers, headers
 from qwenctl.gate.access_log import line
 from qwenctl.gate.api_format import format_of, wants_stream
-from qwenctl.gate.continuation.finish import can_finish, finish
+from qwenctl.gate.continuation.chat_stream import ask_for_counts
+from qwenctl.gate.continuation.finish import finish
 from qwenctl.gate.continuation.sent_answer import SentAnswer
+from qwenctl.gate.continuation.splice import CHAT
 from qwenctl.gate.exchange import Exchange
 from qwenctl.gate.fault_watch import Examine, FaultWatch
 from qwenctl.gate.guard import Deny, cors
@@ -26,7 +28,6 @@ from qwenctl.gate.kept_streams import (
     follow,
 )
 from qwenctl.gate.options import GateLimits
-from qwenctl.gate.replay import Loss, after_loss, is_repeatable
 from qwenctl.gate.request_body import BodyBudget, read_body
 from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
 from qwenctl.gate.server_faults import GOOD
@@ -58,6 +59,7 @@ class Proxy:
         self._kept = KeptStreams(self._budget.take, self._budget.give)
         self.continued = 0  # answers that a later child went on with
         self._faults = FaultWatch(examine, lambda child: queue.child_gone(child, self._limits.child_gone_s))
+        self._losses = Losses(queue, self._faults)
         self.answered = self.left = 0  # computed answers that were whole, and clients that waited for none
         self._bytes_done = 0  # of answers that are finished
 
@@ -170,14 +172,16 @@ class Proxy:
             self._limits.comment_every_s,
             lambda: wants_stream(bytes(exchange.body)),
         )
-        keep = exchange.form is not None and self._limits.continue_streams
+        form = exchange.form if self._limits.continue_streams else None
+        counted = form is CHAT and ask_for_counts(exchange.body)
         exchange.upstream_request = UpstreamRequest(
             request.method,
             request.raw_path,
             headers.to_child(request.headers.items(), keep_keys=keep_keys),
             exchange.body,
             judged=exchange.computes,
-            record=SentAnswer(exchange.form.note, self._budget.take) if exchange.form and keep else None,
+            counted=counted,
+            record=SentAnswer(form.note, self._budget.take) if form is not None else None,
         )
         while True:
             if queue.admission() is not Admission.GO and exchange.path in OBSERVING_PATHS:
@@ -189,7 +193,9 @@ class Proxy:
             if isinstance(done, web.StreamResponse):
                 exchange.outcome = "complete"
                 return done
-            if (ended := await self._after_failure(exchange, state.child, load, done)) is not None:
+            if (
+                ended := await self._losses.after_failure(exchange, state.child, load, done, self._limits)
+            ) is not None:
                 return ended
 
     async def _wait_for_child(self, exchange: Exchange) -> web.StreamResponse | None:
@@ -237,63 +243,3 @@ class Proxy:
             self.left += exchange.computes and done is None and not exchange.answer.begun
             if exchange.computes and not self._queue.draining:
                 self._faults.note(state.child, upstream_request.heard)
-
-    async def _after_failure(
-        self, exchange: Exchange, child: int, load: ChildLoad, fault: FaultAnswer | ChildLost
-    ) -> web.StreamResponse | None:
-        """Return the answer of a request whose child was lost, or could not compute; None to send it again.
-
-        What a child could not compute is sent again to the next one if this one is ended, and once more to
-        this one: it may have been a moment's fault. Otherwise the client gets the child's own answer.
-        """
-        if isinstance(fault, ChildLost):
-            return await self._after_loss(exchange, child, load, fault)
-        exchange.fault = fault
-        if await self._faults.is_ended(child):
-            return await self._after_loss(exchange, child, load, ChildLost.WAITING, ended=True)
-        load.at_loss = None
-        if exchange.faulty_child != child:  # only what computes is judged, and that may be repeated
-            exchange.faulty_child = child
-            return None
-        exchange.outcome = "complete"
-        return await fault.pass_on(exchange.answer)
-
-    async def _after_loss(
-        self,
-        exchange: Exchange,
-        child: int,
-        load: ChildLoad,
-        lost: ChildLost,
-        *,
-        ended: bool = False,
-    ) -> web.StreamResponse | None:
-        """Return the answer of a request that can't be sent again; None if it can.
-
-        ``ended``: the child is ended because it cannot compute, which counts as a crash of its own.
-        """
-        queue, limits, loop = self._queue, self._limits, asyncio.get_running_loop()
-        cut = exchange.answer.begun
-        if cut and limits.continue_streams and exchange.upstream_request is not None:
-            cut = not can_finish(exchange.form, exchange.upstream_request, exchange.answer)
-        if exchange.answer.begun and not cut:
-            exchange.answer.pause(limits.comment_every_s, limits.comment_every_s)
-        if lost is ChildLost.UNREACHED:
-            since = loop.time()
-            if await queue.child_gone(child, limits.child_gone_s):
-                exchange.tries_on_child = 0
-            exchange.held_s += loop.time() - since
-        elif not cut:
-            gone = await queue.child_gone(child, limits.child_gone_s)
-            if not gone and await self._faults.is_ended(child):
-                gone = ended = await queue.child_gone(child, limits.child_gone_s)
-            if gone:
-                exchange.tries_on_child = 0
-                exchange.crashes_alone += load.at_loss == 1 and (ended or queue.crashed(child))
-            else:
-                load.at_loss = None
-                exchange.tries_on_child += 1
-        crashes, tries = exchange.crashes_alone, exchange.tries_on_child
-        reached = lost is not ChildLost.UNREACHED
-        acted = reached and not is_repeatable(exchange.request.method, exchange.path)
-        loss = Loss(cut, crashes, tries, exchange.held_s, limits.hold_timeout_s, acted)
-        return await gate_answers.give_up(exchange, queue.state, after_loss(loss))

@@ -47,11 +47,23 @@ class UpstreamRequest:
     """One request as it is sent to a child. It can be sent again to the next child.
 
     ``judged``: what its answer says about the child is of interest. ``heard`` is what the last answer said.
-    ``record``: what was sent of its stream; None if the next child can't finish it anyway. ``withheld``: the
-    last events of a stream which say that the child can't compute. They are sent if nobody finishes it.
+    ``counted``: each event tells the count of tokens, and its client did not ask for that. ``record``: what
+    was sent of its stream; None if the next child can't finish it anyway. ``withheld``: the last events of a
+    stream which say that the child can't compute. They are sent if nobody finishes it.
     """
 
-    __slots__ = ("_upstream", "body", "heard", "judged", "method", "pairs", "record", "target", "withheld")
+    __slots__ = (
+        "_upstream",
+        "body",
+        "counted",
+        "heard",
+        "judged",
+        "method",
+        "pairs",
+        "record",
+        "target",
+        "withheld",
+    )
 
     def __init__(
         self,
@@ -61,9 +73,11 @@ class UpstreamRequest:
         body: bytearray,
         *,
         judged: bool = False,
+        counted: bool = False,
         record: SentAnswer | None = None,
     ) -> None:
         self.method, self.target, self.pairs, self.body = method, target, pairs, body
+        self.counted = counted
         self.judged, self.record, self.heard, self.withheld = judged, record, OTHER, b""
         self._upstream: aiohttp.ClientResponse | None = None
 

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from qwenctl.gate.continuation.next_part import longer_request, next_part, read_request, why_not
+from qwenctl.gate.continuation.next_part import (
+    TokenCounts,
+    counted_tokens,
+    longer_request,
+    next_part,
+    read_request,
+    why_not,
+)
 from qwenctl.gate.continuation.seam import EchoFilter, Seam, join_timings
 from qwenctl.gate.continuation.sent_answer import (
     CHARGE_BYTES,
@@ -110,21 +117,37 @@ def test_what_was_sent_may_forbid_it(form: StreamFormat, event: bytes, reason: s
 
 def test_the_next_server_is_asked_to_go_on_within_what_is_left_of_the_limit() -> None:
     record = sent(CHAT, chunk({"role": "assistant", "content": None}), *[chunk({"content": "ab "})] * 10)
-    part = next_part(CHAT, ASK | {"max_tokens": 30}, record.text(), (5, 17), 100.0)
+    part = next_part(CHAT, ASK | {"max_tokens": 30}, record.text(), TokenCounts(5, 17), 100.0)
     assert part is not None
     body = json.loads(part.body)
     assert body["messages"][-1] == {"role": "assistant", "content": "ab " * 10}
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
     assert body["max_tokens"] == 18  # as the server counts the text: 12 tokens in 10 pieces
     assert (part.seam.prompt_tokens, part.seam.answer_tokens, part.seam.mute) == (5, 12, False)
-    used_up = next_part(CHAT, ASK | {"max_tokens": 12}, record.text(), (5, 17), 100.0)
+    used_up = next_part(CHAT, ASK | {"max_tokens": 12}, record.text(), TokenCounts(5, 17), 100.0)
     assert used_up is not None
     assert (json.loads(used_up.body)["max_tokens"], used_up.seam.mute) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("counts", "pieces", "tokens"),
+    [
+        (TokenCounts(5, 15, 10), 10, 10),
+        (TokenCounts(5, 13, 10), 10, 10),  # as one text it is cut into fewer tokens
+        (TokenCounts(5, 15, 11), 9, 11),  # one piece was two tokens, and as one text it is cut into fewer
+        (TokenCounts(5, 15, 20), 10, 10),  # a tokenizer that puts a blank before each piece
+        (TokenCounts(5, 17, 10, 10), 10, 12),  # the marks between reasoning and answer
+        (TokenCounts(5, 25), 10, 20),
+        (TokenCounts(5, 5), 0, 0),
+    ],
+)
+def test_the_tokens_of_the_text_so_far(counts: TokenCounts, pieces: int, tokens: int) -> None:
+    assert counted_tokens(counts, pieces) == tokens
+
+
 def test_a_server_that_does_not_take_the_text_is_not_asked() -> None:
     record = sent(CHAT, *[chunk({"content": "ab "})] * 10)
-    assert next_part(CHAT, ASK, record.text(), (5, 6), 0.0) is None
+    assert next_part(CHAT, ASK, record.text(), TokenCounts(5, 6), 0.0) is None
 
 
 def test_nothing_but_the_head_was_sent() -> None:
@@ -313,7 +336,8 @@ def test_long_streams_take_the_memory_of_their_text_and_no_more_than_the_budget(
         record.feed(event, 1.0)
     assert "".join(record.text().content) == "word " * 100_000
     assert charged[0] == record.charged
-    assert 500_000 <= record.charged <= 500_000 + RAW_BYTES + CHARGE_BYTES
+    assert 900_000 <= record.charged <= 900_000 + RAW_BYTES + CHARGE_BYTES
+    assert record.text().each_piece()[-1] == "word "
 
     refused = SentAnswer(CHAT.note, lambda _: False)
     for _ in range(200):

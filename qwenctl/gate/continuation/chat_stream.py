@@ -3,6 +3,7 @@
 Source: OpenAI API reference, chat streaming; llama-server b11434, tools/server/server-task.cpp.
 """
 
+import re
 from typing import Any
 
 from qwenctl.gate.continuation.seam import Seam, join_timings, join_usage
@@ -12,11 +13,32 @@ NAMES = ("id", "created", "model", "system_fingerprint")
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details")
 
 
+TOKEN_TIMINGS = b'"timings_per_token":true,'
+UNASKED_TIMINGS = re.compile(rb'("finish_reason":null[^\n]*?),"timings":\{[^{}\n]*\}')
+
+
+def ask_for_counts(body: bytearray) -> bool:
+    """Make the server tell the count of tokens with each event; return whether the client did not ask so.
+
+    A token may leave no text, as the blanks before the JSON of a schema do, so the events can't be counted.
+    """
+    if not body.startswith(b"{") or b'"timings_per_token"' in body or b'"stream"' not in body:
+        return False
+    body[1:1] = TOKEN_TIMINGS
+    return True
+
+
+def without_counts(events: bytes) -> bytes:
+    """Return events without the counts that the client did not ask for. Those of the last event stay."""
+    return UNASKED_TIMINGS.sub(rb"\1", events)
+
+
 def note(sent: SentText, event: Event) -> None:
     """Note what an event says."""
     data = event[1]
     if not sent.names:
         sent.names = {name: data[name] for name in NAMES if name in data}
+    sent.add_timings(data.get("timings"))
     for choice in _choices(data):
         delta = choice.get("delta")
         if isinstance(delta, dict):

@@ -6,7 +6,7 @@ from aiohttp import web
 from qwenctl.gate import forward
 from qwenctl.gate.continuation.next_part import longer_request, next_part, read_request, why_not
 from qwenctl.gate.continuation.splice import Splicer, StreamFormat
-from qwenctl.gate.continuation.token_counts import count_both
+from qwenctl.gate.continuation.token_counts import count_tokens
 from qwenctl.gate.response import ResponseWriter
 from qwenctl.gate.upstream_request import ChildLost, UpstreamRequest
 
@@ -40,7 +40,8 @@ async def finish(
     text = record.text()
     counts = None
     if not text.tokens and text.pieces:
-        counts = await count_both(client, base, form, asked, longer_request(form, asked, text))
+        longer = longer_request(form, asked, text)
+        counts = await count_tokens(client, base, form, asked, longer, text)
     part = next_part(form, asked, text, counts, record.take_ms())
     if part is None:
         record.lost = True

@@ -16,6 +16,19 @@ FEWEST_TOKENS_A_PIECE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """What a server counts: the client's request, the longer one, and the pieces of text, each by itself.
+
+    ``joined``: the same text as one; 0 if the answer has no two parts. ``pieces`` 0: not counted.
+    """
+
+    asked: int
+    longer: int
+    pieces: int = 0
+    joined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NextPart:
     """What the next server is asked, and how its part joins what the client has."""
 
@@ -49,37 +62,50 @@ def longer_request(form: StreamFormat, asked: dict[str, Any], sent: SentText) ->
     return form.go_on(asked, content, reasoning) if content or reasoning else asked
 
 
+def counted_tokens(counts: TokenCounts, pieces: int) -> int:
+    """Return how many tokens the text so far was.
+
+    A text as one may be cut into other tokens than those in which it came, mostly fewer. Each piece is a
+    whole number of tokens, mostly one, so the pieces counted one by one are right; some tokenizers count a
+    blank too many for each of them, and are not believed. What ends the reasoning is no text.
+    """
+    if not pieces:
+        return 0
+    at_least = max(counts.longer - counts.asked, pieces)
+    marks = max(counts.longer - counts.asked - counts.joined, 0) if counts.joined else 0
+    one_by_one = counts.pieces + marks
+    return one_by_one if at_least <= one_by_one <= 1.1 * at_least + 2 else at_least
+
+
 def next_part(
     form: StreamFormat,
     asked: dict[str, Any],
     sent: SentText,
-    counts: tuple[int, int] | None,
+    counts: TokenCounts | None,
     answer_ms: float,
 ) -> NextPart | None:
     """Return what the next server is asked. None: it does not take the text so far.
 
-    ``counts``: the tokens of the client's request and of the longer one, as the server counts them; None if
-    it can't. A text may be cut into other tokens than those in which it came, so the larger number counts:
-    each piece was one token at least.
+    ``counts`` is None if the server does not count.
     """
     prompt_tokens = answer_tokens = None
     if sent.tokens:
-        prompt_tokens, answer_tokens = sent.names.get("tokens_evaluated"), sent.tokens
+        prompt_tokens, answer_tokens = sent.prompt_tokens, sent.tokens
     elif counts is not None:
-        prompt_tokens = counts[0]
-        if counts[1] - counts[0] < FEWEST_TOKENS_A_PIECE * sent.pieces:
+        prompt_tokens, answer_tokens = counts.asked, counted_tokens(counts, sent.pieces)
+        if counts.longer - counts.asked < FEWEST_TOKENS_A_PIECE * sent.pieces:
             return None
-        answer_tokens = max(counts[1] - counts[0], sent.pieces) if sent.pieces else 0
     tokens = sent.pieces if answer_tokens is None else answer_tokens
     body, used_up = with_rest(form, asked, longer_request(form, asked, sent), tokens)
     seam = Seam(
         "".join(sent.content),
         "".join(sent.reasoning),
-        {} if form.kind == "native" else dict(sent.names),
+        dict(sent.names),
         {key: list(block) for key, block in sent.blocks.items()},
         role=sent.role,
         answer_tokens=tokens,
-        answer_ms=answer_ms,
+        answer_ms=sent.answer_ms or answer_ms,
+        prompt_ms=sent.prompt_ms,
         prompt_tokens=prompt_tokens,
         mute=used_up and bool(sent.pieces),
         echo_expected=form.echoes,

@@ -42,7 +42,8 @@ class EchoFilter:
 class Seam:
     """One continuation. ``content`` and ``reasoning``: the text so far. ``names``: what the answer is called.
 
-    ``answer_tokens``: the tokens of the text so far, ``answer_ms`` the time in which they came.
+    ``answer_tokens``: the tokens of the text so far, ``answer_ms`` the time in which they came;
+    ``prompt_ms``: the time in which the first server read the prompt, 0: not known.
     ``prompt_tokens``: those of the client's own request; None: not known. ``mute``: the answer has reached
     its limit of tokens, so only its end is wanted. ``keys``: the parts of the answer by the next server's
     numbers. ``blocks``: the parts that the client knows.
@@ -55,6 +56,7 @@ class Seam:
     role: bool
     answer_tokens: int
     answer_ms: float = 0.0
+    prompt_ms: float = 0.0
     prompt_tokens: int | None = None
     mute: bool = False
     echo_expected: bool = False
@@ -101,8 +103,7 @@ def join_usage(usage: dict[str, Any], seam: Seam, names: tuple[str, str, str, st
 def join_timings(timings: dict[str, Any], seam: Seam) -> dict[str, Any]:
     """Return the timings of the whole answer, in the form of llama-server.
 
-    The text so far was answer, so it is no part of the prompt. How long the first server read the prompt is
-    not known: the time is that of the next server.
+    The text so far was answer, so it is no part of the prompt.
     """
     cached, read = timings.get("cache_n"), timings.get("prompt_n")
     joined = dict(timings)
@@ -110,6 +111,8 @@ def join_timings(timings: dict[str, Any], seam: Seam) -> dict[str, Any]:
         prompted = seam.prompted(cached + read)
         joined["cache_n"] = min(cached, prompted)
         joined["prompt_n"] = prompted - joined["cache_n"]
+    if isinstance(timings.get("prompt_ms"), int | float):
+        joined["prompt_ms"] = seam.prompt_ms + timings["prompt_ms"]
     joined["predicted_n"] = seam.answered(timings.get("predicted_n"))
     own_ms = timings.get("predicted_ms")
     joined["predicted_ms"] = seam.answer_ms + (own_ms if isinstance(own_ms, int | float) else 0.0)

@@ -5,6 +5,7 @@ tokens is 25 MB of events and 400 kB of text. Most streams end before anything i
 """
 
 import json
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,17 +22,21 @@ Event = tuple[str, dict[str, Any]]
 class SentText:
     """What the events of a stream said so far.
 
-    ``pieces``: events that carried text, so the answer has at least so many tokens. ``tokens``: the number of
-    tokens where the stream itself tells it, else 0. ``names``: the fields of the first event that name the
-    answer (``id``, ``created``, ``model``); the next server would name it anew. ``blocks``: the parts of the
-    answer that are open or closed, by kind. ``role``: the client knows who speaks. ``other``: part of the
-    answer is no text, so it can't be given back to a server. ``ended``: the server said that it was done.
+    ``lengths``: the characters of each piece of content and of reasoning. A piece is whole tokens.
+    ``tokens``, ``prompt_tokens``, ``answer_ms``, ``prompt_ms``: what the stream itself tells, else 0.
+    ``names``: the fields of the first event that name the answer (``id``, ``created``, ``model``); the next
+    server would name it anew. ``blocks``: the parts of the answer, by kind. ``role``: the client knows who
+    speaks. ``other``: part of the answer is no text, so it can't be given back to a server. ``ended``: the
+    server said that it was done.
     """
 
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    pieces: int = 0
+    lengths: "tuple[array[int], array[int]]" = field(default_factory=lambda: (array("I"), array("I")))
     tokens: int = 0
+    prompt_tokens: int = 0
+    answer_ms: float = 0.0
+    prompt_ms: float = 0.0
     names: dict[str, Any] = field(default_factory=dict)
     blocks: dict[str, Any] = field(default_factory=dict)
     role: bool = False
@@ -40,10 +45,36 @@ class SentText:
 
     def add(self, content: object, reasoning: object = None) -> None:
         """Add the text of one event."""
-        for kept, text in ((self.content, content), (self.reasoning, reasoning)):
+        for kept, lengths, text in (
+            (self.content, self.lengths[0], content),
+            (self.reasoning, self.lengths[1], reasoning),
+        ):
             if isinstance(text, str) and text:
                 kept.append(text)
-                self.pieces += 1
+                lengths.append(len(text))
+
+    def add_timings(self, timings: object) -> None:
+        """Take the counts and times of an event, in the form of llama-server."""
+        if isinstance(timings, dict):
+            self.tokens = timings.get("predicted_n", self.tokens)
+            self.prompt_tokens = timings.get("cache_n", 0) + timings.get("prompt_n", 0)
+            self.answer_ms = timings.get("predicted_ms", self.answer_ms)
+            self.prompt_ms = timings.get("prompt_ms", self.prompt_ms)
+
+    @property
+    def pieces(self) -> int:
+        """The events that carried text. The answer has at least so many tokens."""
+        return len(self.lengths[0]) + len(self.lengths[1])
+
+    def each_piece(self) -> list[str]:
+        """Return the pieces of content, then those of reasoning."""
+        found = []
+        for kept, lengths in ((self.content, self.lengths[0]), (self.reasoning, self.lengths[1])):
+            text, at = "".join(kept), 0
+            for length in lengths:
+                found.append(text[at : at + length])
+                at += length
+        return found
 
 
 class SentAnswer:
@@ -104,7 +135,11 @@ class SentAnswer:
         self._raw, self._raw_bytes = [], 0
         for kept in (self._text.content, self._text.reasoning):
             kept[:] = ["".join(kept)]
-        size = RAW_BYTES + sum(_size(kept[0]) for kept in (self._text.content, self._text.reasoning))
+        size = (
+            RAW_BYTES
+            + 4 * self._text.pieces
+            + sum(_size(kept[0]) for kept in (self._text.content, self._text.reasoning))
+        )
         if size > self.charged:
             more = max(size - self.charged, CHARGE_BYTES)
             if self._afford(more):

@@ -30,7 +30,7 @@ def note_native(sent: SentText, event: Event) -> None:
     if isinstance(data.get("tokens_predicted"), int):
         sent.tokens = data["tokens_predicted"]
     if isinstance(data.get("tokens_evaluated"), int):
-        sent.names = sent.names or {"tokens_evaluated": data["tokens_evaluated"]}
+        sent.prompt_tokens = data["tokens_evaluated"]
     sent.ended = sent.ended or data.get("stop") is True
 
 
