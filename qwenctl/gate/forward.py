@@ -86,7 +86,7 @@ async def _request(
     client: aiohttp.ClientSession, base: str, sent: UpstreamRequest, body: bytearray
 ) -> aiohttp.ClientResponse | ChildLost:
     """Send a request; return the head of its answer."""
-    sent.heard = OTHER
+    sent.heard, sent.withheld = OTHER, b""
     pairs = list(sent.pairs)
     if body or sent.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
         pairs.append(("Content-Length", str(len(body))))

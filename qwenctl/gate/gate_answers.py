@@ -39,7 +39,11 @@ async def refuse_full(exchange: Exchange, state: UpstreamState) -> web.StreamRes
 
 async def give_up(exchange: Exchange, state: UpstreamState, why: AfterLoss) -> web.StreamResponse | None:
     """Answer a request that lost its child; return None if the request is to be sent again."""
-    answer = exchange.answer
+    answer, sent = exchange.answer, exchange.upstream_request
+    if why is not AfterLoss.REPLAY and sent is not None and sent.withheld:
+        exchange.outcome = "cut"
+        await answer.write(sent.withheld)  # the child's own words
+        return await answer.end()
     match why:
         case AfterLoss.REPLAY:
             return None
@@ -60,9 +64,6 @@ async def give_up(exchange: Exchange, state: UpstreamState, why: AfterLoss) -> w
             return await answer.fail(502, "broken", "cannot answer: the model server closes the connection")
         case AfterLoss.GIVE_UP_CUT:
             exchange.outcome = "cut"
-            if exchange.upstream_request is not None and exchange.upstream_request.withheld:
-                await answer.write(exchange.upstream_request.withheld)  # the child's own words
-                return await answer.end()
             if answer.response is not None and answer.response.content_type == "text/event-stream":
                 message = "the model server went away in the middle of this answer"
                 return await answer.fail(500, "server_restarted", message)

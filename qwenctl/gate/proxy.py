@@ -27,6 +27,7 @@ from qwenctl.gate.kept_streams import (
     KeptWriter,
     follow,
 )
+from qwenctl.gate.losses import Losses
 from qwenctl.gate.options import GateLimits
 from qwenctl.gate.request_body import BodyBudget, read_body
 from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
@@ -193,9 +194,8 @@ class Proxy:
             if isinstance(done, web.StreamResponse):
                 exchange.outcome = "complete"
                 return done
-            if (
-                ended := await self._losses.after_failure(exchange, state.child, load, done, self._limits)
-            ) is not None:
+            ended = await self._losses.after_failure(exchange, state.child, load, done, self._limits)
+            if ended is not None:
                 return ended
 
     async def _wait_for_child(self, exchange: Exchange) -> web.StreamResponse | None:

@@ -19,6 +19,8 @@ def can_finish(form: StreamFormat | None, sent: UpstreamRequest, answer: Respons
     record = sent.record
     if form is None or record is None or record.lost or answer.status != 200 or not answer.begun:
         return False
+    if answer.response is None or answer.response.content_type != "text/event-stream":
+        return False
     asked = read_request(sent.body)
     return asked is not None and why_not(form, asked, record.text()) is None
 
