@@ -125,7 +125,8 @@ class Status:
 
     ``degraded``: what was given up because memory ran out. ``troubles``: what is wrong around a server
     that goes on serving, such as a full disk. ``asks_key``: whether clients must send a key;
-    None until the endpoint is open. ``engine``: the llama-server of what is served, as engine/program.py's
+    None until the endpoint is open. ``continued``: streams whose server went away and that a later one
+    finished, since the daemon's start. ``engine``: the llama-server of what is served, as engine/program.py's
     ``to_json`` has it. ``stop_timeout_s``: how long stopping the daemon may take.
     ``ready_timeout_s``: how long the server may take from its start to its first token.
     """
@@ -152,6 +153,7 @@ class Status:
     held: int = 0
     in_flight: int = 0
     asks_key: bool | None = None
+    continued: int = 0
     engine: dict[str, object] | None = None
     stop_timeout_s: float = 60.0
     ready_timeout_s: float = 600.0

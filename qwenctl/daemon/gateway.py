@@ -176,7 +176,7 @@ class Gateway:
         if self._gate is None or not self._gate.addresses:
             return GateCounts(asks_key=self._target.asks_key)
         stats = self._gate.stats()
-        return GateCounts(stats.held, stats.in_flight, self._target.asks_key)
+        return GateCounts(stats.held, stats.in_flight, self._target.asks_key, stats.continued)
 
     def endpoint(self) -> Address | None:
         """Return where clients are answered now."""

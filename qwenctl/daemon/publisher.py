@@ -122,6 +122,8 @@ class Publisher:
     def _publish_status(self) -> None:
         """Write the status, and tell the service manager its line."""
         state = self.state()
+        if (more := state.gate.continued - self._shown_counts.continued) > 0:
+            self._events.note("continued", streams=more)
         self._shown_counts = state.gate
         now = status(state)
         self._notifier.status(one_line(now))

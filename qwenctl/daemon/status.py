@@ -34,11 +34,15 @@ READY_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class GateCounts:
-    """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet)."""
+    """What waits at the gate, what is on its way, and whether it asks for a key (None: not open yet).
+
+    ``continued``: streams whose server went away and that a later one finished, since the daemon's start.
+    """
 
     held: int = 0
     in_flight: int = 0
     asks_key: bool | None = None
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ def status(daemon: DaemonState) -> Status:
         held=daemon.gate.held,
         in_flight=daemon.gate.in_flight,
         asks_key=daemon.gate.asks_key,
+        continued=daemon.gate.continued,
         engine=_engine(daemon, configuration),
         stop_timeout_s=stop_timeout_s(server),
         ready_timeout_s=_ready_timeout_s(daemon, configuration),

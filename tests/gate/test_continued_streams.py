@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from qwenctl.gate.options import GateLimits
 from tests.fakes.real_models import smollm2
 from tests.gate.driver import Driver, Scenario, Setup, play
+from tests.gate.talk import TEMPLATE
 
 QUESTION = "Write three sentences about the sea."
-TOKENS = 60
+TOKENS = 40
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"type": "string"}},
@@ -81,13 +83,14 @@ async def cut(
     body: dict[str, Any],
     after: tuple[int, ...],
     number: signal.Signals = signal.SIGKILL,
+    count: Callable[[list[Told]], list[str]] | None = None,
 ) -> bytes:
     """The same, while the child is ended each time so many pieces have come."""
     came = b""
     async with session.post(driver.url + path, json=body) as answer:
         assert answer.status == 200, await answer.text()
-        for count in after:
-            while len(pieces(events(came[: came.rfind(b"\n\n") + 2]))) < count:
+        for many in after:
+            while len((count or pieces)(events(came[: came.rfind(b"\n\n") + 2]))) < many:
                 data = await answer.content.readany()
                 assert data, "it ended before it was cut"
                 came += data
@@ -120,13 +123,127 @@ def test_the_client_sees_one_whole_answer(real: Callable[..., None], api: str) -
 
     async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
         first = events(await whole(driver, session, path, body))
-        came = await cut(driver, session, path, body, (7, 23))
+        came = await cut(driver, session, path, body, (7, 19))
         assert came.count(COMMENT) == 2
         second = events(came)
         assert "".join(pieces(second)) == "".join(pieces(first))
         assert kinds(second) == kinds(first)
         assert ends(second) == ends(first)
         assert driver.gate.stats().continued == 1
+
+    real(scenario, setup)
+
+
+def test_a_schema_holds_over_the_seam(real: Callable[..., None]) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
+    messages = [{"role": "user", "content": "Give me a person as JSON with name, age, city."}]
+    body = CHAT | {"messages": messages, "response_format": wanted}
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        came = await cut(driver, session, "/v1/chat/completions", body, (9,))
+        person = json.loads("".join(pieces(events(came))))
+        assert set(person) == {"name", "age", "city"}
+
+    real(scenario, setup)
+
+
+BUDGET = 12
+
+
+@pytest.mark.parametrize("api", ["chat", "messages", "responses"])
+def test_reasoning_stays_reasoning(real: Callable[..., None], api: str) -> None:
+    """One cut falls into the reasoning, one into the answer."""
+    path, body = APIS[api]
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": BUDGET}, "thinking_budget_tokens": BUDGET}
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        first = events(await whole(driver, session, path, body | thinking))
+        came = await cut(driver, session, path, body | thinking, (2, 9), count=thoughts_and_pieces)
+        assert came.count(COMMENT) == 2
+        second = events(came)
+        assert 2 < len(thoughts(second)) <= BUDGET
+        assert pieces(second)
+        assert thoughts_and_pieces(second)[: len(thoughts(second))] == thoughts(second), "thoughts come first"
+        assert kinds(second) == kinds(first)
+
+    flags = ("--chat-template", TEMPLATE, "--reasoning-format", "deepseek")
+    real(scenario, lambda: replace(setup(), flags=flags))
+
+
+def thoughts(told: list[Told]) -> list[str]:
+    """The pieces of reasoning."""
+    found: list[Any] = []
+    for _, data in told:
+        found += [each["delta"].get("reasoning_content") for each in data.get("choices", ())]
+        delta = data.get("delta")
+        found.append(delta.get("thinking") if isinstance(delta, dict) else None)
+        found.append(delta if data.get("type") == "response.reasoning_text.delta" else None)
+    return [piece for piece in found if isinstance(piece, str) and piece]
+
+
+def thoughts_and_pieces(told: list[Told]) -> list[str]:
+    """All text in the order in which it came."""
+    return [piece for one in told for piece in (*thoughts([one]), *pieces([one]))]
+
+
+def test_a_stream_that_was_drained_too_long_is_finished_after_the_restart(real: Callable[..., None]) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        first = await whole(driver, session, "/v1/chat/completions", CHAT)
+        async with session.post(driver.url + "/v1/chat/completions", json=CHAT) as answer:
+            came = await answer.content.readany()
+            assert not await driver.gate.drain(0.0)
+            await driver.down(signal.SIGTERM, "stopping")
+            await driver.up()
+            came += await answer.content.read()
+        assert "".join(pieces(events(came))) == "".join(pieces(events(first)))
+
+    real(scenario, setup)
+
+
+CANNOT: dict[str, dict[str, Any]] = {
+    "logprobs": {"logprobs": True},
+    "two answers": {"n": 2},
+    "a grammar": {"grammar": "root ::= [a-z ]+"},
+    "a text to continue": {"messages": [*CHAT["messages"], {"role": "assistant", "content": "The sea"}]},
+}
+
+
+@pytest.mark.parametrize("why", CANNOT)
+def test_what_cannot_be_continued_honestly_ends_with_an_error(real: Callable[..., None], why: str) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        came = await cut(driver, session, "/v1/chat/completions", CHAT | CANNOT[why], (3,))
+        assert COMMENT not in came
+        assert events(came)[-1][1]["error"]["code"] == "server_restarted"
+        assert driver.gate.stats().continued == 0
+
+    real(scenario, lambda: replace(setup(), parallel=2))
+
+
+def test_a_stream_that_crashes_two_servers_alone_is_given_up(real: Callable[..., None]) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        came = await cut(driver, session, "/v1/chat/completions", CHAT, (3, 6), signal.SIGABRT)
+        assert events(came)[-1][1]["error"]["code"] == "crashed"
+
+    real(scenario, setup)
+
+
+def test_without_memory_for_it_a_stream_ends_as_before(real: Callable[..., None]) -> None:
+    """The request fits into the budget, and what was sent of a long answer does not."""
+    body = CHAT | {"max_tokens": 1500, "ignore_eos": True}
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        came = await cut(driver, session, "/v1/chat/completions", body, (200,))
+        assert events(came)[-1][1]["error"]["code"] == "server_restarted"
+
+    real(scenario, lambda: replace(setup(), limits=GateLimits(child_gone_s=5.0, max_held_bytes=20_000)))
+
+
+def test_counts_that_the_client_did_not_ask_for_do_not_reach_it(real: Callable[..., None]) -> None:
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        for asked, shown in (({}, 1), ({"timings_per_token": True}, 10)):
+            told = events(await whole(driver, session, "/v1/chat/completions", CHAT | asked))
+            assert sum("timings" in data for _, data in told) >= shown
+            assert (sum("timings" in data for _, data in told) == 1) is (shown == 1)
 
     real(scenario, setup)
 
