@@ -155,3 +155,29 @@ def test_bench_and_solve_work_with_it(small: Home, tmp_path: Path) -> None:
     tried = small.run("solve", "--iterations", "1", *task)
     assert tried.code in (0, 1), tried
     assert (tmp_path / "out").is_dir()
+
+
+def test_an_answer_that_has_begun_is_finished_by_the_next_server(small: Home) -> None:
+    asked = {"messages": [{"role": "user", "content": "Write two sentences about the sea."}], "stream": True}
+    url = f"http://127.0.0.1:{small.port}/v1/chat/completions"
+
+    def read(*, end: bool) -> str:
+        said = ""
+        with httpx.stream("POST", url, json=asked | {"temperature": 0}, timeout=ANSWER_S) as answer:
+            for line in answer.iter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                assert '"error"' not in line
+                for choice in json.loads(line[6:])["choices"]:
+                    said += choice["delta"].get("content") or ""
+                if end and len(said) > 40:
+                    kill(int(small.status()["pid"]))
+                    end = False
+        return said
+
+    before = small.status()["continued"]
+    whole = read(end=False)
+    assert read(end=True) == whole
+    until(lambda: small.status()["continued"] == before + 1, ANSWER_S)
+    told = small.run("events", "--json").out
+    assert '"continued"' in told

@@ -28,7 +28,7 @@ CHAT: dict[str, Any] = {
     "temperature": 0,
     "stream": True,
 }
-COMMENT = b": continued by the next server"
+COMMENT = b": continued"
 Told = tuple[str, dict[str, Any]]
 
 

@@ -10,7 +10,7 @@ from qwenctl.gate.continuation.token_counts import count_tokens
 from qwenctl.gate.response import ResponseWriter
 from qwenctl.gate.upstream_request import ChildLost, UpstreamRequest
 
-CONTINUED = b": continued by the next server\n\n"
+CONTINUED = b": continued\n\n"
 """What a client is told that wants to know: a comment, which every other client skips."""
 
 
