@@ -17,8 +17,8 @@ from qwenctl.gate.sse_split import EventSplitter, skip_comments
 from qwenctl.gate.upstream_request import ChildLost, FaultAnswer, UpstreamRequest
 
 UPSTREAM_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-LOADING_BYTES = 4096
-"""A child that still loads says so in fewer bytes."""
+REFUSAL_BYTES = 65_536
+"""So much is read of the answer of a child that gives no rest."""
 AT_ONCE_BYTES = 65_536
 """An answer up to this size is handed to the client's connection in one piece."""
 CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -60,8 +60,7 @@ async def forward_rest(
         return upstream
     try:
         if upstream.status != 200 or upstream.content_type != "text/event-stream":
-            body_said = await upstream.content.read(LOADING_BYTES)
-            return ChildLost.UNREACHED if is_loading(upstream.status, body_said) else None
+            return await _no_rest(upstream, sent)
         splitter, last = EventSplitter(), b""
         while data := await _read(upstream):
             if not (events := splitter.feed(data)):
@@ -80,6 +79,16 @@ async def forward_rest(
     finally:
         sent.answered(None)
         upstream.close()
+
+
+async def _no_rest(upstream: aiohttp.ClientResponse, sent: UpstreamRequest) -> ChildLost | None:
+    """Return what it means that a child gives no rest: it still loads, it can't compute, or it refuses."""
+    said = await upstream.content.read(REFUSAL_BYTES)
+    if is_loading(upstream.status, said):
+        return ChildLost.UNREACHED
+    if sent.judged:
+        sent.heard = heard_whole(upstream.status, upstream.content_type, said)
+    return ChildLost.CUT if sent.heard.kind is AnswerKind.FAULT else None
 
 
 async def _request(
@@ -156,7 +165,7 @@ async def _events(
         return ChildLost.WAITING
     if data is not None and splitter.rest:
         last = splitter.rest
-        await answer.write(last)
+        await _write_events(sent, answer, last)
     whole = is_complete(answer.api_format, last) if data is not None else _had_ended(answer, last)
     sent.heard = heard_events(last) if whole else BROKEN
     return await answer.end() if whole else ChildLost.CUT

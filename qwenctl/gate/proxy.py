@@ -147,7 +147,7 @@ class Proxy:
         if exchange.path in (STREAM_PATH, LOOKUP_PATH):
             kept = await self._kept.answer(request, exchange.path, bytes(body), answer)
             if kept is not None:
-                exchange.outcome = "by_gate"
+                exchange.outcome, exchange.use = "by_gate", False
                 return kept
         if exchange.conversation and wants_stream(bytes(body)):
             stream = self._kept.begin(

@@ -41,7 +41,7 @@ async def finish(
         return ChildLost.CUT
     text = record.text()
     counts = None
-    if not text.tokens and text.pieces:
+    if text.pieces and (form.count_path is not None or not text.tokens):
         longer = longer_request(form, asked, text)
         counts = await count_tokens(client, base, form, asked, longer, text)
     part = next_part(form, asked, text, counts, record.take_ms())

@@ -88,14 +88,13 @@ def next_part(
 
     ``counts`` is None if the server does not count.
     """
-    prompt_tokens = answer_tokens = None
+    if counts is not None and counts.longer - counts.asked < FEWEST_TOKENS_A_PIECE * sent.pieces:
+        return None
+    prompt_tokens, tokens = None, sent.pieces
     if sent.tokens:
-        prompt_tokens, answer_tokens = sent.prompt_tokens, sent.tokens
+        prompt_tokens, tokens = sent.prompt_tokens, sent.tokens
     elif counts is not None:
-        prompt_tokens, answer_tokens = counts.asked, counted_tokens(counts, sent.pieces)
-        if counts.longer - counts.asked < FEWEST_TOKENS_A_PIECE * sent.pieces:
-            return None
-    tokens = sent.pieces if answer_tokens is None else answer_tokens
+        prompt_tokens, tokens = counts.asked, counted_tokens(counts, sent.pieces)
     body, used_up = with_rest(form, asked, longer_request(form, asked, sent), tokens)
     seam = Seam(
         "".join(sent.content),

@@ -39,7 +39,7 @@ async def count_tokens(
             return None
         if first is None or second is None:
             return None
-        if sent.pieces > MOST_PIECES:
+        if sent.tokens or sent.pieces > MOST_PIECES:
             return TokenCounts(first, second)
         pieces = await _ask(client, url, {"content": sent.each_piece()}, "tokens")
         both = ["".join(sent.content), "".join(sent.reasoning)]
