@@ -1,0 +1,111 @@
+"""How much memory the gate takes for streams that it may have to finish: 64 streams of 100,000 tokens.
+
+Run from the repository's root: python -m benchmarks.stream_memory [--streams 64] [--tokens 100000]
+[--budget 268435456]. A stand-in for llama-server sends events of its form, with the counts that the gate asks
+for, many at a time; the clients read them and stay. Prints Markdown: the gate's memory (RSS) before, with all
+streams at their end, and what its budget allows. The second row has a budget of 8 MiB: streams for which
+there is no memory are passed on all the same, and can't be continued. Takes 2 minutes on two cores.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from benchmarks.gate_cost import wait_for
+from tests.fakes.home import free_port
+
+AT_ONCE = 200
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+EVENT = (
+    'data: {{"choices":[{{"finish_reason":null,"index":0,"delta":{{"content":"w{:04d} "}}}}],"created":1795460297,'
+    '"id":"chatcmpl-hbnRbX4kycQH1EEDrgN6DaWfMqgVDO3G","model":"demo","system_fingerprint":"b0-unknown",'
+    '"object":"chat.completion.chunk","timings":{{"cache_n":0,"prompt_n":9,"prompt_ms":9.5,"predicted_n":{},'
+    '"predicted_ms":100.5,"predicted_per_token_ms":1.5,"predicted_per_second":600.5}}}}\n\n'
+)
+
+
+async def serve(tokens: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send one stream and leave it open."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD)
+        for first in range(0, tokens, AT_ONCE):
+            events = "".join(EVENT.format(n % 10_000, n + 1) for n in range(first, first + AT_ONCE)).encode()
+            writer.write(b"%x\r\n%s\r\n" % (len(events), events))
+            await writer.drain()
+        await reader.read()
+    writer.close()
+
+
+async def measure(streams: int, tokens: int, budget: int) -> tuple[float, float]:
+    """Return the memory of the gate before and after, in MB."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="qm-", dir="/tmp") as folder:
+        child = str(Path(folder) / "s")
+        argv = [sys.executable, "-m", "benchmarks.lib.lone_gate", child, str(port), str(budget)]
+        gate = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)  # noqa: ASYNC220
+        try:
+            server = await asyncio.start_unix_server(lambda r, w: serve(tokens, r, w), child)
+            await asyncio.to_thread(wait_for, port)
+            memory = psutil.Process(gate.pid).memory_info
+            before, arrived = memory().rss / 1e6, asyncio.Semaphore(0)
+            reading = [asyncio.create_task(read(port, tokens, arrived)) for _ in range(streams)]
+            for _ in range(streams):
+                await arrived.acquire()
+            after = memory().rss / 1e6
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+            server.close()
+        finally:
+            gate.communicate(b"")
+    return before, after
+
+
+async def read(port: int, tokens: int, arrived: asyncio.Semaphore) -> None:
+    """Read one stream to its last token, and stay."""
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    url, seen = f"http://127.0.0.1:{port}/v1/chat/completions", 0
+    async with (
+        aiohttp.ClientSession(read_bufsize=1 << 20) as session,
+        session.post(url, data=json.dumps(body), headers={"Content-Type": "application/json"}) as answer,
+    ):
+        while seen < tokens:
+            data = await answer.content.readany()
+            assert data, "the stream ended"
+            assert b"timings" not in data, "counts that nobody asked for"
+            seen += data.count(b"data: ")
+        arrived.release()
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--budget", type=int, default=268_435_456)
+    asked = parser.parse_args()
+    print(f"{asked.streams} streams of {asked.tokens:,} tokens\n")
+    print("| budget | memory before | memory after | more | within the budget |\n|---|---|---|---|---|")
+    for budget in (asked.budget, 8 << 20):
+        before, after = asyncio.run(measure(asked.streams, asked.tokens, budget))
+        within = "yes" if (after - before) * 1e6 <= budget + SLACK_BYTES else "no"
+        print(
+            f"| {budget / 1e6:.0f} MB | {before:.0f} MB | {after:.0f} MB | {after - before:.0f} MB | {within} |"
+        )
+
+
+SLACK_BYTES = 24_000_000
+"""What 64 connections on both sides take without any record, measured with ``continue_streams = false``."""
+
+if __name__ == "__main__":
+    main()
