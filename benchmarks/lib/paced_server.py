@@ -17,7 +17,15 @@ EVENT = (
     b'"id":"chatcmpl-hbnRbX4kycQH1EEDrgN6DaWfMqgVDO3G","model":"demo","system_fingerprint":"b0-unknown",'
     b'"object":"chat.completion.chunk"}\n\n'
 )
+COUNTED = EVENT.replace(
+    b"}\n\n",
+    b',"timings":{"cache_n":0,"prompt_n":9,"prompt_ms":9.5,"prompt_per_token_ms":1.05,'
+    b'"prompt_per_second":947.4,"predicted_n":17,"predicted_ms":100.5,"predicted_per_token_ms":5.9,'
+    b'"predicted_per_second":169.2}}\n\n',
+)
+"""The same with the counts of ``timings_per_token``, for who asks for them."""
 CHUNK = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
+CHUNKS = {False: CHUNK, True: b"%x\r\n%s\r\n" % (len(COUNTED), COUNTED)}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PLAIN = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"content":"x"}'
 
@@ -28,10 +36,11 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         streams = b"chat/completions" in head
+        counted = streams and b"timings_per_token" in await reader.read(65_536)
         writer.write(HEAD if streams else PLAIN)
         due = loop.time()
         while streams:
-            writer.write(CHUNK)
+            writer.write(CHUNKS[counted])
             await writer.drain()
             due += 1 / RATE
             await asyncio.sleep(max(due - loop.time(), 0))
