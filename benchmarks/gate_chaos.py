@@ -4,7 +4,8 @@ Run from the repository's root: python -m benchmarks.gate_chaos [--kills 50] [--
 Real daemon, real server, demo model. Eight clients stream and sixteen ask plainly, without a pause. First the
 server is killed every 0.7 s (where the daemon waits before it starts it again, it is told to restart, as a
 person would), then its context changes over the control socket, one change after the other. Prints Markdown;
-ends with 1 if a plain request got no answer, a stream ended in neither of the two ways, or anything hung.
+ends with 1 if a plain request got no answer, a stream ended in neither of the two ways or was malformed, or
+anything hung. Each stream is one that can be continued: no tools, no probabilities of tokens, one choice.
 """
 
 import argparse
@@ -19,17 +20,25 @@ import aiohttp
 import psutil
 
 from benchmarks.lib.daemon import home
+from benchmarks.lib.stream_form import parse, read
 from qwenctl.control.call import call
 from qwenctl.control.state_dir import OVERRIDES
 from tests.fakes.home import Home, kill, until
+from tests.gate.talk import LETTERS
 
 KILL_EVERY_S = 0.7
 HANG_S = 120.0
 STREAMS, PLAIN = 8, 16
-ROUTES = ("/v1/chat/completions", "/v1/messages", "/v1/completions", "/v1/responses")
+STREAM_TOKENS, PLAIN_TOKENS = 60, 16
+APIS = {
+    "/v1/chat/completions": "chat",
+    "/v1/messages": "messages",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+}
+ROUTES = tuple(APIS)
 CONTEXTS = (4096, 8192)
 GOOD = ("plain: answered", "stream: complete", "stream: ended with an error event")
-ENDS = ("[DONE]", "message_stop", "response.completed", "response.incomplete")
 
 
 class Tally:
@@ -43,8 +52,10 @@ class Tally:
 
 def body_of(path: str, *, stream: bool) -> dict[str, object]:
     """Return a short request for this route."""
-    tokens = 60 if stream else 16
+    tokens = STREAM_TOKENS if stream else PLAIN_TOKENS
     body: dict[str, object] = {"stream": stream, "max_tokens": tokens, "max_output_tokens": tokens}
+    if stream and APIS[path] in ("chat", "completions"):
+        body["stream_options"] = {"include_usage": True}
     if path == "/v1/responses":
         return body | {"input": "hi"}
     if path == "/v1/completions":
@@ -67,13 +78,12 @@ async def follow(url: str, path: str, session: aiohttp.ClientSession) -> str:
         text = (await answer.read()).decode("utf-8", "replace")
     if not text.endswith("\n\n"):
         return "cut in an event"
-    data = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
-    told = [json.loads(each) for each in data if each != "[DONE]"]
-    failed = any(isinstance(each, dict) and "error" in each and each["error"] for each in told)
-    if failed:
+    reading = read(APIS[path], parse(text))
+    if reading.problems:
+        return f"malformed, {path}: {reading.problems[0]}"
+    if reading.failed:
         return "ended with an error event"
-    last = data[-1] if data else ""
-    return "complete" if any(end in last for end in ENDS) else "ended without an end"
+    return "complete" if reading.ended else "ended without an end"
 
 
 async def visit(url: str, number: int, tally: Tally, *, stream: bool) -> None:
@@ -140,6 +150,8 @@ async def run(where: Home, kills: int, changes: int) -> int:
         ("SIGKILL", kills, kill_often),
         ("configuration", changes, change_often),
     ):
+        if not times:
+            continue
         tally = Tally()
         visits = [
             asyncio.create_task(visit(url, number, tally, stream=number < STREAMS))
@@ -151,9 +163,13 @@ async def run(where: Home, kills: int, changes: int) -> int:
         tally.over = True
         await asyncio.gather(*visits)
         print(f"\n{times} x {name} in {took:.1f} s; slowest request {tally.slowest_s:.2f} s\n")
-        print("| what | how often |\n|---|---|")
+        print("| what | how often | of its kind |\n|---|---|---|")
+        kinds = collections.Counter({"plain": 0, "stream": 0})
+        for what, often in tally.counts.items():
+            kinds[what.partition(":")[0]] += often
         for what, often in sorted(tally.counts.items()):
-            print(f"| {what} | {often} |", flush=True)
+            share = 100 * often / kinds[what.partition(":")[0]]
+            print(f"| {what} | {often} | {share:.2f} % |", flush=True)
         bad |= GOOD[0] not in tally.counts or not set(tally.counts) <= set(GOOD)
     return int(bad)
 
@@ -164,7 +180,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--changes", type=int, default=50)
     asked = parser.parse_args()
-    with home(QWENCTL_CONTEXT__PARALLEL="4", QWENCTL_CONTEXT__TOKENS=str(CONTEXTS[1])) as where:
+    settings = {
+        "QWENCTL_CONTEXT__PARALLEL": "4",
+        "QWENCTL_CONTEXT__TOKENS": str(CONTEXTS[1]),
+        "QWENCTL_SERVER__EXTRA_ARGS": json.dumps(
+            LETTERS
+        ),  # a first token that is no whole character upsets b11549
+    }
+    with home(**settings) as where:
         sys.exit(asyncio.run(run(where, asked.kills, asked.changes)))
 
 

@@ -90,7 +90,7 @@ def _is_new(where: Home, before: int) -> bool:
 
 def _saved_tokens(where: Home) -> int:
     path: Path = where.state / "warm/warm.json"
-    slots = json.loads(path.read_text())["slots"] if path.exists() else []
+    slots = json.loads(path.read_text())["snapshots"] if path.exists() else []
     return max((int(each["tokens"]) for each in slots), default=0)
 
 

@@ -41,6 +41,8 @@ PURE = set(
     gate.continuation.chat_stream gate.continuation.text_stream gate.continuation.messages_stream
     gate.continuation.responses_stream gate.continuation.splice gate.continuation.next_part
     gate.options gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
+    gate.slots.text_chain gate.slots.request_digests gate.slots.restore_record gate.slots.snapshots
+    gate.slots.conversations gate.slots.placement gate.slots.shared_text
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
     supervise.endings deploy.types deploy.states deploy.machine deploy.change_events
     deploy.engine_blame deploy.device_look daemon.status

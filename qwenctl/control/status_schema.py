@@ -120,6 +120,19 @@ class MemoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmStatus:
+    """What became of restored conversations since the daemon's start, in tokens.
+
+    ``restored_tokens`` were promised to requests, ``reused_tokens`` of them found. ``misses``: answers that
+    found less than 90 % of what was promised to them.
+    """
+
+    restored_tokens: int = 0
+    reused_tokens: int = 0
+    misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """``status.json``, and the answer to ``GET /v1/status``. Times are RFC 3339 UTC, sizes bytes.
 
@@ -157,3 +170,4 @@ class Status:
     engine: dict[str, object] | None = None
     stop_timeout_s: float = 60.0
     ready_timeout_s: float = 600.0
+    warm: WarmStatus = WarmStatus()

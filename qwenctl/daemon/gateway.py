@@ -12,6 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from qwenctl import paths
+from qwenctl.control.status_schema import WarmStatus
 from qwenctl.daemon.socket_activation import PassedSockets
 from qwenctl.daemon.status import GateCounts
 from qwenctl.daemon.troubles import Troubles
@@ -176,7 +177,8 @@ class Gateway:
         if self._gate is None or not self._gate.addresses:
             return GateCounts(asks_key=self._target.asks_key)
         stats = self._gate.stats()
-        return GateCounts(stats.held, stats.in_flight, self._target.asks_key, stats.continued)
+        warm = WarmStatus(stats.warm.restored, stats.warm.reused, stats.warm.misses)
+        return GateCounts(stats.held, stats.in_flight, self._target.asks_key, stats.continued, warm)
 
     def endpoint(self) -> Address | None:
         """Return where clients are answered now."""

@@ -15,6 +15,7 @@ from qwenctl.control.status_schema import (
     Restarts,
     RolledBack,
     Status,
+    WarmStatus,
 )
 from qwenctl.deploy import states as change
 from qwenctl.deploy.device_look import is_away
@@ -26,6 +27,7 @@ from qwenctl.launch.load_log import MeasuredLoad
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
 
+NOTHING_WARM = WarmStatus()
 CLOSING_S = 15.0
 """What closing the daemon takes beside the stop of the server."""
 READY_TIMEOUT_S = 600.0
@@ -43,6 +45,7 @@ class GateCounts:
     in_flight: int = 0
     asks_key: bool | None = None
     continued: int = 0
+    warm: WarmStatus = NOTHING_WARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ def status(daemon: DaemonState) -> Status:
         engine=_engine(daemon, configuration),
         stop_timeout_s=stop_timeout_s(server),
         ready_timeout_s=_ready_timeout_s(daemon, configuration),
+        warm=daemon.gate.warm,
     )
 
 

@@ -17,6 +17,8 @@ CONNECT_TIMEOUT_S = 5.0
 LOOK_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 120.0
 """64 KiB per token on the 27B: 3.9 GB for 60,000 tokens, 40 s on a slow disk."""
+END_BYTES = 4096
+"""The end of a stream's last event; its beginning repeats the prompt."""
 ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError)
 """What a call that fails raises."""
 SHORTEST_REQUEST = {"prompt": "Hi", "n_predict": 1}
@@ -113,17 +115,37 @@ class ServerApi:
         """Return the slots: what each holds, and what it does."""
         return parse_slots(await self._call("GET", "/slots", None, timeout_s))
 
-    async def roll(self, number: int, text: str) -> None:
-        """Roll a slot back to the point where it held ``text``. The server keeps checkpoints for that."""
-        body = {"prompt": text, "n_predict": 0, "cache_prompt": True, "id_slot": number}
-        await self._call("POST", "/completion", body, CALL_TIMEOUT_S)
+    async def read_prompt(self, number: int, prompt: str | list[int], *, generate: int = 0) -> bytes:
+        """Let a slot hold this prompt; return the end of the answer, which has its timings.
 
-    async def count_tokens(self, text: str) -> int:
-        """Return the number of tokens in a text."""
+        What the slot holds of it already is not read again; the server keeps checkpoints to go back to. The
+        answer is a stream, because the server notices only there at once that nobody waits any more.
+        """
+        body = {
+            "prompt": prompt,
+            "n_predict": generate,
+            "cache_prompt": True,
+            "id_slot": number,
+            "stream": True,
+            "return_progress": True,
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=CALL_TIMEOUT_S)
+        end = b""
+        async with self._client.post(
+            self._base + "/completion", json=body, timeout=timeout, headers=self._headers
+        ) as answer:
+            while data := await answer.content.readany():
+                end = (end + data)[-END_BYTES:]
+        if not answer.ok or b'"timings":' not in end:
+            raise ValueError(f"/completion did not finish: {end[-200:].decode('utf-8', 'replace')}")
+        return end
+
+    async def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of a text."""
         body = {"content": text, "parse_special": True}
         answer = await self._call("POST", "/tokenize", body, LOOK_TIMEOUT_S)
         tokens = answer.get("tokens") if isinstance(answer, dict) else None
-        return len(tokens) if isinstance(tokens, list) else 0
+        return [token for token in tokens if isinstance(token, int)] if isinstance(tokens, list) else []
 
     async def save_slot(self, number: int, filename: str) -> tuple[int, int]:
         """Save a slot in the server's folder; return the number of its tokens and the size of the file."""

@@ -62,7 +62,7 @@ async def forward_rest(
         if upstream.status != 200 or upstream.content_type != "text/event-stream":
             return await _no_rest(upstream, sent)
         splitter, last = EventSplitter(), b""
-        while data := await _read(upstream):
+        while data := await _read(upstream, sent):
             if not (events := splitter.feed(data)):
                 continue
             last = events
@@ -144,7 +144,7 @@ async def _events(
     splitter, last, first = EventSplitter(), b"", b""
     if answer.api_format is ApiFormat.OTHER:  # comments may be all that it says for a long time
         await answer.begin(upstream.status, upstream.reason, _head(upstream))
-    while data := await _read(upstream):
+    while data := await _read(upstream, sent):
         events = splitter.feed(data)
         if not answer.begun:
             first += events
@@ -182,12 +182,15 @@ def _first_fault(
     return FaultAnswer(upstream.status, upstream.reason, _head(upstream), events, stream=True)
 
 
-async def _read(upstream: aiohttp.ClientResponse) -> bytes | None:
+async def _read(upstream: aiohttp.ClientResponse, sent: UpstreamRequest) -> bytes | None:
     """Return what has come, nothing at the end, and None if the connection broke."""
     try:
-        return await upstream.content.readany()
+        data = await upstream.content.readany()
     except UPSTREAM_ERRORS:
         return None
+    if sent.edges is not None:
+        sent.edges.add(data)
+    return data
 
 
 async def _plain(  # noqa: C901 - one branch a way to end
@@ -199,9 +202,8 @@ async def _plain(  # noqa: C901 - one branch a way to end
     kept: list[bytes] = []
     size = 0
     while True:
-        try:
-            data = await upstream.content.readany()
-        except UPSTREAM_ERRORS:
+        data = await _read(upstream, sent)
+        if data is None:
             sent.heard = BROKEN
             return ChildLost.CUT if answer.begun else ChildLost.WAITING
         if not data:

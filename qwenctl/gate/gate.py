@@ -24,6 +24,7 @@ from qwenctl.gate.listener import HttpListener
 from qwenctl.gate.listening_sockets import CAN_OVERLAP, bind
 from qwenctl.gate.options import GateOptions
 from qwenctl.gate.proxy import Proxy
+from qwenctl.gate.slots.preparer import NOTHING_RESTORED, WarmCounts
 from qwenctl.gate.slots.save_control import MakeKeeper, SaveControl
 from qwenctl.gate.slots.saver import SlotSaver
 from qwenctl.gate.upstream import UpstreamState
@@ -56,8 +57,7 @@ class GateStats:
     ``bytes_through`` (of answers that were computed), ``answered`` (such answers that were whole) and
     ``left`` (requests whose client left before any of the answer came) only grow, as does ``continued``
     (streams that had begun and that a later child finished). ``blocked``: answers whose client does not read.
-    ``idle_since``: the time of the loop's clock since which nothing uses the model;
-    None while it is used.
+    ``idle_since``: the loop's time since which nothing uses the model; None while it is used.
     """
 
     held: int
@@ -68,6 +68,7 @@ class GateStats:
     left: int
     idle_since: float | None
     continued: int = 0
+    warm: WarmCounts = NOTHING_RESTORED
 
 
 class Gate:
@@ -92,16 +93,13 @@ class Gate:
 
         ``on_count`` is called each time ``held`` or ``in_flight`` of ``stats`` changes.
         """
-        news = asyncio.Event()
+        self._news = news = asyncio.Event()
         self._daemon, self._given_keys, self._can_overlap = daemon, given_keys, can_overlap
         self._queue = WaitingQueue(UpstreamState("down"), daemon.demand, on_count)
         self._slots = SaveControl(slots_folder, make_keeper)
         self._in_flight = InFlight(news, on_count)
-        self._proxy = Proxy(
-            self._queue, self._in_flight, options.limits, self._slots.give_way, daemon.examine
-        )
+        self._proxy = Proxy(self._queue, self._in_flight, options.limits, self._slots, daemon.examine)
         self._idle_loop = IdleLoop(self._queue, self._proxy, self._slots, daemon.unload, news)
-        self._news = news
         self._served = UpstreamState("down")  # the last ready state: where that child listens
         self._listeners: dict[Address, HttpListener] = {}
         self._closed: list[HttpListener] = []  # they accept no more, and some client is still connected
@@ -197,6 +195,7 @@ class Gate:
             used = [exchange.request.protocol for exchange in self._proxy.exchanges]
             for listener in self._listeners.values():
                 listener.close_unused(used)
+        self._slots.dismiss()
         done = await self._in_flight.wait_empty(timeout_s)
         if not self._queue.draining:
             return done  # the stop was called off
@@ -245,6 +244,7 @@ class Gate:
             answered=self._proxy.answered,
             left=self._proxy.left,
             idle_since=self._proxy.idle_since,
+            warm=self._slots.counts,
             continued=self._proxy.continued,
         )
 

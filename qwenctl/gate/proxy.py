@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -19,19 +19,13 @@ from qwenctl.gate.exchange import Exchange
 from qwenctl.gate.fault_watch import Examine, FaultWatch
 from qwenctl.gate.guard import Deny, cors
 from qwenctl.gate.in_flight import ChildLoad, InFlight
-from qwenctl.gate.kept_streams import (
-    LOOKUP_PATH,
-    STREAM_PATH,
-    KeptStream,
-    KeptStreams,
-    KeptWriter,
-    follow,
-)
+from qwenctl.gate.kept_streams import LOOKUP_PATH, STREAM_PATH, KeptStream, KeptStreams, KeptWriter, follow
 from qwenctl.gate.losses import Losses
 from qwenctl.gate.options import GateLimits
 from qwenctl.gate.request_body import BodyBudget, read_body
 from qwenctl.gate.response import WRITE_ERRORS, ResponseWriter
 from qwenctl.gate.server_faults import GOOD
+from qwenctl.gate.slots.save_control import SaveControl
 from qwenctl.gate.upstream import OBSERVING_PATHS, Admission, UpstreamState
 from qwenctl.gate.upstream_request import ChildLost, FaultAnswer, UpstreamRequest
 from qwenctl.gate.waiting_queue import WaitingQueue
@@ -40,7 +34,7 @@ access_log = logging.getLogger("qwenctl.gate.access_log")
 
 
 class Proxy:
-    """All requests under way. ``before_use`` is called before a request is sent that uses the model.
+    """All requests under way. ``slots`` gives each that uses the model its turn.
 
     ``examine`` asks a child for a token whose answers say that it cannot compute.
     """
@@ -50,12 +44,12 @@ class Proxy:
         queue: WaitingQueue,
         in_flight: InFlight,
         limits: GateLimits,
-        before_use: Callable[[], None],
+        slots: SaveControl,
         examine: Examine,
     ) -> None:
         self.exchanges: set[Exchange] = set()
         self.in_flight = in_flight
-        self._queue, self._limits, self._before_use = queue, limits, before_use
+        self._queue, self._limits, self._slots = queue, limits, slots
         self._budget = BodyBudget(limits.max_held_bytes)
         self._kept = KeptStreams(self._budget.take, self._budget.give)
         self.continued = 0  # answers that a later child went on with
@@ -218,20 +212,24 @@ class Proxy:
         self, exchange: Exchange, upstream_request: UpstreamRequest, state: UpstreamState
     ) -> tuple[web.StreamResponse | FaultAnswer | ChildLost, ChildLoad]:
         if exchange.use:
-            self._before_use()
+            self._slots.give_way()
         exchange.sent += 1
         done: web.StreamResponse | FaultAnswer | ChildLost | None = None
         try:
             with self.in_flight.at(state.child) as load:
-                client, base = self.in_flight.session(state)
-                if exchange.form is not None and exchange.answer.begun:
-                    exchange.continued += 1
-                    done = await finish(client, base, exchange.form, upstream_request, exchange.answer)
-                    self.continued += isinstance(done, web.StreamResponse)
-                else:
-                    done = await forward.forward(
-                        client, base, upstream_request, exchange.answer, self._limits.answer_bytes
-                    )
+                async with self._slots.turn(exchange.path, upstream_request, state) as may_flow:
+                    if not may_flow:
+                        done = ChildLost.UNREACHED
+                        return done, load
+                    client, base = self.in_flight.session(state)
+                    if exchange.form is not None and exchange.answer.begun:
+                        exchange.continued += 1
+                        done = await finish(client, base, exchange.form, upstream_request, exchange.answer)
+                        self.continued += isinstance(done, web.StreamResponse)
+                    else:
+                        done = await forward.forward(
+                            client, base, upstream_request, exchange.answer, self._limits.answer_bytes
+                        )
                 reached = not isinstance(done, web.StreamResponse) and done != ChildLost.UNREACHED
                 if reached and load.at_loss is None:
                     load.at_loss = load.requests

@@ -10,6 +10,7 @@ from qwenctl.gate import headers
 from qwenctl.gate.continuation.sent_answer import SentAnswer
 from qwenctl.gate.response import ResponseWriter
 from qwenctl.gate.server_faults import OTHER
+from qwenctl.gate.slots.restore_record import AnswerEdges
 
 
 class ChildLost(Enum):
@@ -50,12 +51,14 @@ class UpstreamRequest:
     ``counted``: each event tells the count of tokens, and its client did not ask for that. ``record``: what
     was sent of its stream; None if the next child can't finish it anyway. ``withheld``: the last events of a
     stream which say that the child can't compute. They are sent if nobody finishes it.
+    ``edges``: takes the answer's beginning and end, if they are of interest.
     """
 
     __slots__ = (
         "_upstream",
         "body",
         "counted",
+        "edges",
         "heard",
         "judged",
         "method",
@@ -80,6 +83,7 @@ class UpstreamRequest:
         self.counted = counted
         self.judged, self.record, self.heard, self.withheld = judged, record, OTHER, b""
         self._upstream: aiohttp.ClientResponse | None = None
+        self.edges: AnswerEdges | None = None
 
     def answered(self, upstream: aiohttp.ClientResponse | None) -> None:
         """Remember the answer that is being read now."""

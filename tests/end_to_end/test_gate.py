@@ -159,5 +159,5 @@ def test_a_conversation_survives_a_restart_and_a_kill(home: Home, *, faithful: b
 def saved_tokens(home: Home) -> int:
     """What the saved slot holds."""
     path = home.state / "warm/warm.json"
-    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"slots": []}
-    return max((each["tokens"] for each in told["slots"]), default=0)
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"snapshots": []}
+    return max((each["tokens"] for each in told["snapshots"]), default=0)

@@ -31,12 +31,12 @@ def warm_setup(limits: SlotLimits = WARM, after_s: float = 3600.0) -> Setup:
 def manifest(driver: Driver) -> dict[str, Any]:
     """What is noted as saved."""
     path = driver.kept / "warm.json"
-    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"slots": []}
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"snapshots": []}
     return told
 
 
 def saved_tokens(driver: Driver) -> int:
-    return max((each["tokens"] for each in manifest(driver)["slots"]), default=0)
+    return max((each["tokens"] for each in manifest(driver)["snapshots"]), default=0)
 
 
 class SlowSaver(SlotSaver):
@@ -318,7 +318,7 @@ def test_a_new_daemon_knows_what_the_old_one_knew(playing: Play, *, faithful: bo
         await talk.say("and then?")
         assert talk.cached >= 0.97 * held
         await driver.gate.drain(5.0)
-        assert manifest(driver)["slots"][0]["history"]["faithful"] is faithful
+        assert manifest(driver)["snapshots"][0]["history"]["faithful"] is faithful
 
     playing(scenario, warm_setup)
 

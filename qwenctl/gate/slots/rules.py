@@ -10,10 +10,14 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qwenctl.gate.slots.text_chain import TextMark
+
 ANSWER_START = "<|im_start|>assistant"
 """Where an answer begins. Source: the ChatML template of the Qwen models."""
 STOPPING_MIN_TOKENS = 256
 """Fewer tokens than this are processed again faster than they are read from the disk."""
+USUAL_PROMPT_SPEED, USUAL_DISK_SPEED = 400.0, 500e6
+"""Tokens and bytes a second, until they are measured. Decisions, between a laptop's and a workstation's."""
 NOT_IN_FINGERPRINT = frozenset(
     {
         "--host",
@@ -52,11 +56,15 @@ class SlotLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class TextMark:
-    """A text that was seen in a slot, as length and digest."""
+class Speeds:
+    """How fast this server reads a prompt and how fast files are written, as measured last."""
 
-    chars: int
-    digest: str
+    prompt_tokens_s: float = USUAL_PROMPT_SPEED
+    disk_bytes_s: float = USUAL_DISK_SPEED
+
+    def is_faster_from_disk(self, tokens: int, size: int) -> bool:
+        """Return whether to move a file of ``size`` bytes takes less time than to read ``tokens`` anew."""
+        return tokens > 0 and tokens / self.prompt_tokens_s > size / self.disk_bytes_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +118,34 @@ def is_rolled(text: str, history: SlotHistory) -> bool:
     return rolled is not None and continues(text, rolled) and ANSWER_START not in text[rolled.chars :]
 
 
-def roll_back_to(text: str, history: SlotHistory) -> str | None:
-    """Return the text to roll a slot back to before it is saved; None: save the slot as it is."""
-    if history.faithful or is_rolled(text, history):
+def roll_back_to(text: str, history: SlotHistory, *, goes_back: bool = False) -> str | None:
+    """Return the text to roll a slot back to before it is saved; None: save the slot as it is.
+
+    ``goes_back``: the engine can go back to the last message within a slot that was restored.
+    """
+    if goes_back or history.faithful or is_rolled(text, history):
         return None
     at = text.rfind(ANSWER_START)
     return text[:at] if at > 0 else None
 
 
+def unsaved_tokens(tokens: int, history: SlotHistory) -> int:
+    """Return how many of a slot's tokens are in no file."""
+    if history.saved is not None and history.saved in (history.turn, history.rolled):
+        return 0
+    return max(tokens - history.saved_tokens, 0)
+
+
 def is_worth_saving(tokens: int, history: SlotHistory, min_tokens: int, *, stopping: bool) -> bool:
     """Return whether a slot holds enough tokens that are not saved yet."""
-    if history.saved is not None and history.saved in (history.turn, history.rolled):
-        return False
-    if stopping:
-        return tokens >= STOPPING_MIN_TOKENS
-    return tokens - history.saved_tokens >= min_tokens
+    unsaved = unsaved_tokens(tokens, history)
+    return unsaved > 0 and (tokens >= STOPPING_MIN_TOKENS if stopping else unsaved >= min_tokens)
+
+
+def is_worth_keeping(tokens: int, history: SlotHistory, size: int, speeds: Speeds) -> bool:
+    """Return whether a slot is saved before another conversation takes it, which waits meanwhile."""
+    unsaved = unsaved_tokens(tokens, history)
+    return tokens >= STOPPING_MIN_TOKENS and speeds.is_faster_from_disk(unsaved, size)
 
 
 def allowed_bytes(max_bytes: int, free_bytes: int, others_bytes: int) -> int:
