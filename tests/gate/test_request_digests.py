@@ -109,6 +109,13 @@ def test_any_body_is_read_or_left_alone(body: bytes) -> None:
         parse_request(path, body)
 
 
+def test_a_client_may_choose_its_slot_or_want_nothing_cached() -> None:
+    assert not chat(USER).pinned
+    assert chat(USER, id_slot=1).pinned
+    assert chat(USER, cache_prompt=False).pinned
+    assert parsed("/completion", prompt="x", cache_prompt=False).pinned
+
+
 def test_sessions_share_what_comes_before_the_first_difference() -> None:
     one, two = (
         chat({"role": "system", "content": f"{LONG}You are in {place}. {LONG}"}, USER, tools=[TOOL])

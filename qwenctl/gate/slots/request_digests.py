@@ -58,8 +58,9 @@ NO_DEPTH = SharedDepth()
 class ParsedRequest:
     """A request in hand. ``probe`` and ``first``: the ends of its last message and the start of its first.
 
-    They show which slot holds it and are dropped with the request. ``stable``: how far another session is
-    likely to begin like this one. ``pinnable``: the server heeds ``id_slot``; ``pinned``: the client set it.
+    They show which slot holds it, and are never written. ``stable``: how far another session is
+    likely to begin like this one. ``pinnable``: the server heeds ``id_slot``. ``pinned``: the client
+    wants a slot of its own choice, or none of what is cached.
     """
 
     digests: RequestDigests
@@ -139,7 +140,7 @@ def _of_prompt(content: dict[str, object]) -> ParsedRequest | None:
     chain = chain_of(text)
     digests = RequestDigests(messages=chain, ends=(chain.end,))
     stable = SharedDepth()
-    return ParsedRequest(digests, stable, probe, "", text, pinned="id_slot" in content)
+    return ParsedRequest(digests, stable, probe, "", text, pinned=_is_pinned(content))
 
 
 def _of_chat(content: dict[str, object], *, pinnable: bool) -> ParsedRequest | None:
@@ -166,7 +167,12 @@ def _of_chat(content: dict[str, object], *, pinnable: bool) -> ParsedRequest | N
     texts = [text for text in map(_own_text, rest) if text]
     probe = texts[-1][-PROBE_CHARS:].strip() if texts else ""
     first = texts[0][:PROBE_CHARS].strip() if texts else ""
-    return ParsedRequest(parts, stable, probe, first, None, pinnable, "id_slot" in content)
+    return ParsedRequest(parts, stable, probe, first, None, pinnable, _is_pinned(content))
+
+
+def _is_pinned(content: dict[str, object]) -> bool:
+    """Return whether the client chose a slot itself, or wants nothing from the cache."""
+    return "id_slot" in content or content.get("cache_prompt") is False
 
 
 def _listed(value: object) -> list[object]:

@@ -119,8 +119,10 @@ class SlotFiles:
     async def _save(
         self, api: ServerApi, slot: Slot, one: KnownConversation, history: rules.SlotHistory
     ) -> bool:
-        goes_back = self.shelf.record.goes_back is True
-        text = rules.roll_back_to(slot.text, history, goes_back=goes_back)
+        record = self.shelf.record
+        faithful = history.faithful and record.takes(SaveWay.WORD_FOR_WORD)
+        goes_back = record.goes_back is True and record.takes(SaveWay.AS_IT_IS)
+        text = rules.roll_back_to(slot.text, replace(history, faithful=faithful), goes_back=goes_back)
         if text is not None and len(await api.tokenize(text)) > slot.tokens:
             text = None  # its client left before the prompt was processed: to roll would process the rest
         if text is not None:
@@ -128,7 +130,7 @@ class SlotFiles:
             history = one.history = replace(history, rolled=rules.mark(text))
             await api.read_prompt(slot.number, text)
         rolled = text is not None or rules.is_rolled(slot.text, history)
-        way = SaveWay.WORD_FOR_WORD if history.faithful else SaveWay.AS_IT_IS
+        way = SaveWay.WORD_FOR_WORD if faithful else SaveWay.AS_IT_IS
         if rolled:
             way = SaveWay.ROLLED_BACK
         told = replace(history, saved=history.rolled if rolled else history.turn)
