@@ -220,15 +220,11 @@ class RequestPreparer:
         promise: TokenPromise | None = None,
     ) -> PreparedRequest:
         """Note that the request is sent. A conversation that was restored makes its promise once."""
-        if (
-            known is not None
-            and known.restored is not None
-            and asked is not None
-            and known.request is not None
-        ):
-            longer = is_longer(asked, known.request)
-            tokens = promised_tokens(known.restored, self._files.shelf.record, longer=longer)
-            promise = TokenPromise(known.restored.way, tokens, known.restored) if tokens else None
+        if known is not None and known.restored is not None and asked is not None:
+            if known.request is not None and not asked.pinned:
+                longer = is_longer(asked, known.request)
+                tokens = promised_tokens(known.restored, self._files.shelf.record, longer=longer)
+                promise = TokenPromise(known.restored.way, tokens, known.restored) if tokens else None
             known.restored = None
         now = asyncio.get_running_loop().time()
         pinned = slot if asked is not None and asked.pinnable else None
