@@ -45,11 +45,11 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "title": {"type": "string"},
-        "year": {"type": "integer"},
+        "kind": {"enum": ["story", "explanation", "list"]},
         "summary": {"type": "string"},
         "points": {"type": "array", "items": {"type": "string"}, "minItems": 3},
     },
-    "required": ["title", "year", "summary", "points"],
+    "required": ["title", "kind", "summary", "points"],
 }
 PATHS = {
     "chat": "/v1/chat/completions",
@@ -237,15 +237,18 @@ class Row:
             reading.check("more tokens than were asked for", (reading.tokens or 0) <= asked.tokens)
             if same:
                 reading.check("tokens do not add up", reading.tokens == right.tokens)
-        again = max(
-            repeated_at(len(got.before.text), reading.text),
-            repeated_at(len(got.before.reasoning), reading.reasoning),
-            key=len,
-        )
-        reading.check("text is repeated at the seam", same or len(again) < OVERLAP)
+        for before, text, expected in (
+            (got.before.text, reading.text, right.text),
+            (got.before.reasoning, reading.reasoning, right.reasoning),
+        ):
+            again = repeated_at(len(before), text)
+            wanted = expected.startswith(before + again)
+            reading.check("text is repeated at the seam", len(again) < OVERLAP or wanted)
         reading.check("it just ends", reading.ended or reading.failed)
+        reading.problems = [each for each in reading.problems if each not in right.problems]
         self._note("cut", reading)
         if reading.problems:
+            self._show("; ".join(reading.problems), right.whole, got.before.whole, reading.whole)
             return "malformed"
         if same or (asked.temperature > 0 and reading.ended):
             return "equal"

@@ -18,10 +18,12 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from benchmarks.lib.daemon import home
 from benchmarks.lib.real_clients import CLIENTS, RealClient, ask, prepare
@@ -30,7 +32,7 @@ from tests.fakes.home import Home, free_port, until
 from tests.gate.talk import LETTERS
 
 CONTEXT_TOKENS, ANSWER_TOKENS, BEGINNING_TOKENS = 200_000, 48, 20_000
-WITHIN_S = 600.0
+WITHIN_S, IDLE_CPU_S = 900.0, 0.1
 QUESTIONS = (
     "What is in this folder? Answer in one sentence.",
     "Write a function that adds two numbers.",
@@ -83,6 +85,16 @@ def real(client: RealClient, programs: Path, where: Home, folder: Path, port: in
             print(f"{client.name}, session {number + 1}: exit code {code}: {said}", file=sys.stderr)
 
     return session
+
+
+async def settled(where: Home, pause_s: float) -> None:
+    """Wait until the server has done nothing for this long: what it reads and saves when idle is done."""
+    used, quiet_since, give_up_at = -1.0, time.monotonic(), time.monotonic() + WITHIN_S
+    while time.monotonic() < min(quiet_since + pause_s, give_up_at):
+        await asyncio.sleep(1)
+        times = psutil.Process(where.status()["pid"]).cpu_times()
+        if times.user + times.system > used + IDLE_CPU_S:
+            used, quiet_since = times.user + times.system, time.monotonic()
 
 
 async def count(child: Path, text: str) -> int:
@@ -157,7 +169,7 @@ async def one(name: str, where: Home, folder: Path, asked: argparse.Namespace) -
                 assert ran.code == 0, ran.err
                 await asyncio.to_thread(until, lambda: where.status()["ready"], WITHIN_S)
             await session(recorder.session)
-            await asyncio.sleep(asked.settle)
+            await settled(where, asked.settle)
         for line in await shares(child, recorder.asked):
             print(f"| {name} | {line} |", flush=True)
     finally:
@@ -169,7 +181,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", default="scripted")
     parser.add_argument("--programs", type=Path, default=Path("node_modules/.bin"))
-    parser.add_argument("--settle", type=float, default=8.0, help="pause after a session, in seconds")
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=8.0,
+        help="after a session, wait until the server was quiet for so long",
+    )
     parser.add_argument("--binary", help="the llama-server to use; default: the one that qwenctl finds")
     parser.add_argument("--bodies", type=Path, help="a folder that gets each request's body")
     asyncio.run(run(parser.parse_args()))

@@ -41,6 +41,7 @@ PURE = set(
     gate.continuation.chat_stream gate.continuation.text_stream gate.continuation.messages_stream
     gate.continuation.responses_stream gate.continuation.splice gate.continuation.next_part
     gate.options gate.idle_tasks gate.unavailable gate.access_log gate.slots.rules
+    gate.passed_connection
     gate.slots.text_chain gate.slots.request_digests gate.slots.restore_record gate.slots.snapshots
     gate.slots.conversations gate.slots.placement gate.slots.shared_text
     supervise.states supervise.policy supervise.queries supervise.restart_counts supervise.lifecycle
@@ -104,12 +105,15 @@ ENVIRONMENT = {
     "engine.environment",
     "daemon.sd_notify",
     "daemon.socket_activation",
+    "daemon.new_program",
+    "daemon.reexec_guard",
     "cli.output",
     "service.install",
     "engine.builds.release_api",
 }
 """engine.builds.release_api reads the token for GitHub's API.
 
+daemon.new_program and daemon.reexec_guard hand the daemon's environment to the program that they execute.
 service.install carries the folders and proxies of who installs into the service.
 """
 
@@ -282,6 +286,7 @@ SEAMS = {
     "deploy.change_events": "pure: what is told of a change",
     "deploy.free_address": "the one place that asks whether a port is free",
     "deploy.refusals": "errors and refusals, one into the other",
+    "daemon.daemon_parts": "a data type",
     "daemon.descriptors": "the one place that knows the limit of file descriptors",
     "fetch.local_copies": "the one place that knows where other programs may have a copy",
     "gate.sse_split": "pure: where a stream may be cut",

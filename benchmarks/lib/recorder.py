@@ -1,6 +1,7 @@
 """Stand between a client and the gate, and write down how much of each prompt was read anew."""
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,10 @@ class Recorder:
             await answer.prepare(request)
             async for piece in upstream.content.iter_any():
                 heard.append(piece)
-                await answer.write(piece)
-            await answer.write_eof()
+                with contextlib.suppress(ConnectionResetError):  # a client may leave with the last event
+                    await answer.write(piece)
+            with contextlib.suppress(ConnectionResetError):
+                await answer.write_eof()
             return answer
 
 

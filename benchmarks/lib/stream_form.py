@@ -241,7 +241,11 @@ READERS: dict[str, Callable[[Reading, list[tuple[str, Any]]], None]] = {
 
 
 def repeated_at(seam: int, text: str, most: int = 200) -> str:
-    """Return the end of what stood before the seam if the text after it begins with the same."""
+    """Return the end of what stood before the seam if the text after it begins with the same.
+
+    A text that goes round in circles anyway, and has said this before, is not repeated by the seam.
+    """
     before, after = text[:seam], text[seam:]
     sizes = range(min(most, len(before), len(after)), 0, -1)
-    return next((after[:size] for size in sizes if before.endswith(after[:size])), "")
+    again = next((after[:size] for size in sizes if before.endswith(after[:size])), "")
+    return "" if again and before.find(again) < len(before) - len(again) else again

@@ -4,6 +4,7 @@ COMMANDS = {
     "up": "Start the server, keep it running, and wait for its first token.",
     "down": "Stop the server and the daemon.",
     "restart": "Stop the server and start it again.",
+    "reexec": "Put another version of qwenctl in the daemon's place, without a restart.",
     "run": "Run the daemon in the foreground.",
     "status": "Show what the daemon is doing.",
     "logs": "Show what the server printed.",

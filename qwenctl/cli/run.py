@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from qwenctl import paths
+from qwenctl import __version__, paths
 from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
+from qwenctl.daemon.adoption import Adoption
 from qwenctl.daemon.daemon import LOG_LINE, LOG_TIME, start
 from qwenctl.deploy.types import PlanRequest
 from qwenctl.service import command as programs
@@ -27,15 +28,29 @@ KEEP_AWAKE = ("caffeinate", "-i", "-w")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Log there, rotated at 10 MiB.")
 @click.option("--overrides", metavar="JSON", hidden=True, help="The flags of up, as a JSON table.")
 @click.option("--keep-awake", is_flag=True, help="macOS: no idle sleep while it runs.")
+@click.option("--handover", type=int, metavar="FD", hidden=True, help="Take over the state there.")
+@click.option("--check-handover", type=int, metavar="FD", hidden=True, help="Say whether it can be.")
 @click.pass_obj
-def command(session: Session, log: Path | None, overrides: str | None, keep_awake: bool) -> Result:  # noqa: FBT001 - click's name
+def command(
+    session: Session,
+    /,
+    *,
+    log: Path | None,
+    overrides: str | None,
+    keep_awake: bool,
+    handover: int | None,
+    check_handover: int | None,
+) -> Result:
     """Run the daemon in the foreground: what services execute. Ctrl-C ends it."""
+    if check_handover is not None:
+        known = Adoption.of(check_handover).handover
+        return Result({"version": __version__, "takes_over": True, "schema": known.schema}, "yes")
     if log is not None:
         log_to(log)
-    if keep_awake:
+    if keep_awake and handover is None:  # else it runs already, for this process
         programs.start((*KEEP_AWAKE, str(os.getpid())))
-    kept = None if overrides is None else json.loads(overrides)
-    start(PlanRequest(paths.state_dir(), flags(session, {}, anew=True), config(session), kept))
+    kept = None if overrides is None or handover is not None else json.loads(overrides)
+    start(PlanRequest(paths.state_dir(), flags(session, {}, anew=True), config(session), kept), handover)
     return Result({"ended": True})
 
 

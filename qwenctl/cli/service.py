@@ -10,6 +10,8 @@ from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
+from qwenctl.cli.reexec import reexecute
+from qwenctl.control.state_dir import running
 from qwenctl.control.wait import until_ready
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
@@ -46,6 +48,7 @@ def command() -> None:
 @SCOPE
 @click.option("--start/--no-start", default=True, help="Also start the service now (default).")
 @click.option("--wait", is_flag=True, help="Wait for the first token.")
+@click.option("--reexec", is_flag=True, help="Put this version in a running daemon's place, with no restart.")
 @click.option(
     "--socket/--no-socket",
     "socket",
@@ -75,7 +78,7 @@ def install(
         raise _no_socket("install")
     if switches["start"]:
         via_service.check_free(where, endpoint_address(resolved.settings))
-    changes = service_of(where).install(rendered.service, rendered.socket, start=switches["start"])
+    changes = _install(where, rendered, **switches)
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
         session.say(change)
@@ -119,19 +122,19 @@ def status(session: Session, *, user: bool | None) -> Result:
             f"cannot show the service: not installed ({where.service})", hint="qwenctl service install"
         )
     properties = service_of(where).look()
-    running = properties.get("ActiveState", properties.get("state")) in (
+    active = properties.get("ActiveState", properties.get("state")) in (
         "active",
         "activating",
         "reloading",
         "running",
     )
     current = is_current(where, _resolve(session, where).settings)
-    data = _data(where) | {"running": running, "current": current, "known": properties}
+    data = _data(where) | {"running": active, "current": current, "known": properties}
     lines = [f"{name:20} {value}" for name, value in properties.items() if value]
     lines.append(f"{'installed as':20} {where.service}")
     if not current:
         lines.append("its files differ from what qwenctl service install would write now")
-    return Result(data, "\n".join(lines), ExitCode.OK if running else ExitCode.NOT_RUNNING)
+    return Result(data, "\n".join(lines), ExitCode.OK if active else ExitCode.NOT_RUNNING)
 
 
 @command.command("show", epilog="Example: qwenctl service show --system --socket")
@@ -147,6 +150,16 @@ def show(session: Session, *, user: bool | None, socket: bool) -> Result:
     if text is None:
         raise _no_socket("show")
     return Result({"text": text, "path": str(where.socket if socket else where.service)}, text.rstrip("\n"))
+
+
+def _install(where: Places, rendered: Rendered, **switches: bool) -> list[str]:
+    """Write the files, and start or restart the service, or put this version in its daemon's place."""
+    found = service_of(where)
+    if not switches["reexec"] or running(where.state) is None:
+        return found.install(rendered.service, rendered.socket, start=switches["start"])
+    changes = found.write(rendered.service, rendered.socket)
+    done = reexecute(where.state, rendered.program, None)
+    return [*changes, done.text]
 
 
 def _scope(*, user: bool | None) -> Scope:

@@ -22,9 +22,17 @@ def look(session: Session) -> Result:
     if status is None:
         raise NotRunningError("cannot show status: the daemon is not running", hint="qwenctl up starts it")
     if status.get("version") != __version__:
-        session.say(f"note: the daemon is version {status.get('version')}, this is {__version__}")
+        session.say(f"note: {other_version(status)}")
     good = status.get("phase") in ("ready", "idle")
     return Result(status, "\n".join(_lines(status)), ExitCode.OK if good else ExitCode.NOT_READY)
+
+
+def other_version(status: dict[str, object]) -> str:
+    """Say that the daemon is of another version than this command, and what helps."""
+    return (
+        f"the daemon is version {status.get('version')}, this is {__version__}; "
+        "qwenctl reexec puts this one in its place"
+    )
 
 
 def _told(folder: Path) -> dict[str, object] | None:

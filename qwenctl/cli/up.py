@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
-from qwenctl import paths
+from qwenctl import __version__, paths
 from qwenctl.cli import via_service
 from qwenctl.cli.arguments import config, flags, model_argument, request
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
+from qwenctl.cli.reexec import reexecute, words_of
+from qwenctl.cli.status_text import other_version
 from qwenctl.control.call import call
 from qwenctl.control.start import StartedDaemon, start_daemon
 from qwenctl.control.state_dir import (
@@ -40,6 +42,7 @@ UNASKED = (
 @click.option("--yes", is_flag=True, help="Install an engine without asking, where none is usable.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the first token.")
 @click.option("--timeout", type=float, metavar="S", help="How long to wait for it, after any download.")
+@click.option("--reexec", is_flag=True, help="Put this version in a running daemon's place first.")
 @click.option("--reset", is_flag=True, help="Forget the flags of earlier ups.")
 @click.option(
     "--forget", is_flag=True, help="Forget what did not work here, models and engines; try the best."
@@ -81,7 +84,7 @@ def _up(session: Session, wanted: Mapping[str, object], timeout: float | None, *
     keys, folder = api_keys(), paths.state_dir()
     paths.socket_path(folder, CONTROL_SOCKET)
     paths.private_dir(folder)
-    before = read_status(folder) or {} if running(folder) is not None else {}
+    before = _running_before(session, folder, change_program=switches["reexec"])
     asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before) or _is_file(wanted)
     with ProgressView(session) as view:
         started = None
@@ -114,6 +117,18 @@ def _up(session: Session, wanted: Mapping[str, object], timeout: float | None, *
     return Result(data, str(endpoint or "no endpoint yet"))
 
 
+def _running_before(session: Session, folder: Path, *, change_program: bool) -> dict[str, object]:
+    """Return the status of the daemon that runs, if one does. Another version is replaced, or told of."""
+    if running(folder) is None:
+        return {}
+    if change_program:
+        session.say(reexecute(folder, words_of(None), None).text)
+    before = read_status(folder) or {}
+    if before.get("version") not in (None, __version__):
+        session.say(f"note: {other_version(before)}")
+    return before
+
+
 def _start(session: Session, folder: Path, wanted: Mapping[str, object], **switches: bool) -> StartedDaemon:
     """Start a daemon of our own; the flags are its first wish."""
     if switches["forget"]:
@@ -132,7 +147,7 @@ def _apply(folder: Path, wanted: Mapping[str, object], **switches: bool) -> int:
     if not isinstance(number, int):
         raise ControlError(
             "cannot change what is served: the daemon is of another version",
-            hint="qwenctl down, then qwenctl up",
+            hint="qwenctl reexec puts this version in its place; an old one needs qwenctl down, then up",
         )
     return number
 

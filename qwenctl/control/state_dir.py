@@ -61,11 +61,41 @@ def lock(folder: Path) -> IO[str]:
         raise AlreadyRunningError(
             f"cannot start: a daemon already runs in {folder}", hint="qwenctl status shows it"
         )
+    _sign(file)
+    return file
+
+
+def adopt_lock(folder: Path, number: int) -> IO[str]:
+    """Hold the folder with the open file of an earlier program, which held it.
+
+    Raises:
+        ControlError: it is no open file.
+        AlreadyRunningError: it holds nothing, and another daemon holds the folder.
+    """
+    try:
+        file = os.fdopen(number, "r+")
+        os.set_inheritable(number, False)
+    except OSError as error:
+        raise ControlError(f"cannot use folder {folder}: {reason(error)}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is held already: this changes nothing
+    except OSError as error:
+        file.close()
+        raise AlreadyRunningError(
+            f"cannot start: a daemon already runs in {folder}", hint="qwenctl status shows it"
+        ) from error
+    _sign(file)
+    return file
+
+
+def _sign(file: IO[str]) -> None:
+    file.seek(0)
+    if file.read() == str(os.getpid()):
+        return  # a reader never finds it empty
     file.seek(0)
     file.truncate()
     file.write(str(os.getpid()))
     file.flush()
-    return file
 
 
 def running(folder: Path) -> int | None:

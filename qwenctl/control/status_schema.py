@@ -120,6 +120,23 @@ class MemoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReexecStatus:
+    """The last re-execution: from which version to which, and how long the clients waited.
+
+    ``child_kept``: the server went on with its model. ``error``: why another program does not run; None if
+    it does.
+    """
+
+    number: int
+    at: str
+    before: str
+    to: str
+    waited_s: float
+    child_kept: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WarmStatus:
     """What became of restored conversations since the daemon's start, in tokens.
 
@@ -170,4 +187,5 @@ class Status:
     engine: dict[str, object] | None = None
     stop_timeout_s: float = 60.0
     ready_timeout_s: float = 600.0
+    reexec: ReexecStatus | None = None
     warm: WarmStatus = WarmStatus()

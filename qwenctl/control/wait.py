@@ -15,6 +15,8 @@ Status = dict[str, object]
 READY_TIMEOUT_S = 600.0
 """How long to wait for a daemon that does not say how long its settings allow."""
 LOADING = ("planning", "fetching")
+REEXECUTED_S = 150.0
+"""A program that hangs is killed after 60 s, and the old one starts again."""
 BACK_S = 60.0
 """How long a command waits for the engine that comes back after a refused one."""
 
@@ -105,7 +107,7 @@ def until_engine_in_force(folder: Path, on_status: Callable[[Status], None]) -> 
     if not isinstance(number, int):
         raise ControlError(
             "cannot change the engine: the daemon is of another version",
-            hint="qwenctl down, then qwenctl up",
+            hint="qwenctl reexec puts this version in its place; an old one needs qwenctl down, then up",
         )
     try:
         return number, until_ready(folder, None, on_status, change=number)
@@ -129,6 +131,36 @@ def until_running(folder: Path, timeout_s: float = 30.0) -> None:
                 hint="qwenctl service status shows what its manager says",
             )
         time.sleep(POLL_S)
+
+
+def until_reexecuted(
+    folder: Path, number: int, daemon_pid: object, timeout_s: float = REEXECUTED_S
+) -> Status:
+    """Return the status once this re-execution has come to its end, whatever that is.
+
+    ``daemon_pid``: the daemon that was asked. Another one that knows nothing of it was started by a service
+    manager.
+
+    Raises:
+        ControlError: the daemon ended, or says nothing in time.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    while time.monotonic() < give_up_at:
+        status = read_status(folder) or {}
+        done = status.get("reexec")
+        if isinstance(done, dict) and isinstance(done.get("number"), int) and done["number"] >= number:
+            return status
+        if status.get("daemon_pid") not in (None, daemon_pid):
+            raise ControlError(
+                "cannot re-execute: the new program ended before it was ready; "
+                f"the service manager has started version {status.get('version')}",
+                hint="qwenctl service status and its log show why",
+            )
+        time.sleep(POLL_S)
+    raise ControlError(
+        f"cannot re-execute: the daemon has not said within {timeout_s:.0f} s what came of it",
+        hint="qwenctl status and qwenctl logs --daemon show it",
+    )
 
 
 def until_gone(folder: Path, timeout_s: float) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,16 @@ from qwenctl.daemon.event_log import EventLog
 from qwenctl.errors import QwenctlError, SettingsError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ProgramChange(Protocol):
+    """The way to another program, in two steps: who asked is answered between them."""
+
+    async def prepare(self, program: tuple[str, ...], wait_s: float | None) -> dict[str, object]:
+        """Bring everything to rest for another program. Return what is answered before it is executed."""
+
+    async def execute(self) -> None:
+        """Become that program. It returns only if that cannot be done: then all goes on."""
 
 
 class Commands(Protocol):
@@ -36,6 +47,9 @@ class Commands(Protocol):
     async def restart(self) -> None:
         """Start the server afresh."""
 
+    def reexecution(self) -> "ProgramChange":
+        """Return what puts another program in the place of this one."""
+
     def down(self) -> None:
         """End the daemon."""
 
@@ -44,11 +58,14 @@ class Commands(Protocol):
 
 
 class Listener:
-    """The open socket. Its file can be put back if someone removed it."""
+    """The open socket. Its file can be put back if someone removed it.
 
-    def __init__(self, runner: web.AppRunner, socket: Path) -> None:
-        self._runner, self._socket = runner, socket
-        self._site: web.UnixSite | None = None
+    ``listening`` is the socket of an earlier program of this process.
+    """
+
+    def __init__(self, runner: web.AppRunner, path: Path, listening: socket.socket | None = None) -> None:
+        self._runner, self._path, self._listening = runner, path, listening
+        self._site: web.SockSite | None = None
 
     async def listen(self) -> None:
         """Bind the socket file, 0600, unless it is there.
@@ -56,19 +73,30 @@ class Listener:
         Raises:
             OSError: it cannot be bound.
         """
-        if self._site is not None and self._socket.is_socket():
+        if self._site is not None and self._path.is_socket():
             return
         if self._site is not None:
             with contextlib.suppress(FileNotFoundError):
                 await self._site.stop()
-        self._site = web.UnixSite(self._runner, str(self._socket))
+        if self._site is not None or self._listening is None or not self._path.is_socket():
+            self._path.unlink(missing_ok=True)
+            self._listening = socket.socket(socket.AF_UNIX)
+            self._listening.bind(str(self._path))
+            self._path.chmod(0o600)
+        self._site = web.SockSite(self._runner, self._listening)
         await self._site.start()
-        self._socket.chmod(0o600)
+
+    @property
+    def file(self) -> int:
+        """The open file of the socket."""
+        return -1 if self._listening is None else self._listening.fileno()
 
 
 @contextlib.asynccontextmanager
-async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
-    """Listen on ``socket`` while the context is open."""
+async def serve(
+    commands: Commands, path: Path, listening: socket.socket | None = None
+) -> AsyncIterator[Listener]:
+    """Listen on the socket file ``path`` while the context is open."""
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/v1/status", lambda _: _answer(commands.status()))
     app.router.add_get("/v1/events", lambda request: streams.events(request, commands.events))
@@ -77,19 +105,19 @@ async def serve(commands: Commands, socket: Path) -> AsyncIterator[Listener]:
     app.router.add_post("/v1/reload", lambda _: _reload(commands))
     app.router.add_post("/v1/engine", lambda _: _answer({"change": commands.look_for_engine()}))
     app.router.add_post("/v1/restart", lambda _: _restart(commands))
+    app.router.add_post("/v1/reexec", lambda request: _reexec(commands, request))
     app.router.add_post("/v1/down", lambda _: _down(commands))
     for own in ("/slots{tail:.*}", "/props"):
         app.router.add_route("*", own, commands.owner)
-    socket.unlink(missing_ok=True)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    listener = Listener(runner, socket)
+    listener = Listener(runner, path, listening)
     try:
         await listener.listen()
         yield listener
     finally:
         await runner.cleanup()
-        socket.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 @web.middleware
@@ -105,12 +133,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _apply(commands: Commands, request: web.Request) -> web.Response:
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise SettingsError("cannot apply settings: the body is no JSON") from error
-    if not isinstance(body, dict):
-        raise SettingsError("cannot apply settings: the body is no table")
+    body = await _table(request, "apply settings")
     whole = "overrides" in body
     flags = body.get("overrides" if whole else "flags", {})
     if not isinstance(flags, dict):
@@ -121,6 +144,16 @@ async def _apply(commands: Commands, request: web.Request) -> web.Response:
     return await _answer({"change": commands.apply(flags, reset=reset or whole, forget=forget)})
 
 
+async def _table(request: web.Request, purpose: str) -> dict[str, object]:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise SettingsError(f"cannot {purpose}: the body is no JSON") from error
+    if not isinstance(body, dict):
+        raise SettingsError(f"cannot {purpose}: the body is no table")
+    return body
+
+
 async def _reload(commands: Commands) -> web.Response:
     number, changed = await commands.reload()
     return await _answer({"change": number, "changed": changed})
@@ -129,6 +162,23 @@ async def _reload(commands: Commands) -> web.Response:
 async def _restart(commands: Commands) -> web.Response:
     await commands.restart()
     return await _answer({"accepted": True})
+
+
+async def _reexec(commands: Commands, request: web.Request) -> web.StreamResponse:
+    body = await _table(request, "re-execute")
+    program, wait_s = body.get("program"), body.get("wait_s")
+    if not isinstance(program, list) or not all(isinstance(each, str) for each in program) or not program:
+        raise SettingsError('cannot re-execute: "program" is a list of words')
+    if wait_s is not None and (isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or wait_s < 0):
+        raise SettingsError('cannot re-execute: "wait_s" is a number of seconds')
+    change = commands.reexecution()
+    answer = web.json_response(await change.prepare(tuple(program), wait_s))
+    answer.force_close()
+    with contextlib.suppress(ConnectionError):  # who asked has gone; it is done all the same
+        await answer.prepare(request)
+        await answer.write_eof()
+    await change.execute()
+    return answer
 
 
 async def _down(commands: Commands) -> web.Response:

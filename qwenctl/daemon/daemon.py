@@ -17,15 +17,19 @@ from aiohttp import web
 
 from qwenctl import __version__, paths
 from qwenctl.control import state_dir
+from qwenctl.daemon.adoption import Adoption
 from qwenctl.daemon.background import BackgroundLoops
 from qwenctl.daemon.child_record import reap_leftover
 from qwenctl.daemon.control_server import Listener, serve
+from qwenctl.daemon.daemon_parts import DaemonParts
 from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.descriptors import raise_descriptor_limit
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.daemon.isolation import contained, contained_now, describe, keep_running
+from qwenctl.daemon.new_program import take_signals
 from qwenctl.daemon.publisher import Publisher
+from qwenctl.daemon.reexec import Reexecution
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.server_effects import ServerEffects
 from qwenctl.daemon.socket_activation import passed_sockets
@@ -35,7 +39,7 @@ from qwenctl.deploy.good_record import read_good
 from qwenctl.deploy.pipeline import config_path
 from qwenctl.deploy.refusals import error_of, refusal_of_bug
 from qwenctl.deploy.types import PlanRequest
-from qwenctl.errors import QwenctlError
+from qwenctl.errors import ControlError, QwenctlError
 from qwenctl.fetch.clock import in_thread
 from qwenctl.launch.configuration import Configuration
 from qwenctl.settings.load import api_keys
@@ -50,8 +54,8 @@ log = logging.getLogger(__name__)
 LOG_LINE, LOG_TIME = "%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"
 
 
-async def run(request: PlanRequest, notifier: Notifier) -> None:
-    """Serve until told to stop.
+async def run(request: PlanRequest, notifier: Notifier, document: int | None = None) -> None:
+    """Serve until told to stop. ``document``: the open file with the state of a program before this one.
 
     Raises:
         SettingsError: they are wrong; nothing was started.
@@ -60,11 +64,12 @@ async def run(request: PlanRequest, notifier: Notifier) -> None:
     socket = paths.socket_path(request.folder, state_dir.CONTROL_SOCKET)
     folder = paths.private_dir(request.folder)
     os.umask(0o077)
-    with state_dir.lock(folder):
-        daemon = Daemon(request, notifier)
+    adoption = Adoption.of(document) if document is not None else None
+    with state_dir.lock(folder) if adoption is None else await adoption.hold(folder) as held:
+        daemon = Daemon(request, notifier, adoption)
         try:
-            async with serve(daemon, socket) as listener:
-                await daemon.run(listener)
+            async with serve(daemon, socket, adoption.listening() if adoption else None) as listener:
+                await daemon.run(listener, held.fileno())
         finally:
             for name in (state_dir.STATUS, state_dir.CHILD):
                 with contextlib.suppress(OSError):
@@ -74,20 +79,26 @@ async def run(request: PlanRequest, notifier: Notifier) -> None:
 class Daemon:
     """One supervised server, its status and its commands."""
 
-    def __init__(self, request: PlanRequest, notifier: Notifier) -> None:
+    def __init__(self, request: PlanRequest, notifier: Notifier, adoption: Adoption | None = None) -> None:
+        """Put the parts together. ``adoption``: a program before this one has passed on what it had."""
+        self._adoption = adoption
         folder, config = request.folder, config_path(request)
         server_log = LogFile(folder / state_dir.SERVER_LOG)
         troubles = Troubles()
         self.server_log: Path = folder / state_dir.SERVER_LOG
         self.events = EventLog(folder / state_dir.EVENTS)
         self._folder, self._notifier, self._troubles = folder, notifier, troubles
-        self._gateway = Gateway(self, troubles, passed_sockets(), api_keys())
+        passed = passed_sockets() if adoption is None else adoption.passed()
+        handed = () if adoption is None else adoption.handover.gate
+        self._gateway = Gateway(self, troubles, passed, api_keys(), handed)
         effects = ServerEffects(folder, server_log, self.events, troubles)
         self._supervisor = Supervisor(
             effects.connect(self._gateway, self._server_changed, self._out_of_memory),
             Policy(),
             read_good(folder),
         )
+        if adoption is not None:
+            adoption.supervise(self._supervisor, effects)
         self._deployment = Deployment(request, self._supervisor, self._gateway, troubles, self.events)
         effects.use(self._supervisor, self._deployment)
         self._publisher = Publisher(
@@ -107,11 +118,25 @@ class Daemon:
         self._background = BackgroundLoops(
             folder, config, self._supervisor, self._deployment, self._publisher, troubles, notifier
         )
+        self._parts = DaemonParts(
+            folder,
+            self._supervisor,
+            self._deployment,
+            self._gateway,
+            effects,
+            self._publisher,
+            self.events,
+            troubles,
+            notifier,
+        )
+        if adoption is not None:
+            adoption.resume(self._parts)
+        self._reexecution: Reexecution | None = None
         self._refused: QwenctlError | None = None  # why the daemon ends by itself
         self._closing = False
 
-    async def run(self, listener: Listener) -> None:
-        """Keep the server up until ``down``.
+    async def run(self, listener: Listener, lock: int) -> None:
+        """Keep the server up until ``down``. ``lock``: the open file that holds the folder.
 
         What is refused at first ends the daemon, unless trying later can help or a service manager would only
         start it again.
@@ -123,7 +148,10 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.down)
         loop.add_signal_handler(signal.SIGHUP, self._background.reload_wanted.set)
-        self.events.note("daemon_started", pid=os.getpid(), version=__version__)
+        take_signals()
+        self._reexecution = Reexecution(self._parts, lock, listener)
+        if self._adoption is None:
+            self.events.note("daemon_started", pid=os.getpid(), version=__version__)
         self._publish()
         loops = {**self._background.loops(listener), "the gate's address": self._gateway.run}
         beside = [loop.create_task(keep_running(name, body, self._troubles)) for name, body in loops.items()]
@@ -136,6 +164,8 @@ class Daemon:
             await asyncio.wait(beside)
             await self._gateway.close()
             self._publisher.close()
+        if self._adoption is not None:
+            self._adoption.dismiss_guard()  # this end is wanted
         self.events.note("daemon_stopped", pid=os.getpid())
         if self._refused is not None:
             raise self._refused
@@ -169,6 +199,16 @@ class Daemon:
             self._deployment.retry()
         self._supervisor.post(st.Restart())
         await self._supervisor.settled()
+
+    def reexecution(self) -> Reexecution:
+        """Return what puts another program in the place of this one.
+
+        Raises:
+            ControlError: the daemon begins or ends just now.
+        """
+        if self._reexecution is None or self._closing:
+            raise ControlError("cannot re-execute: the daemon begins or ends just now", hint="try again")
+        return self._reexecution
 
     def down(self) -> None:
         """End the server, then the daemon."""
@@ -227,6 +267,9 @@ class Daemon:
 
     async def _begin_serving(self) -> None:
         """Want what the settings say; end by ourselves if that is refused for good."""
+        if self._adoption is not None:
+            await self._adoption.finish(self._parts)
+            return
         leftover = await in_thread(lambda _: reap_leftover(self._folder))
         if leftover is not None:
             self.events.note("reaped", pid=leftover.pid, executable=leftover.executable)
@@ -245,10 +288,13 @@ class Daemon:
         self._notifier.ready()
 
 
-def start(request: PlanRequest) -> None:
-    """Run the daemon in this process until it is told to stop."""
+def start(request: PlanRequest, document: int | None = None) -> None:
+    """Run the daemon in this process until it is told to stop.
+
+    ``document``: the open file with the state of a program before this one.
+    """
     raise_descriptor_limit()
     logging.basicConfig(level=logging.INFO, format=LOG_LINE, datefmt=LOG_TIME)
     for name in ("httpx", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    asyncio.run(run(request, Notifier.from_environment()))
+    asyncio.run(run(request, Notifier.from_environment(), document))

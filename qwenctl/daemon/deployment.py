@@ -59,9 +59,8 @@ class Deployment:
         self._troubles, self._events = troubles, events
         self._planner = WishPlanner(request, gateway)
         self._planner.on_progress = self._on_progress
-        self._refused: frozenset[MemoryRefusal] = (
-            frozenset()
-        )  # for this daemon's life, whatever the disk says
+        # for this daemon's life, whatever the disk says
+        self.refused: frozenset[MemoryRefusal] = frozenset()
         self._good = good = supervisor.state.good
         self._engines = EngineRecord(self._folder, good.engine if good else None, troubles, events)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,6 +71,14 @@ class Deployment:
     def degraded(self) -> str | None:
         """What is given up because memory ran out, in words."""
         return self._planner.degraded
+
+    def resume(
+        self, state: st.ChangeState, refused: frozenset[MemoryRefusal], degraded: str | None, *, anyway: bool
+    ) -> None:
+        """Go on where an earlier program was. ``anyway``: what is wanted starts although memory is short."""
+        self.state, self.refused, self._planner.degraded = state, refused, degraded
+        want = self._supervisor.state.want
+        self.start_anyway = want.spec if anyway and want is not None else None
 
     # What can be asked.
 
@@ -87,7 +94,7 @@ class Deployment:
     def ask_up(self, flags: Mapping[str, object], *, reset: bool, forget: bool) -> int:
         """Want the same with more flags; ``reset`` drops the earlier ones, ``forget`` what memory refused."""
         if forget:
-            self._refused = frozenset()
+            self.refused = frozenset()
             removal = functools.partial(state_dir.forget_refused, self._folder)
             self._troubles.set("refused", attempt(removal, state_dir.REFUSED))
         wish = machine.pending(self.state)
@@ -144,7 +151,7 @@ class Deployment:
         """Plan something smaller than what ran out of memory."""
         refusal = oom_record.refusal(configuration.plan, why.cause)
         if why.cause == MEMORY_BUSY:  # others may leave: this is not remembered on the disk
-            self._refused |= {refusal}
+            self.refused |= {refusal}
         self.post(st.OutOfMemory(configuration, refusal))
 
     # How the machine's actions are carried out.
@@ -197,7 +204,7 @@ class Deployment:
         return task
 
     async def _plan(self, wish: st.Wish) -> None:
-        work = self._planner.plan(wish, self._refused, self._supervisor.state)
+        work = self._planner.plan(wish, self.refused, self._supervisor.state)
         answer = await contained(work, lambda error: st.PlanFailed(wish.number, bug_of(error)))
         if self._transfer is None or self._transfer.done():
             self.download = None  # of an engine
@@ -258,8 +265,8 @@ class Deployment:
             self._troubles.set("overrides", trouble)
 
     def _remember(self, configuration: Configuration, refusal: MemoryRefusal) -> None:
-        self._refused |= {refusal}
-        self._planner.degraded = describe_refused_memory(self._refused)
+        self.refused |= {refusal}
+        self._planner.degraded = describe_refused_memory(self.refused)
         if refusal.place == "start":
             return  # other programs held the memory: another day it may be free
         model = oom_record.model_key(configuration.profile, configuration.settings.model.path)

@@ -38,6 +38,11 @@ class EventLog:
         self._missing += 1
         self.mend()
 
+    def resume(self, lines: tuple[str, ...]) -> None:
+        """Remember what an earlier program has written."""
+        self._lines.extend(lines)
+        self._bytes, self.written = sum(map(len, self._lines)), len(self._lines)
+
     def mend(self) -> None:
         """Write what the file does not have yet, as far as it is remembered."""
         lines = self.since(self.written - self._missing)

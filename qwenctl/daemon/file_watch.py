@@ -8,6 +8,8 @@ from pathlib import Path
 from watchfiles import awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
+from qwenctl import paths
+
 log = logging.getLogger(__name__)
 
 STEP_MS, DEBOUNCE_MS = 400, 5000
@@ -58,6 +60,11 @@ async def config_changes(
         if (now := _state(file, profiles)) != known:
             known = now
             yield
+
+
+def settings_mark(file: Path) -> str:
+    """Return a text that is another one once the config file was saved again, or a profile beside it."""
+    return repr(_state(file, paths.config_dir() / "profiles"))
 
 
 async def _nothing() -> AsyncIterator[object]:

@@ -4,15 +4,17 @@ With ``[gate] enabled = false`` there is no gate: the server listens on the publ
 """
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from qwenctl import paths
 from qwenctl.control.status_schema import WarmStatus
+from qwenctl.daemon.gate_target import GateTarget, aim, asks_key
 from qwenctl.daemon.socket_activation import PassedSockets
 from qwenctl.daemon.status import GateCounts
 from qwenctl.daemon.troubles import Troubles
@@ -24,6 +26,8 @@ from qwenctl.gate import guard
 from qwenctl.gate.api_keys import KeyRing, key_path
 from qwenctl.gate.gate import ChildDemand, Gate
 from qwenctl.gate.options import GateOptions, gate_options
+from qwenctl.gate.passed_connection import PassedAddress
+from qwenctl.gate.quiesce import Quiescence
 from qwenctl.gate.slots import rules
 from qwenctl.gate.upstream import UpstreamState
 from qwenctl.launch.configuration import Configuration
@@ -36,15 +40,6 @@ RETRY_S = 0.25
 """How long after a failure the gate is brought in line again: the old server may still hold the address."""
 
 
-@dataclass(frozen=True, slots=True)
-class GateTarget:
-    """Where the gate is to listen and how, the address in force last. ``asks_key``: clients need a key."""
-
-    at: tuple[tuple[Address, GateOptions], ...] = ()
-    in_force: Address | None = None
-    asks_key: bool | None = None
-
-
 class Gateway:
     """The one gate of a daemon. ``keys`` are those of the environment, for the daemon's whole life."""
 
@@ -54,11 +49,15 @@ class Gateway:
         troubles: Troubles,
         passed: tuple[socket.socket, ...] = (),
         keys: tuple[str, ...] = (),
+        handed: tuple[PassedAddress, ...] = (),
     ) -> None:
+        """Make a gateway without a gate yet. ``handed`` is what an earlier program's gate has passed on."""
+        self.in_line = asyncio.Event()  # it has been brought in line once
         self.on_change: Callable[[], None] = lambda: None
         self.on_count: Callable[[], None] = lambda: None  # other requests are held, or in flight
         self._child, self._troubles, self._keys = child, troubles, keys
         self._passed = PassedSockets(passed)
+        self._handed = {each.address: each for each in handed}
         self._gate: Gate | None = None
         self._target = GateTarget()
         self._child_address: Address | None = None  # where a server without a gate listens itself
@@ -101,7 +100,7 @@ class Gateway:
             await self._open(where, options)
             await self._use_options_in_force()
         if not self._target.at:
-            self._target = GateTarget(((where, options),), where, self._asks_key(settings))
+            self._target = GateTarget(((where, options),), where, asks_key(settings, keys=bool(self._keys)))
             self._passed.use(where)
             self.on_change()
 
@@ -113,7 +112,7 @@ class Gateway:
         ``child_address`` is where a living server listens itself. What fails is tried again until it is done.
         """
         freed, self._child_address = self._child_address != child_address, child_address
-        target = self._aim(kept, trial)
+        target = aim(kept, trial, child_address, keys=bool(self._keys))
         if target is not None and (target != self._target or freed):
             self._target = target
             self._wake.set()
@@ -135,6 +134,7 @@ class Gateway:
                 self._troubles.set("gate", trouble)
                 self._troubles.set("sockets", self._passed.trouble)
                 self.on_change()
+            self.in_line.set()
             if trouble is not None:
                 await asyncio.sleep(RETRY_S)
                 self._wake.set()
@@ -143,6 +143,24 @@ class Gateway:
         """Take no more connections where they can wait for the next daemon: in a passed socket's queue."""
         if self._gate is not None:
             self._gate.leave()
+
+    @property
+    def quiescence(self) -> Quiescence | None:
+        """What brings the gate to rest; None without a gate."""
+        return None if self._gate is None else self._gate.quiescence
+
+    @property
+    def passed_files(self) -> tuple[int, ...]:
+        """The open files of the sockets that a service manager passed."""
+        return self._passed.files
+
+    def drop_handed(self) -> None:
+        """Close what an earlier program passed on and the settings do not mean."""
+        handed, self._handed = self._handed, {}
+        for each in handed.values():
+            for number in (*each.sockets, *(one.descriptor for one in each.connections)):
+                with contextlib.suppress(OSError):
+                    os.close(number)
 
     async def close(self) -> None:
         """Stop the gate."""
@@ -196,22 +214,6 @@ class Gateway:
             self._slots = (number, _slots_fingerprint(spec))
         return self._slots[1]
 
-    def _aim(self, kept: Configuration | None, trial: Configuration | None) -> GateTarget | None:
-        """Return where the gate is to listen: on trial first, in force last. None: nobody knows yet."""
-        force = kept or trial
-        if force is None:
-            return None
-        at: dict[Address, GateOptions] = {}
-        for one in (trial, force):
-            if one is not None and one.settings.gate.enabled:
-                where = endpoint_address(one.settings)
-                at.pop(where, None)
-                at[where] = gate_options(one.settings, one.plan)
-        if trial is not None and not trial.settings.gate.enabled and self._child_address is not None:
-            at.pop(self._child_address, None)  # the server on trial listens there itself
-        where = endpoint_address(force.settings)
-        return GateTarget(tuple(at.items()), where, self._asks_key(force.settings))
-
     async def _bring_in_line(self) -> str | None:
         """Open what is missing, swap options, close what is not wanted. Return what went wrong."""
         target, trouble = self._target, None
@@ -240,8 +242,11 @@ class Gateway:
     async def _open(self, where: Address, options: GateOptions) -> None:
         gate = self._made_gate(options)
         passed = self._passed.for_address(where) if where not in gate.addresses else None
+        handed = self._handed.pop(where, PassedAddress(where))
+        sockets = tuple(socket.socket(fileno=each) for each in handed.sockets)
         try:
-            await gate.open(where, options, passed.dup() if passed is not None else None)
+            await gate.open(where, options, passed.dup() if passed is not None else None, sockets)
+            await gate.quiescence.take_over(handed)
         except OSError as error:
             refused = cannot_listen(where, error)
             if self._passed.on_port(where.port):  # another address of the same port
@@ -255,9 +260,6 @@ class Gateway:
             self._gate = Gate(self._child, self._keys, folder, options, on_count=self.on_count)
             self._gate.tell(self._state)
         return self._gate
-
-    def _asks_key(self, settings: Settings) -> bool:
-        return bool(self._keys) or settings.server.api_key_file is not None
 
 
 def check(settings: Settings, keys: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qwenctl import __version__
 from qwenctl.control import state_dir
+from qwenctl.control.status_schema import ReexecStatus
 from qwenctl.daemon import event_log
 from qwenctl.daemon.child_record import attempt
 from qwenctl.daemon.deployment import Deployment
@@ -49,17 +50,27 @@ class Publisher:
         notifier: Notifier,
     ) -> None:
         self.newer_commit: str | None = None
-        self._folder, self._config = folder, config
+        self.reexec: ReexecStatus | None = None
+        self._folder, self.config = folder, config
         self._supervisor, self._deployment, self._gateway = supervisor, deployment, gateway
         self._effects, self._events, self._server_log = effects, events, server_log
         self._troubles, self._notifier = troubles, notifier
-        self._since, self._shown_phase = event_log.now(), ""
+        self.since, self.shown_phase = event_log.now(), ""
         self._child_pid: int | None = None
         self._crashed: int | None = None
         self._shown_counts = GateCounts()
         self._counted_at = 0.0
         self._counting: asyncio.TimerHandle | None = None
         self._closed = False
+
+    def resume(self, since: str, phase: str, child_pid: int | None, newer_commit: str | None) -> None:
+        """Go on with what an earlier program has shown."""
+        self.since, self.shown_phase = since, phase
+        self._child_pid, self.newer_commit = child_pid, newer_commit
+
+    def resume_counts(self) -> None:
+        """Take the gate's counts as shown: an earlier program has told of them."""
+        self._shown_counts = self._gateway.counts()
 
     def server_changed(self, before: st.State, after: st.State, pid: int | None, at: float) -> None:
         """Note what the lifecycle did at ``at`` (monotonic), pass it on, and publish."""
@@ -80,10 +91,10 @@ class Publisher:
             server=server,
             gate=self._gateway.counts(),
             gate_address=self._gateway.endpoint(),
-            config_path=str(self._config),
+            config_path=str(self.config),
             daemon_pid=os.getpid(),
             version=__version__,
-            since=self._since,
+            since=self.since,
             child_pid=self._child_pid,
             next_try_at=None if waiting is None else event_log.wall(waiting),
             rolled_back_at=None if rejected is None else event_log.wall(rejected.at),
@@ -93,6 +104,7 @@ class Publisher:
             degraded=self._deployment.degraded,
             crashed=self._crashed,
             troubles=self._troubles.all(),
+            reexec=self.reexec,
         )
 
     def status(self) -> dict[str, object]:
@@ -112,9 +124,9 @@ class Publisher:
         self._troubles.set("events", self._events.error)
         state = self.state()
         phase = phase_of(state)
-        if phase != self._shown_phase:
-            self._shown_phase, self._since = phase, event_log.now()
-            state = dataclasses.replace(state, since=self._since)
+        if phase != self.shown_phase:
+            self.shown_phase, self.since = phase, event_log.now()
+            state = dataclasses.replace(state, since=self.since)
         fingerprint = self._gateway.slots_fingerprint(child.number, child.spec) if child else ""
         self._gateway.tell(upstream_state(state, fingerprint))
         self._publish_status()

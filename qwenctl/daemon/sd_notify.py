@@ -33,6 +33,15 @@ class Notifier:
         return cls(address, int(limit) / 1e6 if ours else None)
 
     @property
+    def variables(self) -> dict[str, str]:
+        """What was taken out of the environment, for a program that takes the place of this one."""
+        found = {} if self._address is None else {"NOTIFY_SOCKET": self._address}
+        if self.ping_every_s is not None:
+            limit = round(self.ping_every_s * PINGS_PER_LIMIT * 1e6)
+            found |= {"WATCHDOG_USEC": str(limit), "WATCHDOG_PID": str(os.getpid())}
+        return found
+
+    @property
     def managed(self) -> bool:
         """Whether a service manager listens."""
         return self._address is not None
@@ -64,6 +73,12 @@ class Notifier:
         """Feed the watchdog. To be called every ``ping_every_s`` by whoever makes progress."""
         if self.ping_every_s is not None:
             self._send("WATCHDOG=1")
+
+    def grant(self, seconds: float | None) -> None:
+        """Set the watchdog's limit for a while; None: as the manager has set it."""
+        if self.ping_every_s is not None:
+            own_s = self.ping_every_s * PINGS_PER_LIMIT
+            self._send(f"WATCHDOG_USEC={round(max(own_s, seconds or 0.0) * 1e6)}\nWATCHDOG=1")
 
     def _send(self, message: str) -> None:
         if self._address is None:

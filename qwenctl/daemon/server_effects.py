@@ -12,6 +12,7 @@ from qwenctl.daemon.child_record import attempt, record_child
 from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
+from qwenctl.daemon.handover import HandedChild
 from qwenctl.daemon.isolation import contained, describe
 from qwenctl.daemon.troubles import Troubles
 from qwenctl.deploy import pipeline
@@ -22,9 +23,11 @@ from qwenctl.hardware.gpu_load import GpuWatch, no_gpu
 from qwenctl.launch.configuration import Configuration
 from qwenctl.launch.load_check import differences, known_load, lost_devices
 from qwenctl.launch.load_log import Buffers, MeasuredLoad, compare, parse_log
+from qwenctl.launch.spec import LaunchSpec
 from qwenctl.plan.known import KnownLoad
 from qwenctl.supervise import lifecycle as lc
 from qwenctl.supervise import states as st
+from qwenctl.supervise.adopted_child import adopt
 from qwenctl.supervise.child import ChildProcess, spawn
 from qwenctl.supervise.crash_texts import LOST_HINT
 from qwenctl.supervise.exits import GPU_LOST, Ending
@@ -68,6 +71,16 @@ class ServerEffects:
     def use(self, supervisor: Supervisor, deployment: Deployment) -> None:
         """Learn whom to tell and whom to ask."""
         self._supervisor, self._deployment = supervisor, deployment
+
+    def adopt(self, handed: HandedChild, spec: LaunchSpec) -> ChildProcess:
+        """Take over the child of an earlier program of this process.
+
+        Raises:
+            OSError: its output cannot be read, or no descriptor is left.
+        """
+        self.process = adopt(handed.identity, handed.pipe, spec, handed.heard, self._throttle)
+        self.loaded = handed.loaded
+        return self.process
 
     async def _spawn(self, child: st.Child) -> ChildProcess:
         outcome = await contained(self._try_start(child), self._not_started)

@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 
 from qwenctl.engine.address import Address
 
@@ -37,12 +37,25 @@ def passed_sockets(environment: MutableMapping[str, str] | None = None) -> tuple
     return tuple(one for one in found if _listens(one))
 
 
+def handed_sockets(files: Iterable[int]) -> tuple[socket.socket, ...]:
+    """Return the same sockets in the program that takes over: no variable names them any more."""
+    found = tuple(socket.socket(fileno=each) for each in files)
+    for each in found:
+        each.set_inheritable(False)
+    return found
+
+
 class PassedSockets:
     """Some sockets, often none. ``trouble`` says where they and the settings differ."""
 
     def __init__(self, sockets: tuple[socket.socket, ...] = ()) -> None:
         self.trouble: str | None = None
         self._sockets = sockets
+
+    @property
+    def files(self) -> tuple[int, ...]:
+        """Their open files."""
+        return tuple(each.fileno() for each in self._sockets)
 
     def for_address(self, where: Address) -> socket.socket | None:
         """Return the socket that listens there."""

@@ -11,6 +11,7 @@ from qwenctl.control.status_schema import (
     MemoryStatus,
     PhaseName,
     PlanStatus,
+    ReexecStatus,
     RefusedChange,
     Restarts,
     RolledBack,
@@ -69,6 +70,7 @@ class DaemonState:
     degraded: str | None = None
     crashed: int | None = None  # the last child that ended through a fault of its own
     troubles: tuple[str, ...] = ()
+    reexec: ReexecStatus | None = None
 
 
 def shown_configuration(daemon: DaemonState) -> Configuration | None:
@@ -114,6 +116,7 @@ def status(daemon: DaemonState) -> Status:
         engine=_engine(daemon, configuration),
         stop_timeout_s=stop_timeout_s(server),
         ready_timeout_s=_ready_timeout_s(daemon, configuration),
+        reexec=daemon.reexec,
         warm=daemon.gate.warm,
     )
 

@@ -46,6 +46,14 @@ class Troubles:
         """Return what is wrong in this place."""
         return self._places.get(place)
 
+    def by_place(self) -> tuple[tuple[str, str], ...]:
+        """Return the troubles with their places. A loop of another program is none of ours."""
+        return tuple(pair for pair in self._places.items() if not pair[0].startswith("loop: "))
+
+    def resume(self, places: tuple[tuple[str, str], ...]) -> None:
+        """Go on with the troubles that an earlier program knew."""
+        self._places = dict(places)
+
     def all(self) -> tuple[str, ...]:
         """Return every trouble, each once."""
         return tuple(dict.fromkeys(self._places.values()))

@@ -1,27 +1,24 @@
 """Ask the hub what it has. The only user of huggingface_hub: names, metadata, token, endpoint, cache folder.
 
 huggingface_hub reads HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE, at its import. It moves
-no file for us: version 2.4.0 can't resume and doesn't verify.
+no file for us: version 2.4.0 can't resume and doesn't verify. Most of it is imported when it is needed: that
+takes a third of a daemon's start, and clients wait for a daemon whose program changes.
 """
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from huggingface_hub import HfApi, ModelInfo, constants, get_token, hf_hub_url
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import constants
 
 from qwenctl import __version__
 from qwenctl.errors import FetchError
 from qwenctl.fetch.answers import TOKEN_HINT, PassingError, refusal, untrusted
 from qwenctl.fetch.request import RemoteFile, is_commit
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -42,6 +39,8 @@ class Hub:
 
     def folder(self, repo: str) -> Path:
         """Return the cache folder of a repository."""
+        from huggingface_hub.file_download import repo_folder_name
+
         return self.cache_dir / str(repo_folder_name(repo_id=repo, repo_type="model"))
 
     def lock_path(self, repo: str, sha256: str) -> Path:
@@ -50,12 +49,16 @@ class Hub:
 
     def url(self, repo: str, commit: str, name: str) -> str:
         """Return where a file is asked for; the answer sends on to the storage."""
+        from huggingface_hub import hf_hub_url
+
         url: str = hf_hub_url(repo, name, revision=commit, endpoint=self.endpoint)
         return url
 
 
 def default_hub(cache_dir: Path | None = None, *, offline: bool = False) -> Hub:
     """Return the hub of this environment, as huggingface_hub reads it."""
+    from huggingface_hub import get_token
+
     offline = offline or bool(constants.HF_HUB_OFFLINE)
     silent = offline or constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
     return Hub(
@@ -105,7 +108,16 @@ def latest_commit(hub: Hub, repo: str, revision: str, timeout_s: float) -> str:
         raise _nonsense(repo) from error
 
 
-def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: bool) -> ModelInfo:
+def _model_info(hub: Hub, repo: str, revision: str, timeout_s: float, *, files: bool) -> "ModelInfo":
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     check_repo(repo)
     # What HF_HUB_DISABLE_TELEMETRY sets. Left alone the library asks the hub for a list of programs (GET
     # /api/agent-harnesses) to name one in its User-Agent. Source: huggingface_hub 2.4.0, utils/_headers.py.

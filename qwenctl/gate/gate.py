@@ -5,7 +5,6 @@ replaced while it runs.
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from qwenctl.gate import guard
 from qwenctl.gate.api_keys import KeyRing, key_path
 from qwenctl.gate.idle_loop import IdleLoop
 from qwenctl.gate.in_flight import InFlight
-from qwenctl.gate.listener import HttpListener
-from qwenctl.gate.listening_sockets import CAN_OVERLAP, bind
+from qwenctl.gate.listener import HttpListener, bind_beside
+from qwenctl.gate.listening_sockets import CAN_OVERLAP
 from qwenctl.gate.options import GateOptions
 from qwenctl.gate.proxy import Proxy
+from qwenctl.gate.quiesce import Quiescence
 from qwenctl.gate.slots.preparer import NOTHING_RESTORED, WarmCounts
 from qwenctl.gate.slots.save_control import MakeKeeper, SaveControl
 from qwenctl.gate.slots.saver import SlotSaver
@@ -105,7 +105,13 @@ class Gate:
         self._closed: list[HttpListener] = []  # they accept no more, and some client is still connected
         self._leaving = False
         self._opening = asyncio.Lock()  # one change of addresses at a time
-        self._idle_task: asyncio.Task[None] | None = None
+        self.quiescence = Quiescence(
+            lambda: (*self._listeners.values(), *self._closed),
+            self._queue,
+            self._proxy,
+            self._slots,
+            self._idle_loop,
+        )
         self._apply(options)
 
     @property
@@ -113,8 +119,16 @@ class Gate:
         """Where the gate listens."""
         return tuple(self._listeners)
 
-    async def open(self, address: Address, options: GateOptions, sock: socket.socket | None = None) -> None:
-        """Listen at ``address``, or on ``sock``, which is bound to it already. ``options`` hold from then on.
+    async def open(
+        self,
+        address: Address,
+        options: GateOptions,
+        sock: socket.socket | None = None,
+        sockets: tuple[socket.socket, ...] = (),
+    ) -> None:
+        """Listen at ``address``: on ``sock``, which the service manager passed, or on ``sockets`` of our own.
+
+        Without either the address is bound. ``options`` hold from then on.
 
         An address that is open already gets the rules and keys of ``options``; nothing else happens there.
 
@@ -130,12 +144,13 @@ class Gate:
                 if sock is not None:
                     await listener.listen_passed(sock)
                 else:
-                    await listener.listen(await self._bind(address))
+                    beside = self._listeners.values()
+                    bound = sockets or await bind_beside(address, beside, can_overlap=self._can_overlap)
+                    await listener.listen(bound)
                 self._listeners[address] = listener
             listener.rules, listener.keys = options.rules, keys
             self._apply(options)
-            if self._idle_task is None:
-                self._idle_task = asyncio.create_task(self._idle_loop.run())
+            self._idle_loop.start()
 
     async def close(self, address: Address) -> None:
         """Accept no more connections at ``address``. Its answers in flight go on to their end.
@@ -219,10 +234,7 @@ class Gate:
         """Refuse what is held, end what is in flight, close every address."""
         self._queue.closing = True
         self._queue.update()
-        if self._idle_task is not None:
-            self._idle_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._idle_task
+        await self._idle_loop.stop()
         async with self._opening:
             listeners = (*self._listeners.values(), *self._closed)
             self._listeners, self._closed = {}, []
@@ -276,25 +288,3 @@ class Gate:
             keys = KeyRing(path, self._given_keys)
         guard.check_exposure(address.host, has_keys=keys.required, allow_open=options.allow_open)
         return keys
-
-    async def _bind(self, address: Address) -> tuple[socket.socket, ...]:
-        """Bind beside our sockets on the same port. Where the system can't, they close first.
-
-        Then a client that connects between the two is refused. If the new address can't be had, the old ones
-        are opened again.
-        """
-        neighbours = [
-            each
-            for each in self._listeners.values()
-            if each.address.port == address.port and each.own_sockets
-        ]
-        if self._can_overlap or not neighbours:
-            return await bind(address, [sock for each in neighbours for sock in each.own_sockets])
-        for each in neighbours:
-            await each.stop_accepting(handed_over=False)
-        try:
-            return await bind(address)
-        except OSError:
-            for each in neighbours:
-                await each.listen(await bind(each.address))
-            raise

@@ -27,6 +27,20 @@ class IdleLoop:
         self._unload, self._news = unload, news
         self._waits = IdleWaits(0.0, 0.0, 0.0)
         self._saved_idle: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run from now on, if it does not yet."""
+        if self._task is None:
+            self._task = asyncio.create_task(self.run())
+
+    async def stop(self) -> None:
+        """Do nothing more, until it is started again."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     def configure(self, options: GateOptions) -> None:
         """Use other waits from now on."""

@@ -9,7 +9,7 @@ hang over it. Source of the routes and their answers: llama-server b11434, tools
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from aiohttp.web_request import BaseRequest
 
 from qwenctl.gate.api_format import ApiFormat
 from qwenctl.gate.headers import Pairs
+from qwenctl.gate.passed_connection import PassedStream
 from qwenctl.gate.response import ResponseWriter
 
 CONVERSATION_HEADER = "X-Conversation-Id"
@@ -44,6 +45,11 @@ class KeptStream:
     def total_bytes(self) -> int:
         """All bytes that the answer has had so far."""
         return self.dropped + len(self._bytes)
+
+    @property
+    def content(self) -> str:
+        """The bytes that are kept, in hexadecimal digits."""
+        return self._bytes.hex()
 
     @property
     def done(self) -> bool:
@@ -175,6 +181,31 @@ class KeptStreams:
                 break
             self._forget(oldest)
         stream.add(data, max(min(stream.charged, MOST_BYTES), STEP_BYTES))
+
+    def finished(self) -> tuple[PassedStream, ...]:
+        """Return the streams that have ended, for the gate of another program."""
+        found = []
+        for each in self._streams.values():
+            if each.done and each.head is not None:
+                status, reason, headers = each.head
+                started, ended = each.started_at, each.completed_at
+                pairs = tuple(headers)
+                found.append(
+                    PassedStream(
+                        each.conversation, started, ended, status, reason, pairs, each.dropped, each.content
+                    )
+                )
+        return tuple(found)
+
+    def resume(self, passed: Iterable[PassedStream]) -> None:
+        """Keep the streams of another program's gate for a while, as far as there is memory for them."""
+        for each in passed:
+            stream = self._streams[each.conversation] = KeptStream(each.conversation)
+            stream.head = (each.status, each.reason, list(each.headers))
+            stream.started_at, stream.dropped = each.started_at, each.dropped
+            self.keep(stream, bytes.fromhex(each.content))
+            stream.completed_at = each.completed_at
+            self._over(stream)
 
     async def close(self) -> None:
         """End everything."""

@@ -15,7 +15,7 @@ from qwenctl.gate.api_format import error_body, format_of
 from qwenctl.gate.api_keys import KeyRing
 from qwenctl.gate.client_connection import ClientConnection
 from qwenctl.gate.headers import SERVER, Pairs
-from qwenctl.gate.listening_sockets import BACKLOG, accept_waiting, refuse_handshakes
+from qwenctl.gate.listening_sockets import BACKLOG, accept_waiting, bind, refuse_handshakes
 from qwenctl.gate.options import GateLimits
 from qwenctl.gate.proxy import access_log
 
@@ -102,6 +102,44 @@ class HttpListener:
         self._servers.clear()
         self.own_sockets, self._passed = (), None
 
+    def pause_accepting(self) -> None:
+        """Let who connects wait in the queues of the sockets, until ``resume_accepting``."""
+        loop = asyncio.get_running_loop()
+        for each in self.sockets:
+            loop.remove_reader(each)
+
+    async def resume_accepting(self) -> None:
+        """Accept connections again. A server of asyncio begins only once, so it gets the socket anew."""
+        own = tuple(each.dup() for each in self.own_sockets)
+        passed = None if self._passed is None else self._passed.dup()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+        self.own_sockets, self._passed = own, passed
+        for each in self.sockets:
+            await self._accept_from(each)
+
+    async def take(self, connection: socket.socket, first: bytes) -> None:
+        """Serve a client that another program accepted; ``first`` is what it has read of a request."""
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: self._connection(first), connection)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The sockets that listen: ours, or the service manager's."""
+        return self.own_sockets if self._passed is None else (*self.own_sockets, self._passed)
+
+    @property
+    def connections(self) -> list[ClientConnection]:
+        """The clients that are connected."""
+        return [each for each in self._http.connections if isinstance(each, ClientConnection)]
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a client that was accepted is not connected yet."""
+        return bool(self._accepting)
+
     @property
     def connected(self) -> bool:
         """Whether a client is connected."""
@@ -124,8 +162,8 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         self._servers.append(await loop.create_server(self._connection, sock=listening, backlog=BACKLOG))
 
-    def _connection(self) -> ClientConnection:
-        return ClientConnection(self._http, **self._connection_options)
+    def _connection(self, first: bytes = b"") -> ClientConnection:
+        return ClientConnection(self._http, first, **self._connection_options)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -167,6 +205,30 @@ class HttpListener:
         if self.last_answers:
             response.force_close()
         return response
+
+
+async def bind_beside(
+    address: Address, listeners: Iterable[HttpListener], *, can_overlap: bool
+) -> tuple[socket.socket, ...]:
+    """Bind beside our sockets on the same port. Where the system can't, they close first.
+
+    Then a client that connects between the two is refused. If the new address can't be had, the old ones
+    are opened again.
+
+    Raises:
+        OSError: as ``bind``.
+    """
+    neighbours = [each for each in listeners if each.address.port == address.port and each.own_sockets]
+    if can_overlap or not neighbours:
+        return await bind(address, [sock for each in neighbours for sock in each.own_sockets])
+    for each in neighbours:
+        await each.stop_accepting(handed_over=False)
+    try:
+        return await bind(address)
+    except OSError:
+        for each in neighbours:
+            await each.listen(await bind(each.address))
+        raise
 
 
 def _denied(request: BaseRequest, deny: guard.Deny, origin: str | None) -> web.Response:

@@ -51,7 +51,7 @@ class Proxy:
         self.in_flight = in_flight
         self._queue, self._limits, self._slots = queue, limits, slots
         self._budget = BodyBudget(limits.max_held_bytes)
-        self._kept = KeptStreams(self._budget.take, self._budget.give)
+        self.kept = KeptStreams(self._budget.take, self._budget.give)
         self.continued = 0  # answers that a later child went on with
         self._faults = FaultWatch(examine, lambda child: queue.child_gone(child, self._limits.child_gone_s))
         self._losses = Losses(queue, self._faults)
@@ -116,7 +116,7 @@ class Proxy:
 
     async def close(self) -> None:
         """Ask no child for a token any more, and end the answers that nobody reads."""
-        await self._kept.close()
+        await self.kept.close()
         await self._faults.close()
 
     def disconnect_stalled(self, before: float) -> None:
@@ -139,12 +139,12 @@ class Proxy:
             return denied
         exchange.body, exchange.budget_bytes = body, len(body)
         if exchange.path in (STREAM_PATH, LOOKUP_PATH):
-            kept = await self._kept.answer(request, exchange.path, bytes(body), answer)
+            kept = await self.kept.answer(request, exchange.path, bytes(body), answer)
             if kept is not None:
                 exchange.outcome, exchange.use = "by_gate", False
                 return kept
         if exchange.conversation and wants_stream(bytes(body)):
-            stream = self._kept.begin(
+            stream = self.kept.begin(
                 exchange.conversation, lambda stream: self._produce(exchange, stream, keep_keys=keep_keys)
             )
             exchange.outcome = "kept"
@@ -153,7 +153,7 @@ class Proxy:
 
     async def _produce(self, asked: Exchange, stream: KeptStream, *, keep_keys: bool) -> None:
         """Bring a request to its answer, whether or not its client stays."""
-        answer = KeptWriter(asked.request, asked.answer.api_format, stream, self._kept.keep)
+        answer = KeptWriter(asked.request, asked.answer.api_format, stream, self.kept.keep)
         exchange = Exchange(asked.request, asked.path, answer, asked.arrived)
         exchange.body, exchange.budget_bytes = asked.body, asked.budget_bytes
         asked.owns_body = False

@@ -35,6 +35,7 @@ CARRIED = (
 """Variables that a service takes over from the shell that installs it: folders and proxies. No secrets."""
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 GPU_GROUPS = ("render", "video")
+PROGRAM = (sys.executable, "-P", "-m", "qwenctl")
 HF_TOKEN = "hf-token"  # noqa: S105 - the name of a file
 
 
@@ -43,6 +44,9 @@ class Service(Protocol):
 
     def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
         """Install or update the files and the service; return the changes."""
+
+    def write(self, service: str, socket: str | None) -> list[str]:
+        """Install or update the files alone, so that what runs goes on; return the changes."""
 
     def uninstall(self) -> list[str]:
         """Stop and remove the service; return the changes."""
@@ -70,6 +74,11 @@ class Rendered:
     service: str
     socket: str | None = None
 
+    @property
+    def program(self) -> tuple[str, ...]:
+        """The words that start qwenctl in these files, without its arguments."""
+        return PROGRAM
+
 
 def service_of(places: Places) -> Service:
     """Return the service manager for these places."""
@@ -86,7 +95,7 @@ def render(
     Raises:
         ControlError: there is no such service manager on this machine.
     """
-    words = (sys.executable, "-P", "-m", "qwenctl", *arguments, "run")
+    words = (*PROGRAM, *arguments, "run")
     if places.manager == "launchd":
         return Rendered(_plist(places, words, keep_awake=keep_awake))
     running = Systemd(places, command.run).version()

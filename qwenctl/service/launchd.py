@@ -80,6 +80,11 @@ class Launchd:
             changes.append(f"started {NAME}")
         return changes
 
+    def write(self, service: str, socket: str | None) -> list[str]:
+        """Install or update the job's file. What runs goes on, and gets what it says at its next start."""
+        del socket
+        return installed_files.write(self.places.service, service)
+
     def uninstall(self) -> list[str]:
         """Unload and remove the job. Return the changes.
 

@@ -63,6 +63,14 @@ class Systemd:
             changes += self._bring_up(listening, service=bool(wrote_service), socket=bool(wrote_socket))
         return changes
 
+    def write(self, service: str, socket: str | None) -> list[str]:
+        """Install or update both units. What runs goes on, and gets what they say at its next start.
+
+        Raises:
+            ControlError: systemd refuses.
+        """
+        return self.install(service, socket, start=False)
+
     def uninstall(self) -> list[str]:
         """Stop and remove both units. Return the changes.
 

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Protocol
 
 from qwenctl.engine.environment import environment
 from qwenctl.engine.process import die_with_parent
@@ -28,26 +30,56 @@ OPENED = b" listening on "
 
 Source: llama-server b11434.
 """
+LOG_CHARACTERS = 65_536
+"""So much of a log is told to the next program. A hundred lines, which an ending shows, are less."""
 F_SETPIPE_SZ = 1031
 """Source: linux/fcntl.h."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogSoFar:
+    """What the log of a child has shown, the end of that log, and how often memory had run out before it."""
+
+    serving: bool
+    echoed: bool
+    known: bool
+    said: str
+    oom_kills: int
+
+
+class OwnProcess(Protocol):
+    """A process whose parent we are. ``returncode`` is None until ``wait`` has taken note of its end."""
+
+    pid: int
+    returncode: int | None
+    stdout: IO[bytes] | None
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit code; that of a signal is negative."""
+
+
 class ChildProcess:
-    """A running server. ``on_output`` gets what it prints; ``on_open`` is called once it takes requests."""
+    """A running server. ``on_output`` gets what it prints; ``on_open`` is called once it takes requests.
+
+    ``heard`` is what an earlier program of this process knew of it.
+    """
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        process: OwnProcess,
         on_output: Callable[[bytes], None],
         on_open: Callable[[], None],
         devices: tuple[str, ...] | None = None,
+        heard: LogSoFar | None = None,
     ) -> None:
         self.pid = process.pid
-        self._devices, self._watch = devices, LogWatch()
+        self._devices, self._watch, self._tail = devices, LogWatch(), Tail()
         self._process, self._on_output, self._on_open = process, on_output, on_open
-        self._opened = False
-        self._tail = Tail()
-        self._oom_kills = oom_kills()
+        self._opened, self._oom_kills = False, oom_kills()
+        if heard is not None:
+            self._watch.resume(serving=heard.serving, echoed=heard.echoed, known=heard.known)
+            self._tail.feed(heard.said.encode("utf-8", "surrogateescape"))
+            self._opened, self._oom_kills = True, heard.oom_kills
         self._pipe = process.stdout.fileno() if process.stdout else -1
         self._end = ExitWatch(process.pid)
         os.set_blocking(self._pipe, False)
@@ -80,6 +112,19 @@ class ChildProcess:
         """What its log shows so far, which says whose words the end of the log has."""
         watch = self._watch
         return ExitContext(watch.serving, watch.echoed, watch.known, self._devices, sys.platform)
+
+    @property
+    def pipe(self) -> int:
+        """The open file that its output is read from."""
+        return self._pipe
+
+    @property
+    def log_so_far(self) -> LogSoFar:
+        """What a later program of this process has to know of it."""
+        watch = self._watch
+        return LogSoFar(
+            watch.serving, watch.echoed, watch.known, self.said()[-LOG_CHARACTERS:], self._oom_kills
+        )
 
     def said(self) -> str:
         """Return the end of what it has printed so far."""

@@ -221,6 +221,10 @@ class LogWatch:
         self._rest = b""
         self._since: int | None = None  # bytes and lines since an exception's words
 
+    def resume(self, *, serving: bool, echoed: bool, known: bool) -> None:
+        """Go on with a log whose beginning another watch has seen."""
+        self.serving, self.echoed, self.known = serving, echoed, known
+
     def feed(self, data: bytes) -> None:
         """Take what was read; a line may come in pieces."""
         if self.echoed:

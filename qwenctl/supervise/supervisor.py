@@ -88,6 +88,18 @@ class Supervisor:
         self._refusals = 0  # of a child that starts: so often it said that it cannot compute
         self._closing = False
 
+    @property
+    def process(self) -> ChildProcess | None:
+        """The child, while it runs."""
+        return self._process
+
+    def adopt(self, state: st.State, process: ChildProcess | None, lost: Ending) -> None:
+        """Go on where an earlier program was; before ``run``. ``lost`` is the end of a child that is gone."""
+        self.state, self._process = state, process
+        child = lc.live(state)
+        if child is not None and process is None:
+            self.post(st.Exited(child.number, lost))
+
     def post(self, event: st.Event) -> None:
         """Take an event; it is handled in its turn."""
         self._events.put_nowait(event)
@@ -123,6 +135,7 @@ class Supervisor:
         """Handle events until closed and down."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._watch_adopted(tasks)
                 while not (self._closing and isinstance(self.state.phase, st.Down)):
                     event = await self._next_event()
                     await self._turn(event, tasks)
@@ -130,6 +143,15 @@ class Supervisor:
                         self._events.task_done()
         finally:
             self._signal(signal.SIGKILL)  # a bug of ours must not leave a server behind
+
+    def _watch_adopted(self, tasks: asyncio.TaskGroup) -> None:
+        process = self._process
+        match self.state.phase:
+            case st.Ready(child=child) if process is not None:
+                tasks.create_task(self._wait(child.number, process))
+                self._asking = tasks.create_task(self._watch(child, process.pid))
+            case _:
+                pass
 
     async def _turn(self, event: st.Event, tasks: asyncio.TaskGroup) -> None:
         before = self.state

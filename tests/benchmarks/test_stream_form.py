@@ -100,4 +100,5 @@ def test_an_error_event_ends_no_answer() -> None:
 
 def test_text_that_is_said_again_after_the_seam_is_found() -> None:
     assert repeated_at(8, "The blue blue sky") == " blue"
+    assert repeated_at(13, "The blue blue blue sky") == "", "it goes round in circles anyway"
     assert repeated_at(8, "The blue sky") == ""

@@ -1,7 +1,9 @@
 """Real processes: how they end, what they print, whom they leave behind."""
 
 import asyncio
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import pytest
 from qwenctl.engine.address import Address
 from qwenctl.engine.environment import cleaned
 from qwenctl.launch.spec import LaunchSpec
-from qwenctl.supervise.child import ChildProcess, spawn
+from qwenctl.supervise.adopted_child import adopt, is_our_child
+from qwenctl.supervise.child import ChildProcess, LogSoFar, spawn
 from qwenctl.supervise.exits import Ending
+from qwenctl.supervise.identity import Identity, identify
 from qwenctl.supervise.logfile import LogFile, Tail, Throttle
 from qwenctl.supervise.oomkills import oom_kills
 from tests.fakes.home import runs, until
@@ -212,3 +216,53 @@ def test_the_binary_that_is_not_there_is_an_os_error() -> None:
 
     with pytest.raises(FileNotFoundError):
         asyncio.run(go())
+
+
+def forgotten(spec: LaunchSpec) -> tuple[Identity, int]:
+    """Start a child that nothing in this program knows, as after ``exec``. Return it and its output."""
+    reading, writing = os.pipe()
+    actions = [(os.POSIX_SPAWN_DUP2, writing, 1)]
+    pid = os.posix_spawn("/bin/sh", list(spec.argv), os.environ, file_actions=actions, setpgroup=0)
+    os.close(writing)
+    who = identify(pid)
+    assert who is not None
+    return who, reading
+
+
+def adopted(script: str, *, wait_first: bool = False) -> tuple[bool, Ending, bytes]:
+    """Take over such a child: is it ours, how did it end, what did it say?"""
+    spec, output = shell(script), bytearray()
+    who, reading = forgotten(spec)
+    if wait_first:
+        until(lambda: identify(who.pid) is None, 20)
+    ours = is_our_child(who)
+
+    async def go() -> Ending:
+        log = LogSoFar(serving=True, echoed=False, known=True, said="before\n", oom_kills=oom_kills())
+        child = adopt(who, reading, spec, log, output.extend)
+        assert child.log_so_far.said == "before\n"
+        return await child.wait()
+
+    return ours, asyncio.run(go()), bytes(output)
+
+
+def test_a_child_of_an_earlier_program_is_read_and_waited_for() -> None:
+    ours, ending, output = adopted("sleep 0.1; echo more; kill -SEGV $$")
+    assert (ours, ending.cause, output) == (True, "crashed", b"more\n")
+    assert ending.log_tail == ("before", "more")
+
+
+def test_one_that_ended_in_between_says_how() -> None:
+    ours, ending, output = adopted("sleep 0.1; echo last words; exit 3", wait_first=True)
+    assert (ours, output) == (True, b"last words\n")
+    assert "3" in ending.summary
+
+
+def test_a_stranger_is_no_child_of_ours() -> None:
+    parent = identify(os.getppid())
+    assert parent is not None
+    assert not is_our_child(parent)
+    ended = subprocess.Popen(["/bin/true"])
+    who = Identity(ended.pid, "boot/1", "/bin/true")
+    ended.wait()
+    assert not is_our_child(who)
