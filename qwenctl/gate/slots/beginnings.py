@@ -33,7 +33,7 @@ STEP_S = 10.0
 
 
 class BeginningMaker:
-    """Makes at most one beginning at a time of idleness, and tries each only until it is made."""
+    """Makes the beginnings that are due in a time of idleness, and tries each only until it is made."""
 
     def __init__(self, files: SlotFiles) -> None:
         self._files = files
@@ -61,27 +61,28 @@ class BeginningMaker:
         if one is None or one.request is None:
             return
         if files.shelf.record.goes_back is None and await self._is_saved(api, slot, one):
-            await self._borrow(api, slot, one, None)
+            await self._borrow(api, slot, one, [])
         found = self._wanted(slot, one)
-        if found is not None and await self._is_saved(api, slot, one):
+        if found and await self._is_saved(api, slot, one):
             await self._borrow(api, slot, one, found)
 
-    def _wanted(self, slot: Slot, one: KnownConversation) -> SharedBeginning | None:
-        """Return the longest beginning of a slot's text that is worth a snapshot and has none yet."""
+    def _wanted(self, slot: Slot, one: KnownConversation) -> list[SharedBeginning]:
+        """Return the beginnings of a slot's text that are worth a snapshot and have none yet."""
         files = self._files
         if not files.shelf.record.takes(SaveWay.BEGINNING):
-            return None
+            return []
         others = tuple(
             each for each in files.book.conversations.values() if each is not one and each.depth is None
         )
         made = tuple(each for each in files.shelf.snapshots if each.way is SaveWay.BEGINNING)
         min_chars = files.limits.min_tokens * len(slot.text) // max(slot.tokens, 1)
-        for found in find_beginnings(slot.text, one, others, min_chars):
-            if found.chars < min_chars or is_covered(found.chars, one.text, made):
-                continue
-            if chain_of(slot.text[: found.chars]).digest not in self._made:
-                return found
-        return None
+        return [
+            found
+            for found in find_beginnings(slot.text, one, others, min_chars)
+            if found.chars >= min_chars
+            and not is_covered(found.chars, one.text, made)
+            and chain_of(slot.text[: found.chars]).digest not in self._made
+        ]
 
     async def _is_saved(self, api: ServerApi, slot: Slot, one: KnownConversation) -> bool:
         """Save what the slot holds, unless that was done; return whether it may be borrowed."""
@@ -93,14 +94,14 @@ class BeginningMaker:
         return await self._files.save_slot(api, slot, one)
 
     async def _borrow(
-        self, api: ServerApi, slot: Slot, one: KnownConversation, found: SharedBeginning | None
+        self, api: ServerApi, slot: Slot, one: KnownConversation, wanted: list[SharedBeginning]
     ) -> None:
-        """Use a slot, then bring back what it held."""
+        """Use a slot, then bring back what it held. Nothing wanted: try what the engine can."""
         files, text, snapshot = self._files, slot.text, one.snapshot
-        if found is None:
+        if not wanted:
             files.book.put(None, slot.number, slot.task)
             await self._try(api, slot.number, text)
-        else:
+        for found in wanted:
             self._tokens = max(slot.tokens, 1)
             chain = chain_of(text[: found.chars])
             files.book.begin_part(slot.number, chain, found.request, found.depth)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from qwenctl.engine.slot import Slot
 from qwenctl.gate.slots import rules
 from qwenctl.gate.slots.request_digests import (
-    NO_DEPTH,
+    NOTHING_STABLE,
     ParsedRequest,
     RequestDigests,
     SharedDepth,
+    StableDepths,
     continues_request,
     reaches,
     shared_depth,
@@ -37,7 +38,7 @@ class KnownConversation:
     number: int
     used: int
     request: RequestDigests | None = None
-    stable: SharedDepth = NO_DEPTH
+    stable: StableDepths = NOTHING_STABLE
     first: str = ""
     history: SlotHistory | None = None
     text: TextChain = NO_TEXT

@@ -7,9 +7,18 @@ is left out (``cache_control``, ids).
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from qwenctl.gate.slots.text_chain import NO_TEXT, ChainBuilder, TextChain, TextMark, agreed_blocks, chain_of
+from qwenctl.gate.slots.text_chain import (
+    BLOCK_CHARS,
+    NO_TEXT,
+    ChainBuilder,
+    TextChain,
+    TextMark,
+    agreed_blocks,
+    chain_of,
+)
 
 MAX_BODY_BYTES = 4_194_304
 """A longer body is not read: it would hold up all other requests for more than 50 ms."""
@@ -26,8 +35,13 @@ VOLATILE = (
     re.compile(r":\d\d:\d\d"),  # a time
     *(re.compile(rf"/{name}/\w") for name in ("home", "Users", "root", "tmp", "workspace", "private", "mnt")),
     re.compile(r"-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),  # the name of a session
+    re.compile(r"cc_version=[\d.]*\w"),  # of Claude Code 2.1.197: it ends with letters of the first message
 )
 """What is likely to be another in the next session. Each begins with letters that are found quickly."""
+WORD = re.compile(r"[\w/.:-]{1,48}")
+"""So much of a word shows which one it is."""
+MAX_PLACES = 64
+"""Places kept of one pattern in one text."""
 BILLING = re.compile(r"\A(x-anthropic-billing-header:.*?cch=)[^;]{5};", re.DOTALL)
 """A count that Claude Code puts first, and which llama-server replaces. Source: b11434, server-chat.cpp."""
 
@@ -51,20 +65,34 @@ class SharedDepth:
     messages: int = 0
 
 
-NO_DEPTH = SharedDepth()
+@dataclass(frozen=True, slots=True)
+class StableDepths:
+    """How far another session is likely to begin like a request, from the safest guess to the boldest.
+
+    ``first``: up to the first volatile word of each part. ``before``: the tools, and the system text up to
+    each of its volatile ``words``. ``whole``: the tools and the system text.
+    """
+
+    first: SharedDepth = SharedDepth()
+    before: tuple[SharedDepth, ...] = ()
+    words: tuple[str, ...] = ()
+    whole: SharedDepth = SharedDepth()
+
+
+NOTHING_STABLE = StableDepths()
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
     """A request in hand. ``probe`` and ``first``: the ends of its last message and the start of its first.
 
-    They show which slot holds it, and are never written. ``stable``: how far another session is
-    likely to begin like this one. ``pinnable``: the server heeds ``id_slot``. ``pinned``: the client
-    wants a slot of its own choice, or none of what is cached.
+    They show which slot holds it. ``stable``: how far another session is likely to begin like this one.
+    Neither is ever written. ``pinnable``: the server heeds ``id_slot``. ``pinned``: the client wants a slot
+    of its own choice, or none of what is cached.
     """
 
     digests: RequestDigests
-    stable: SharedDepth
+    stable: StableDepths
     probe: str = ""
     first: str = ""
     prompt: str | None = field(default=None, repr=False)
@@ -122,10 +150,16 @@ def reaches(asked: RequestDigests, origin: RequestDigests, depth: SharedDepth) -
 
 def stable_chars(text: str) -> int:
     """Return how far a text is likely to be that of the next session: to before its first volatile word."""
-    for pattern in VOLATILE:
-        found = pattern.search(text)
-        text = text if found is None else text[: found.start()]
-    return len(text)
+    return next((at for at, _ in volatile_places(text)), len(text))
+
+
+def volatile_places(text: str) -> list[tuple[int, str]]:
+    """Return where words stand that are likely to be others in the next session, and the words."""
+    return sorted(
+        (found.start(), word.group() if (word := WORD.match(text, found.start())) else "")
+        for pattern in VOLATILE
+        for found in islice(pattern.finditer(text), MAX_PLACES)
+    )
 
 
 def _of_prompt(content: dict[str, object]) -> ParsedRequest | None:
@@ -139,8 +173,7 @@ def _of_prompt(content: dict[str, object]) -> ParsedRequest | None:
         return None  # several prompts in one request take several slots
     chain = chain_of(text)
     digests = RequestDigests(messages=chain, ends=(chain.end,))
-    stable = SharedDepth()
-    return ParsedRequest(digests, stable, probe, "", text, pinned=_is_pinned(content))
+    return ParsedRequest(digests, NOTHING_STABLE, probe, "", text, pinned=_is_pinned(content))
 
 
 def _of_chat(content: dict[str, object], *, pinnable: bool) -> ParsedRequest | None:
@@ -160,10 +193,12 @@ def _of_chat(content: dict[str, object], *, pinnable: bool) -> ParsedRequest | N
         builder.add(_message(message))
         ends.append(builder.mark())
     parts = RequestDigests(chain_of(tools), chain_of(told), builder.chain(), tuple(ends[-KEPT_ENDS:]))
-    stable = SharedDepth(
-        agreed_blocks(parts.tools, chain_of(tools[: stable_chars(tools)])),
-        agreed_blocks(parts.system, chain_of(told[: stable_chars(told)])),
-    )
+    whole = SharedDepth(len(parts.tools.blocks), len(parts.system.blocks))
+    places = volatile_places(told)
+    before = tuple(replace(whole, system=min(at // BLOCK_CHARS, whole.system)) for at, _ in places)
+    until = min(stable_chars(tools) // BLOCK_CHARS, whole.tools)
+    safest = replace(before[0] if before else whole, tools=until)
+    stable = StableDepths(safest, before, tuple(word for _, word in places), whole)
     texts = [text for text in map(_own_text, rest) if text]
     probe = texts[-1][-PROBE_CHARS:].strip() if texts else ""
     first = texts[0][:PROBE_CHARS].strip() if texts else ""

@@ -7,12 +7,17 @@ exactly where that session may begin to differ.
 from dataclasses import dataclass
 
 from qwenctl.gate.slots.conversations import KnownConversation
-from qwenctl.gate.slots.request_digests import RequestDigests, SharedDepth, shared_depth, stable_chars
+from qwenctl.gate.slots.request_digests import RequestDigests, SharedDepth, shared_depth, volatile_places
 from qwenctl.gate.slots.snapshots import Snapshot
 from qwenctl.gate.slots.text_chain import BLOCK_CHARS, TextChain, agreed_blocks, agreed_chars
 
-MUCH_LONGER = 1.1
-"""A beginning is made beside another one only if it is longer by so much."""
+LONGER = 1.03
+"""A beginning is made beside another one only if it is longer by so much: no session reads more anew.
+
+A block and a line are lost besides, so that it stays below a twentieth of 10,000 tokens.
+"""
+MAX_GUESSES = 4
+"""Beginnings made of one session's text. Each is a file; those that no session begins with go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,10 @@ class SharedBeginning:
 def find_beginnings(
     text: str, one: KnownConversation, others: tuple[KnownConversation, ...], min_chars: int
 ) -> list[SharedBeginning]:
-    """Return the beginnings of a conversation's text that are worth keeping, the longest first.
+    """Return the beginnings of a conversation's text that are worth keeping, the shortest first.
 
-    If other conversations begin alike: as far as the texts were seen to agree. Else the tools and the system
-    text, up to the first word that is likely to be another one in the next session.
+    If other conversations begin alike: as far as the texts were seen to agree with one of them. Else guesses,
+    because nobody knows which of the words that may change will (``guess_beginnings``).
     """
     if one.request is None:
         return []
@@ -41,11 +46,37 @@ def find_beginnings(
         if (chars := agreed_blocks(one.text, other.text) * BLOCK_CHARS) >= min_chars
     ]
     if seen:
-        return sorted(seen, key=lambda each: -each.chars)
+        return [max(seen, key=lambda each: each.chars)]
+    return guess_beginnings(text, one, one.request, min_chars)
+
+
+def guess_beginnings(
+    text: str, one: KnownConversation, request: RequestDigests, min_chars: int
+) -> list[SharedBeginning]:
+    """Return the beginnings that another session is likely to share, by the text of one; the shortest first.
+
+    The tools and the system text, up to the first word that is likely to be another one; up to each such
+    word of the system text; and the whole of them, which a session in the same folder shares. Where the text
+    shows other words than the request, it is not known which part of the request they stand in.
+    """
     first = text.find(one.first) if one.first else -1
-    if first <= 0 or not (one.request.system.chars or one.request.tools.chars):
+    if first <= 0 or not (request.system.chars or request.tools.chars):
         return []
-    return [SharedBeginning(at_line(text, stable_chars(text[:first])), one.request, one.stable)]
+    start, stable = text[:first], one.stable
+    places = volatile_places(start)
+    count = len(stable.words)
+    last, front = places[len(places) - count :], places[:count]
+    fitting = [part for part in (last, front) if _words(part) == stable.words]
+    own = fitting[0] if len(fitting) == 1 or (fitting and last == front) else []
+    cuts = [(places[0][0] if places else first, stable.first)]
+    cuts += [(at, depth) for (at, _), depth in zip(own, stable.before, strict=False)]
+    cuts.append((first, stable.whole))
+    kept: list[SharedBeginning] = []
+    for at, depth in cuts:
+        chars = at_line(start, at)
+        if chars >= max(min_chars, 1) and (not kept or chars > kept[-1].chars * LONGER):
+            kept.append(SharedBeginning(chars, request, depth))
+    return kept if len(kept) <= MAX_GUESSES else [kept[0], *kept[1 - MAX_GUESSES :]]
 
 
 def at_line(text: str, chars: int) -> int:
@@ -60,8 +91,7 @@ def at_line(text: str, chars: int) -> int:
 def is_covered(chars: int, text: TextChain, made: tuple[Snapshot, ...]) -> bool:
     """Return whether a beginning of a text has a snapshot already, or nearly so."""
     return any(
-        agreed_chars(each.text, text) + BLOCK_CHARS > each.text.chars
-        and each.text.chars * MUCH_LONGER >= chars
+        agreed_chars(each.text, text) + BLOCK_CHARS > each.text.chars and each.text.chars * LONGER >= chars
         for each in made
     )
 
@@ -90,6 +120,10 @@ def common_tokens(whole: list[int], part: list[int]) -> list[int]:
     """Return the tokens with which both begin: those of a part that do not depend on what follows it."""
     count = next((at for at, (one, two) in enumerate(zip(whole, part, strict=False)) if one != two), None)
     return part[: min(len(whole), len(part))] if count is None else part[:count]
+
+
+def _words(places: list[tuple[int, str]]) -> tuple[str, ...]:
+    return tuple(word for _, word in places)
 
 
 def _is_same(one: RequestDigests, other: RequestDigests) -> bool:
