@@ -93,6 +93,20 @@ def test_the_second_session_does_not_read_the_system_text_again(
     )
 
 
+def test_a_short_request_after_the_long_one_does_not_hide_its_beginning(playing: Play) -> None:
+    """As a client that asks for a title beside its first request, and one slot for both."""
+    system = "be good and kind\n" * 300
+
+    async def scenario(driver: Driver, session: aiohttp.ClientSession) -> None:
+        await ask(driver, session, system, "what is a dog? " * 20)
+        await ask(driver, session, "make a title\n" * 60, "what is a dog? " * 20)
+        await until(lambda: any(tokens >= 0.9 * len(system) for tokens in beginnings(driver)))
+        cached, read = await ask(driver, session, system, "why is the sky blue? " * 20)
+        assert cached >= 0.95 * len(system), (cached, read)
+
+    playing(scenario, lambda: Setup(warm=WARM, warm_after_s=1.0, parallel=1, context=16384, flags=FLAGS))
+
+
 def test_sessions_that_differ_in_the_middle_share_what_is_before(playing: Play) -> None:
     """The third one: the first two have shown where they part."""
     start, rest = "be good and kind\n" * 150, "be quick and short\n" * 100

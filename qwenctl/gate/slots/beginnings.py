@@ -4,7 +4,7 @@ Both take a slot for a while. What it held is saved before, and brought back aft
 """
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from qwenctl.engine.api import ERRORS, ServerApi
 from qwenctl.engine.slot import Slot
@@ -32,6 +32,16 @@ STEP_S = 10.0
 """A beginning is saved after so many seconds of reading, then ever more seldom."""
 
 
+@dataclass(frozen=True, slots=True)
+class TextInHand:
+    """A text whose beginnings are wanted, the shortest first. ``tokens``: about so many are in all of it."""
+
+    text: str = field(repr=False)
+    tokens: int
+    wanted: tuple[SharedBeginning, ...]
+    fingerprint: str
+
+
 class BeginningMaker:
     """Makes the beginnings that are due in a time of idleness, and tries each only until it is made."""
 
@@ -39,6 +49,22 @@ class BeginningMaker:
         self._files = files
         self._tokens = 1  # of the text that is in hand
         self._made: list[str] = []  # digests of beginnings that were made, or can't be
+        self._aside: TextInHand | None = None
+
+    def put_aside(self, slot: Slot) -> None:
+        """Remember the beginnings of a text that another conversation is about to displace.
+
+        A client may send a short request after its long one, which is in no slot then when the server is
+        idle. Of several the longest is kept, up to its last beginning, in memory only and until it is made.
+        """
+        one = self._files.owner(slot)
+        if one is None or one.request is None or one.depth is not None:
+            return
+        hand = self._in_hand(slot, one)
+        if hand.wanted and (self._aside is None or hand.wanted[-1].chars >= self._aside.wanted[-1].chars):
+            until = hand.wanted[-1].chars + BLOCK_CHARS
+            tokens = hand.tokens * min(until, len(hand.text)) // len(hand.text)
+            self._aside = replace(hand, text=hand.text[:until], tokens=max(tokens, 1))
 
     async def run(self, state: UpstreamState) -> None:
         """Do what is due. It may be cancelled at any time: then the slot's owner is in its file."""
@@ -61,28 +87,39 @@ class BeginningMaker:
         if one is None or one.request is None:
             return
         if files.shelf.record.goes_back is None and await self._is_saved(api, slot, one):
-            await self._borrow(api, slot, one, [])
-        found = self._wanted(slot, one)
-        if found and await self._is_saved(api, slot, one):
-            await self._borrow(api, slot, one, found)
+            await self._borrow(api, slot, one, None)
+        hand = self._in_hand(slot, one)
+        if hand.wanted and await self._is_saved(api, slot, one):
+            await self._borrow(api, slot, one, hand)
+        aside = self._aside
+        if aside is not None and aside.fingerprint != files.shelf.fingerprint:
+            self._aside = None
+        elif aside is not None and await self._is_saved(api, slot, one):
+            await self._borrow(api, slot, one, replace(aside, wanted=self._due(aside.text, aside.wanted)))
+            self._aside = None
 
-    def _wanted(self, slot: Slot, one: KnownConversation) -> list[SharedBeginning]:
-        """Return the beginnings of a slot's text that are worth a snapshot and have none yet."""
-        files = self._files
-        if not files.shelf.record.takes(SaveWay.BEGINNING):
-            return []
-        others = tuple(
-            each for each in files.book.conversations.values() if each is not one and each.depth is None
+    def _in_hand(self, slot: Slot, one: KnownConversation) -> TextInHand:
+        """Return the text of a slot, and those of its beginnings that are worth a snapshot and have none."""
+        files, wanted = self._files, tuple[SharedBeginning, ...]()
+        if files.shelf.record.takes(SaveWay.BEGINNING):
+            others = tuple(
+                each for each in files.book.conversations.values() if each is not one and each.depth is None
+            )
+            min_chars = files.limits.min_tokens * len(slot.text) // max(slot.tokens, 1)
+            found = find_beginnings(slot.text, one, others, min_chars)
+            wanted = self._due(slot.text, tuple(each for each in found if each.chars >= min_chars))
+        return TextInHand(slot.text, max(slot.tokens, 1), wanted, files.shelf.fingerprint)
+
+    def _due(self, text: str, wanted: tuple[SharedBeginning, ...]) -> tuple[SharedBeginning, ...]:
+        """Return those of a text's beginnings that have no snapshot yet."""
+        made = tuple(each for each in self._files.shelf.snapshots if each.way is SaveWay.BEGINNING)
+        chain = chain_of(text)
+        return tuple(
+            each
+            for each in wanted
+            if not is_covered(each.chars, chain, made)
+            and chain_of(text[: each.chars]).digest not in self._made
         )
-        made = tuple(each for each in files.shelf.snapshots if each.way is SaveWay.BEGINNING)
-        min_chars = files.limits.min_tokens * len(slot.text) // max(slot.tokens, 1)
-        return [
-            found
-            for found in find_beginnings(slot.text, one, others, min_chars)
-            if found.chars >= min_chars
-            and not is_covered(found.chars, one.text, made)
-            and chain_of(slot.text[: found.chars]).digest not in self._made
-        ]
 
     async def _is_saved(self, api: ServerApi, slot: Slot, one: KnownConversation) -> bool:
         """Save what the slot holds, unless that was done; return whether it may be borrowed."""
@@ -94,18 +131,19 @@ class BeginningMaker:
         return await self._files.save_slot(api, slot, one)
 
     async def _borrow(
-        self, api: ServerApi, slot: Slot, one: KnownConversation, wanted: list[SharedBeginning]
+        self, api: ServerApi, slot: Slot, one: KnownConversation, hand: TextInHand | None
     ) -> None:
-        """Use a slot, then bring back what it held. Nothing wanted: try what the engine can."""
-        files, text, snapshot = self._files, slot.text, one.snapshot
-        if not wanted:
+        """Use a slot, then bring back what it held. Nothing in hand: try what the engine can."""
+        files, snapshot = self._files, one.snapshot
+        if hand is None:
             files.book.put(None, slot.number, slot.task)
-            await self._try(api, slot.number, text)
-        for found in wanted:
-            self._tokens = max(slot.tokens, 1)
-            chain = chain_of(text[: found.chars])
-            files.book.begin_part(slot.number, chain, found.request, found.depth)
-            await self._make(api, slot.number, text, found)
+            await self._try(api, slot.number, slot.text)
+        else:
+            self._tokens = hand.tokens
+            for found in hand.wanted:
+                chain = chain_of(hand.text[: found.chars])
+                files.book.begin_part(slot.number, chain, found.request, found.depth)
+                await self._make(api, slot.number, hand.text, found)
         last = next((each for each in await api.slots() if each.number == slot.number), slot)
         if snapshot is not None:
             await files.restore_slot(api, last, snapshot, one)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from qwenctl.engine.api import ERRORS, ServerApi
 from qwenctl.engine.slot import Slot
 from qwenctl.gate.slots import rules
+from qwenctl.gate.slots.beginnings import BeginningMaker
 from qwenctl.gate.slots.conversations import KnownConversation, SentRequest
 from qwenctl.gate.slots.placement import SlotChoice, SlotView, choose_slot
 from qwenctl.gate.slots.request_digests import ParsedRequest, is_longer, reaches
@@ -63,8 +64,8 @@ class PreparedRequest:
 class RequestPreparer:
     """Prepares one request at a time: its caller sees to that. Preparing one may be cancelled."""
 
-    def __init__(self, files: SlotFiles) -> None:
-        self.counts = NOTHING_RESTORED
+    def __init__(self, files: SlotFiles, beginnings: BeginningMaker) -> None:
+        self.counts, self._beginnings = NOTHING_RESTORED, beginnings
         self._files, self._book = files, files.book
         self._freed = asyncio.Event()
 
@@ -86,6 +87,7 @@ class RequestPreparer:
             slots, choice = await self._choose(api, asked, known or part, restores=promise is not None)
             for slot in slots:
                 if slot.number == choice.displaced:
+                    self._beginnings.put_aside(slot)
                     await self._keep(api, slot)
             for slot in slots:
                 if slot.number == choice.into and promise is not None:

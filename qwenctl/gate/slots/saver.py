@@ -34,8 +34,8 @@ class SlotSaver:
 
     def __init__(self, folder: Path, limits: SlotLimits) -> None:
         self._files = SlotFiles(folder, limits)
-        self._preparer = RequestPreparer(self._files)
         self._beginnings = BeginningMaker(self._files)
+        self._preparer = RequestPreparer(self._files, self._beginnings)
         self.parallel = 0
 
     @property
