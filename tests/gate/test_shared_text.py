@@ -97,6 +97,12 @@ def test_where_a_template_shows_other_words_only_sure_guesses_are_made() -> None
     assert [each.depth for each in found] == [known.stable.whole]
 
 
+def test_nothing_is_made_behind_what_every_session_changes() -> None:
+    first = Agent(KINDS[2], f"{HOMES}/project-1", "what is it?", "26b")
+    (found,) = shared_text.find_beginnings(first.text, first.known(), (), LEAST)
+    assert found.chars <= first.text.index("cc_version")
+
+
 def test_one_session_makes_a_few_beginnings_at_most() -> None:
     first = Agent("", "", "what is it?")
     places = "".join(f"see {HOMES}/p{number}\n{lines('rule', 3000)}" for number in range(20))

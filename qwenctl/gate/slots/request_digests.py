@@ -35,9 +35,11 @@ VOLATILE = (
     re.compile(r":\d\d:\d\d"),  # a time
     *(re.compile(rf"/{name}/\w") for name in ("home", "Users", "root", "tmp", "workspace", "private", "mnt")),
     re.compile(r"-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),  # the name of a session
-    re.compile(r"cc_version=[\d.]*\w"),  # of Claude Code 2.1.197: it ends with letters of the first message
+    re.compile("cc_version="),
 )
 """What is likely to be another in the next session. Each begins with letters that are found quickly."""
+SURELY_OTHER = "cc_version"
+"""A word that follows from the first message. Source: Claude Code 2.1.197, seen."""
 WORD = re.compile(r"[\w/.:-]{1,48}")
 """So much of a word shows which one it is."""
 MAX_PLACES = 64

@@ -7,7 +7,13 @@ exactly where that session may begin to differ.
 from dataclasses import dataclass
 
 from qwenctl.gate.slots.conversations import KnownConversation
-from qwenctl.gate.slots.request_digests import RequestDigests, SharedDepth, shared_depth, volatile_places
+from qwenctl.gate.slots.request_digests import (
+    SURELY_OTHER,
+    RequestDigests,
+    SharedDepth,
+    shared_depth,
+    volatile_places,
+)
 from qwenctl.gate.slots.snapshots import Snapshot
 from qwenctl.gate.slots.text_chain import BLOCK_CHARS, TextChain, agreed_blocks, agreed_chars
 
@@ -56,7 +62,8 @@ def guess_beginnings(
     """Return the beginnings that another session is likely to share, by the text of one; the shortest first.
 
     The tools and the system text, up to the first word that is likely to be another one; up to each such
-    word of the system text; and the whole of them, which a session in the same folder shares. Where the text
+    word of the system text; and the whole of them, which a session in the same folder shares. What follows
+    a word that is another in every session is not read in vain. Where the text
     shows other words than the request, it is not known which part of the request they stand in.
     """
     first = text.find(one.first) if one.first else -1
@@ -71,8 +78,11 @@ def guess_beginnings(
     cuts = [(places[0][0] if places else first, stable.first)]
     cuts += [(at, depth) for (at, _), depth in zip(own, stable.before, strict=False)]
     cuts.append((first, stable.whole))
+    until = next((at for at, word in places if word == SURELY_OTHER), first)
     kept: list[SharedBeginning] = []
     for at, depth in cuts:
+        if at > until:
+            break
         chars = at_line(start, at)
         if chars >= max(min_chars, 1) and (not kept or chars > kept[-1].chars * LONGER):
             kept.append(SharedBeginning(chars, request, depth))
