@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import urllib.parse
 from types import TracebackType
 from typing import Self
 
@@ -158,23 +157,6 @@ class ServerApi:
         path = f"/slots/{number}?action=restore"
         answer = await self._call("POST", path, {"filename": filename}, CALL_TIMEOUT_S)
         return count(answer, "n_restored")
-
-    async def running_streams(self, conversations: tuple[str, ...]) -> frozenset[str]:
-        """Return the conversations whose answers are still being generated, with or without a reader."""
-        asked = {"conversation_ids": list(conversations)}
-        answer = await self._call("POST", "/v1/streams/lookup", asked, LOOK_TIMEOUT_S)
-        entries = answer if isinstance(answer, list) else []
-        return frozenset(
-            entry["conversation_id"]
-            for entry in entries
-            if isinstance(entry, dict) and entry.get("is_done") is False and "conversation_id" in entry
-        )
-
-    async def end_stream(self, conversation: str) -> None:
-        """End the answer of a conversation. One that is over already is no error."""
-        await self._call(
-            "DELETE", f"/v1/stream?conv_id={urllib.parse.quote(conversation, safe='')}", None, LOOK_TIMEOUT_S
-        )
 
     async def _call(self, method: str, path: str, body: object, timeout_s: float) -> object:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, CONNECT_TIMEOUT_S))

@@ -176,7 +176,7 @@ class Proxy:
             exchange.body,
             judged=exchange.computes,
             counted=counted,
-            record=SentAnswer(form.note, self._budget.take) if form is not None else None,
+            record=SentAnswer(form.note, self._budget.take, form.piece) if form is not None else None,
         )
         while True:
             if queue.admission() is not Admission.GO and exchange.path in OBSERVING_PATHS:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from qwenctl.gate.continuation.chat_stream import without_counts
 from qwenctl.gate.continuation.next_part import (
     TokenCounts,
     counted_tokens,
@@ -47,7 +48,7 @@ def named(kind: str, **data: object) -> bytes:
 
 
 def sent(form: StreamFormat, *events: bytes) -> SentAnswer:
-    record = SentAnswer(form.note, lambda _: True)
+    record = SentAnswer(form.note, lambda _: True, form.piece)
     for each in events:
         record.feed(each, 1.0)
     return record
@@ -345,6 +346,49 @@ def test_long_streams_take_the_memory_of_their_text_and_no_more_than_the_budget(
     assert refused.lost
     assert refused.charged == 0
     assert not refused.text().content
+
+
+@pytest.mark.parametrize("thinks", [True, False])
+@pytest.mark.parametrize("form", [CHAT, MESSAGES])
+def test_plain_pieces_are_read_alike_in_both_ways(form: StreamFormat, *, thinks: bool) -> None:
+    """The quick way and the whole parser, on texts with quotes, escapes, line ends and other scripts."""
+    texts = ['a "b"', "c\\d", "e\nf", "\u00e9\u6728\U0001f600", "}}]", '"},', "\x00", " ", "plain"]
+    events = []
+    for number, text in enumerate(texts * 2):
+        for ascii_only in (True, False):
+            if form is CHAT:
+                name = "reasoning_content" if thinks else "content"
+                data: dict[str, Any] = {"finish_reason": None, "index": 0, "delta": {name: text}}
+                data = {"choices": [data], "id": "one", "timings": {"predicted_n": number}}
+                head = ""
+            else:
+                kind = "thinking" if thinks else "text"
+                data = {"type": "content_block_delta", "index": 0}
+                data |= {"delta": {"type": f"{kind}_delta", kind: text}}
+                head = "event: content_block_delta\n"
+            told_as = json.dumps(data, ensure_ascii=ascii_only, separators=(",", ":"))
+            events.append(f"{head}data: {told_as}\n\n".encode())
+    first = chunk({"role": "assistant"}) if form is CHAT else named("message_start", message={"id": "one"})
+    quick, whole = (SentAnswer(form.note, lambda _: True, piece) for piece in (form.piece, None))
+    for record in (quick, whole):
+        record.feed(first, 1.0)
+        record.text()  # so that the answer has its names
+        record.feed(b"".join(events), 2.0)
+    assert quick.text() == whole.text()
+    assert quick.text().each_piece() == [text for text in texts * 2 for _ in range(2)]
+    assert form.piece is not None
+    assert len(form.piece.findall(b"".join(events))) == len(events)
+
+
+def test_counts_are_taken_out_of_each_event_but_the_last() -> None:
+    timings = {"cache_n": 1, "predicted_n": 2}
+    events = [chunk({"content": ',"timings":{"x"}'}, timings=timings), chunk({}, "stop", timings=timings)]
+    compact = [
+        b"data: " + json.dumps(told(each)[0], separators=(",", ":")).encode() + b"\n\n" for each in events
+    ]
+    out = told(without_counts(b": ping\n\n" + b"".join(compact) + b"data: [DONE]\n\n"))
+    assert out == [told(chunk({"content": ',"timings":{"x"}'}))[0], told(events[1])[0]]
+    assert without_counts(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
 
 
 def test_time_without_a_server_is_no_time_of_the_answer() -> None:

@@ -14,15 +14,23 @@ USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_de
 
 
 TOKEN_TIMINGS = b'"timings_per_token":true,'
-UNASKED_TIMINGS = re.compile(rb'("finish_reason":null[^\n]*?),"timings":\{[^{}\n]*\}')
+UNASKED, BEFORE_THE_END = b',"timings":{', b'"finish_reason":null'
+PIECE = re.compile(
+    rb'data: \{"choices":\[\{"finish_reason":null,"index":0,'
+    rb'"delta":\{"(content|reasoning_content)":("[^"\\]*(?:\\.[^"\\]*)*")\}\}\]'
+)
+"""An event that is nothing but a piece of text, in the form of llama-server b11434 and b11549."""
 
 
 def ask_for_counts(body: bytearray) -> bool:
     """Make the server tell the count of tokens with each event; return whether the client did not ask so.
 
-    A token may leave no text, as the blanks before the JSON of a schema do, so the events can't be counted.
+    Under a schema a token may leave no text, as the blanks before the JSON do, so the pieces of text can't be
+    counted. Other streams are spared: each event would be twice as long.
     """
-    if not body.startswith(b"{") or b'"timings_per_token"' in body or b'"stream"' not in body:
+    if not body.startswith(b"{") or b'"stream"' not in body or b'"timings_per_token"' in body:
+        return False
+    if b'"response_format"' not in body and b'"json_schema"' not in body:
         return False
     body[1:1] = TOKEN_TIMINGS
     return True
@@ -30,7 +38,17 @@ def ask_for_counts(body: bytearray) -> bool:
 
 def without_counts(events: bytes) -> bytes:
     """Return events without the counts that the client did not ask for. Those of the last event stay."""
-    return UNASKED_TIMINGS.sub(rb"\1", events)
+    if events.find(b"\n\n") == len(events) - 2:
+        return _without_counts(events)
+    return b"\n\n".join(_without_counts(event) for event in events.split(b"\n\n"))
+
+
+def _without_counts(event: bytes) -> bytes:
+    """Return one event without its counts: quotes in a text are escaped, so no text looks like them."""
+    at = event.rfind(UNASKED)
+    if at < 0 or BEFORE_THE_END not in event:
+        return event
+    return event[:at] + event[event.find(b"}", at) + 1 :]
 
 
 def note(sent: SentText, event: Event) -> None:

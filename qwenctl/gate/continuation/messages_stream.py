@@ -4,6 +4,7 @@ Source: Anthropic Messages streaming; llama-server b11434, tools/server/server-t
 part of an answer (thinking, text) only at the end of the whole answer.
 """
 
+import re
 from typing import Any
 
 from qwenctl.gate.continuation.seam import Seam
@@ -12,6 +13,11 @@ from qwenctl.gate.continuation.sent_answer import Event, SentText
 DEFAULT_MAX_TOKENS = 4096
 """What the server takes where the request names no limit. Source: llama-server b11434, server-chat.cpp."""
 KINDS = ("thinking", "text")
+PIECE = re.compile(
+    rb'event: content_block_delta\ndata: \{"type":"content_block_delta","index":\d+,'
+    rb'"delta":\{"type":"(text|thinking)_delta","(?:text|thinking)":("[^"\\]*(?:\\.[^"\\]*)*")\}\}(?=\n|$)'
+)
+"""An event that is nothing but a piece of text, in the form of llama-server b11434 and b11549."""
 
 
 def note(sent: SentText, event: Event) -> None:

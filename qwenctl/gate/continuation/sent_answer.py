@@ -5,12 +5,13 @@ tokens is 25 MB of events and 400 kB of text. Most streams end before anything i
 """
 
 import json
+import re
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-RAW_BYTES = 16_384
+RAW_BYTES = 32_768
 """So many bytes of events are kept unread."""
 CHARGE_BYTES = 65_536
 """The budget is asked for at least so many bytes at a time."""
@@ -80,6 +81,9 @@ class SentText:
 class SentAnswer:
     """The record of one stream. ``note`` reads one event of its API into a ``SentText``.
 
+    ``piece`` matches an event that is nothing but a piece of text: its first group is ``content`` or
+    ``text``, or names reasoning; its second is the text as JSON. It is read in a tenth of the time.
+
     ``afford`` takes bytes from the budget of the gate, and says whether it had so many left. ``charged``: how
     many were taken, to be given back. ``lost``: the record is not kept, because the budget is used up.
     ``begun_at`` and ``last_at`` are times of the loop's clock.
@@ -88,6 +92,7 @@ class SentAnswer:
     __slots__ = (
         "_afford",
         "_note",
+        "_piece",
         "_raw",
         "_raw_bytes",
         "_spent_ms",
@@ -98,8 +103,13 @@ class SentAnswer:
         "lost",
     )
 
-    def __init__(self, note: Callable[[SentText, Event], None], afford: Callable[[int], bool]) -> None:
-        self._note, self._afford = note, afford
+    def __init__(
+        self,
+        note: Callable[[SentText, Event], None],
+        afford: Callable[[int], bool],
+        piece: re.Pattern[bytes] | None = None,
+    ) -> None:
+        self._note, self._afford, self._piece = note, afford, piece
         self.charged = 0
         self._text = SentText()
         self._raw: list[bytes] = []
@@ -130,7 +140,12 @@ class SentAnswer:
         return self._text
 
     def _read(self) -> None:
-        for event in read_events(b"".join(self._raw)):
+        raw = b"".join(self._raw)
+        raw = (raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw).rstrip(b"\n")
+        first, _, last = raw.rpartition(b"\n\n")  # the last one tells the counts of all
+        if not self._read_pieces(first):
+            last = raw
+        for event in read_events(last):
             self._note(self._text, event)
         self._raw, self._raw_bytes = [], 0
         for kept in (self._text.content, self._text.reasoning):
@@ -146,6 +161,23 @@ class SentAnswer:
                 self.charged += more
             else:
                 self.lost, self._text = True, SentText()
+
+    def _read_pieces(self, events: bytes) -> bool:
+        """Read events that are all pieces of text, one kind; return False if they may say something else."""
+        sent = self._text
+        if self._piece is None or not sent.names:
+            return False
+        found = self._piece.findall(events)
+        kinds = {kind for kind, _ in found}
+        if len(found) != events.count(b"\n\n") + 1 or len(kinds) != 1:
+            return False
+        pieces = [
+            json.loads(text) if b"\\" in text else text[1:-1].decode("utf-8", "replace") for _, text in found
+        ]
+        is_content = kinds <= {b"content", b"text"}
+        (sent.content if is_content else sent.reasoning).append("".join(pieces))
+        sent.lengths[0 if is_content else 1].extend(map(len, filter(None, pieces)))
+        return True
 
 
 def read_events(events: bytes) -> Iterator[Event]:

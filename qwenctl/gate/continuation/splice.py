@@ -3,6 +3,7 @@
 ``FORMATS`` is the one table of the APIs whose streams can be continued.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ class StreamFormat:
 
     ``limits``: the fields of a request that limit the tokens of its answer. ``count_path``: where the server
     counts the tokens of such a request; None: the prompt is counted as a text. ``echoes``: some servers
-    repeat the text so far. Source: llama-server b11434, tools/server/server.cpp, and measured.
+    repeat the text so far. ``piece``: what an event looks like that is nothing but a piece of text.
+    Source: llama-server b11434, tools/server/server.cpp, and measured.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class StreamFormat:
     limits: tuple[str, ...]
     count_path: str | None
     echoes: bool = False
+    piece: re.Pattern[bytes] | None = None
 
 
 TOKEN_LIMITS = ("n_predict", "max_completion_tokens", "max_tokens")
@@ -40,6 +43,7 @@ CHAT = StreamFormat(
     chat_stream.splice,
     TOKEN_LIMITS,
     "/v1/chat/completions/input_tokens",
+    piece=chat_stream.PIECE,
 )
 TEXT = StreamFormat(
     "text", text_stream.note_text, text_stream.go_on, text_stream.splice_text, TOKEN_LIMITS, None
@@ -55,6 +59,7 @@ MESSAGES = StreamFormat(
     ("max_tokens",),
     "/v1/messages/count_tokens",
     echoes=True,
+    piece=messages_stream.PIECE,
 )
 RESPONSES = StreamFormat(
     "responses",
