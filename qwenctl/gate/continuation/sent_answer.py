@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-RAW_BYTES = 32_768
+RAW_BYTES = 16_384
 """So many bytes of events are kept unread."""
 CHARGE_BYTES = 65_536
 """The budget is asked for at least so many bytes at a time."""
@@ -94,7 +94,6 @@ class SentAnswer:
         "_note",
         "_piece",
         "_raw",
-        "_raw_bytes",
         "_spent_ms",
         "_text",
         "begun_at",
@@ -112,8 +111,8 @@ class SentAnswer:
         self._note, self._afford, self._piece = note, afford, piece
         self.charged = 0
         self._text = SentText()
-        self._raw: list[bytes] = []
-        self._raw_bytes, self._spent_ms = 0, 0.0
+        self._raw = bytearray()
+        self._spent_ms = 0.0
         self.begun_at = self.last_at = 0.0
         self.lost = False
 
@@ -123,9 +122,8 @@ class SentAnswer:
             return
         self.begun_at = self.begun_at or now
         self.last_at = now
-        self._raw.append(events)
-        self._raw_bytes += len(events)
-        if self._raw_bytes > RAW_BYTES:
+        self._raw += events
+        if len(self._raw) > RAW_BYTES:
             self._read()
 
     def take_ms(self) -> float:
@@ -140,14 +138,14 @@ class SentAnswer:
         return self._text
 
     def _read(self) -> None:
-        raw = b"".join(self._raw)
+        raw = bytes(self._raw)
         raw = (raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw).rstrip(b"\n")
         first, _, last = raw.rpartition(b"\n\n")  # the last one tells the counts of all
         if not self._read_pieces(first):
             last = raw
         for event in read_events(last):
             self._note(self._text, event)
-        self._raw, self._raw_bytes = [], 0
+        self._raw.clear()
         for kept in (self._text.content, self._text.reasoning):
             kept[:] = ["".join(kept)]
         size = (
