@@ -131,10 +131,9 @@ def _late_fault(sent: UpstreamRequest, events: bytes) -> bytes | None:
     heard = heard_events(events)
     if heard.kind is not AnswerKind.FAULT:
         return None
-    at = max(events.rfind(b"\n\n", 0, events.find(b'"error"')) + 2, 0) if b"\n\n" in events else 0
-    at = at if at >= 2 else 0
-    sent.heard, sent.withheld = heard, events[at:]
-    return events[:at]
+    before, end, _ = events[: events.find(b'"error"')].rpartition(b"\n\n")
+    sent.heard, sent.withheld = heard, events[len(before + end) :]
+    return before + end
 
 
 async def _events(
