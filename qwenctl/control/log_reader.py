@@ -1,5 +1,6 @@
 """Read a rotated text file: its last lines, then the lines that are added. Imports little, to start fast."""
 
+import os
 from collections import deque
 from pathlib import Path
 from typing import IO
@@ -51,11 +52,16 @@ class LogReader:
         return [line.decode("utf-8", "replace") for line in whole]
 
     def _rotated(self) -> bool:
+        """Whether the path has another file by now.
+
+        The open file is asked through its descriptor: macOS tells the device of devfs for /dev/fd/N. Source:
+        XNU 11417, bsd/vfs/kpi_vfs.c, vnode_getattr.
+        """
         try:
             here = self._path.stat()
         except OSError:
             return False
-        there = Path(f"/dev/fd/{self._file.fileno()}").stat() if self._file else None
+        there = os.fstat(self._file.fileno()) if self._file else None
         return there is None or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
 
     def _reopen(self) -> bool:
