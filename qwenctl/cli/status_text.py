@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwenctl import __version__, paths
 from qwenctl.cli.output import Result, Session
-from qwenctl.control.state_dir import read_status, running
+from qwenctl.control.state_dir import CHILD, read_status, running
 from qwenctl.errors import ExitCode, NotRunningError
 
 
@@ -20,11 +20,26 @@ def look(session: Session) -> Result:
     folder = paths.state_dir()
     status = (read_status(folder) or _told(folder)) if running(folder) is not None else None
     if status is None:
-        raise NotRunningError("cannot show status: the daemon is not running", hint="qwenctl up starts it")
+        raise _not_running(folder)
     if status.get("version") != __version__:
         session.say(f"note: {other_version(status)}")
     good = status.get("phase") in ("ready", "idle")
     return Result(status, "\n".join(_lines(status)), ExitCode.OK if good else ExitCode.NOT_READY)
+
+
+def _not_running(folder: Path) -> NotRunningError:
+    """Say that no daemon runs, and whether the server of one that was killed still does."""
+    said = "cannot show status: the daemon is not running"
+    if (folder / CHILD).exists():
+        from qwenctl.supervise.identity import left_over
+
+        server = left_over(folder / CHILD)
+        if server is not None:
+            return NotRunningError(
+                f"{said}, but its server still runs (pid {server.pid})",
+                hint="qwenctl down ends it; so does the next qwenctl up",
+            )
+    return NotRunningError(said, hint="qwenctl up starts it")
 
 
 def other_version(status: dict[str, object]) -> str:

@@ -106,8 +106,10 @@ class Adoption:
                 self.usable = False
                 reap(child.identity)
         elif child is not None:
-            with contextlib.suppress(OSError):
-                os.close(child.pipe)
+            for each in (child.pipe, child.lifeline):
+                if each is not None:
+                    with contextlib.suppress(OSError):
+                        os.close(each)
         supervisor.adopt(state, process, GONE)
 
     def resume(self, parts: DaemonParts) -> None:

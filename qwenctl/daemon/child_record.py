@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwenctl import files
 from qwenctl.control import state_dir
-from qwenctl.supervise.identity import Identity, identify, read_identity, reap, write_identity
+from qwenctl.supervise.identity import Identity, identify, left_over, read_identity, reap, write_identity
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +34,13 @@ def reap_leftover(folder: Path) -> Identity | None:
 
     A process that only has its number is a stranger: it is named and left alone.
     """
-    leftover = read_identity(folder / state_dir.CHILD)
+    path = folder / state_dir.CHILD
+    kept, leftover = read_identity(path), left_over(path)
     with contextlib.suppress(OSError):
-        (folder / state_dir.CHILD).unlink()
-    if leftover is None:
-        return None
-    if reap(leftover):
+        path.unlink()
+    if leftover is not None and reap(leftover):
         return leftover
-    stranger = identify(leftover.pid)
+    stranger = identify(kept.pid) if kept is not None else None
     if stranger is not None:
         log.info("pid=%d is now %s and none of ours", stranger.pid, stranger.executable)
     return None

@@ -39,12 +39,17 @@ class Descriptors:
 
 @dataclass(frozen=True, slots=True)
 class HandedChild:
-    """A server that runs. ``pipe`` is the open file with its output."""
+    """A server that runs. ``pipe`` is the open file with its output.
+
+    ``lifeline`` is the one whose end would end it: Linux needs none. A program of an earlier version does not
+    know it, and keeps it open unseen.
+    """
 
     identity: Identity
     pipe: int
     heard: LogSoFar
     loaded: MeasuredLoad | None = None
+    lifeline: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,8 @@ class Handover:
         own = self.descriptors
         found = [own.lock, own.control, *own.passed]
         found += [] if own.guard is None else [own.guard]
-        found += [] if self.child is None else [self.child.pipe]
+        if self.child is not None:
+            found += [each for each in (self.child.pipe, self.child.lifeline) if each is not None]
         for address in self.gate:
             found += [*address.sockets, *(each.descriptor for each in address.connections)]
         return tuple(found)

@@ -187,7 +187,8 @@ class Reexecution:
         identity = identify(process.pid) if process is not None else None
         child = None
         if process is not None and identity is not None:
-            child = HandedChild(identity, process.pipe, process.log_so_far, self._parts.effects.loaded)
+            loaded = self._parts.effects.loaded
+            child = HandedChild(identity, process.pipe, process.log_so_far, loaded, process.lifeline)
         deployment, publisher = self._deployment, self._publisher
         want = self._supervisor.state.want
         anyway = want is not None and deployment.start_anyway == want.spec

@@ -78,7 +78,8 @@ class ServerEffects:
         Raises:
             OSError: its output cannot be read, or no descriptor is left.
         """
-        self.process = adopt(handed.identity, handed.pipe, spec, handed.heard, self._throttle)
+        known = (handed.identity, handed.pipe, spec, handed.heard)
+        self.process = adopt(*known, self._throttle, handed.lifeline)
         self.loaded = handed.loaded
         return self.process
 

@@ -5,32 +5,31 @@ case; what they print goes to a file, so that nobody who holds a pipe open can k
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from qwenctl.engine.environment import environment
+from qwenctl.engine.lifeline import Lifeline
 from qwenctl.engine.usability import Attempt
 
 OUTPUT_BYTES = 4 << 20
 """More than any answer: ``--help`` of b11434 has 50 KB."""
-PR_SET_PDEATHSIG = 1
-"""Source: linux/prctl.h."""
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 
 
 class EngineProcess:
     """A program of an engine that runs in a group of its own. ``attempt`` says what it showed so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdout: BinaryIO, stderr: BinaryIO) -> None:
-        self._process, self._stdout, self._stderr = process, stdout, stderr
+    def __init__(
+        self, process: subprocess.Popen[bytes], lifeline: Lifeline, stdout: BinaryIO, stderr: BinaryIO
+    ) -> None:
+        self._process, self._lifeline, self._stdout, self._stderr = process, lifeline, stdout, stderr
 
     def ended(self) -> bool:
         """Return whether the program has ended. What it started may still run.
@@ -62,6 +61,40 @@ class EngineProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._lifeline.cut()
+
+
+def begin(
+    command: Sequence[str | Path],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    variables: Mapping[str, str],
+    folder: Path | None = None,
+) -> tuple[subprocess.Popen[bytes], Lifeline]:
+    """Start a program in a process group of its own that does not outlive this process.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    lifeline = Lifeline.new()
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            bufsize=0,
+            env=variables,
+            cwd=folder,
+            process_group=0,
+            umask=0o077,
+            preexec_fn=lifeline.prepare,  # noqa: PLW1509 - it makes one system call
+        )
+    except OSError:
+        lifeline.cut()
+        raise
+    lifeline.begun()
+    return process, lifeline
 
 
 @contextlib.contextmanager
@@ -72,18 +105,8 @@ def started(command: Sequence[str | Path], folder: Path | None = None) -> Iterat
         OSError: it cannot be started.
     """
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment(),
-            cwd=folder,
-            process_group=0,
-            umask=0o077,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it makes one system call
-        )
-        running = EngineProcess(process, stdout, stderr)
+        process, lifeline = begin(command, stdout, stderr, environment(), folder)
+        running = EngineProcess(process, lifeline, stdout, stderr)
         try:
             yield running
         finally:
@@ -98,24 +121,6 @@ def run(command: Sequence[str | Path], timeout_s: float) -> Attempt:
             return running.attempt()
     except OSError as error:
         return Attempt(errno=error.errno, stderr=error.strerror or str(error))
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """Return what a new process runs before it becomes the program; None where no system call does that.
-
-    Linux then ends it with the thread that started it. Names are looked up before the fork.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent, kill = os.getpid(), int(signal.SIGKILL)
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, kill, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return prepare
 
 
 def _content(file: BinaryIO) -> str:

@@ -9,10 +9,11 @@ from typing import IO
 
 import psutil
 
+from qwenctl.engine.lifeline import Lifeline
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.child import ChildProcess, LogSoFar
 from qwenctl.supervise.evidence import devices_of
-from qwenctl.supervise.identity import Identity, identify
+from qwenctl.supervise.identity import Identity, identify, same
 
 
 class AdoptedProcess:
@@ -44,7 +45,8 @@ def is_our_child(who: Identity) -> bool:
             os.waitid(os.P_PID, who.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
-        return identify(who.pid) in (who, None)
+        now = identify(who.pid)
+        return now is None or same(who, now)
     try:  # macOS before Python 3.13
         return psutil.Process(who.pid).ppid() == os.getpid()
     except psutil.Error:
@@ -52,13 +54,25 @@ def is_our_child(who: Identity) -> bool:
 
 
 def adopt(
-    who: Identity, pipe: int, spec: LaunchSpec, heard: LogSoFar, on_output: Callable[[bytes], None]
+    who: Identity,
+    pipe: int,
+    spec: LaunchSpec,
+    heard: LogSoFar,
+    on_output: Callable[[bytes], None],
+    lifeline: int | None = None,
 ) -> ChildProcess:
     """Take over a child that ``is_our_child``; ``pipe`` is the open file with its output.
+
+    ``lifeline`` is the open file that lets it end with us.
 
     Raises:
         OSError: the pipe is not open, or no descriptor is left to watch it by.
     """
-    os.set_inheritable(pipe, False)
-    process = AdoptedProcess(who.pid, pipe)
-    return ChildProcess(process, on_output, lambda: None, devices_of(spec.argv), heard)
+    line = Lifeline(lifeline)
+    try:
+        os.set_inheritable(pipe, False)
+        process = AdoptedProcess(who.pid, pipe)
+        return ChildProcess(process, on_output, lambda: None, devices_of(spec.argv), heard, line)
+    except OSError:
+        line.cut()
+        raise

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from qwenctl.engine.environment import environment
-from qwenctl.engine.process import die_with_parent
+from qwenctl.engine.lifeline import Lifeline
+from qwenctl.engine.process import begin
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.evidence import ExitContext, devices_of
 from qwenctl.supervise.exit_watch import ExitWatch
@@ -61,7 +62,7 @@ class OwnProcess(Protocol):
 class ChildProcess:
     """A running server. ``on_output`` gets what it prints; ``on_open`` is called once it takes requests.
 
-    ``heard`` is what an earlier program of this process knew of it.
+    ``heard`` is what an earlier program of this process knew of it. ``lifeline`` lets it end with us.
     """
 
     def __init__(
@@ -71,8 +72,9 @@ class ChildProcess:
         on_open: Callable[[], None],
         devices: tuple[str, ...] | None = None,
         heard: LogSoFar | None = None,
+        lifeline: Lifeline | None = None,
     ) -> None:
-        self.pid = process.pid
+        self.pid, self._lifeline = process.pid, lifeline or Lifeline()
         self._devices, self._watch, self._tail = devices, LogWatch(), Tail()
         self._process, self._on_output, self._on_open = process, on_output, on_open
         self._opened, self._oom_kills = False, oom_kills()
@@ -103,6 +105,7 @@ class ChildProcess:
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
+            self._lifeline.cut()
         return classify(
             code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills, context=self.context
         )
@@ -117,6 +120,11 @@ class ChildProcess:
     def pipe(self) -> int:
         """The open file that its output is read from."""
         return self._pipe
+
+    @property
+    def lifeline(self) -> int | None:
+        """The open file whose end would end it, where there is one."""
+        return self._lifeline.file
 
     @property
     def log_so_far(self) -> LogSoFar:
@@ -162,20 +170,12 @@ def spawn(
     if spec.address.socket is not None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(spec.address.socket)  # noqa: PTH108 - a dead socket file makes the next bind fail
-    process = subprocess.Popen(
-        spec.argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=0,
-        env=environment() | dict(spec.environment),
-        process_group=0,
-        umask=0o077,
-        preexec_fn=die_with_parent(),  # noqa: PLW1509 - one thread forks
-    )
+    variables = environment() | dict(spec.environment)
+    process, lifeline = begin(spec.argv, subprocess.PIPE, subprocess.STDOUT, variables)
     try:
-        return ChildProcess(process, on_output, on_open, devices_of(spec.argv))
+        return ChildProcess(process, on_output, on_open, devices_of(spec.argv), lifeline=lifeline)
     except OSError:  # no descriptor is left to watch it by
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        lifeline.cut()
         raise

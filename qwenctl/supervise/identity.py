@@ -1,6 +1,8 @@
 """Know a process again by pid, start time and executable, and end a leftover that matches all three.
 
 A pid alone proves nothing, because pids are used again. A process that does not match is never signalled.
+macOS does not know the executable of a process any more once its file was removed, as ``brew upgrade`` does.
+There pid and start time, to the microsecond, decide.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from qwenctl import files
+from qwenctl.control.state_dir import CHILD_SOCKET
 
 PROC = Path("/proc")
 STARTED_FIELD = 22
@@ -43,9 +46,16 @@ def identify(pid: int) -> Identity | None:
         return None
 
 
+def same(kept: Identity, now: Identity | None) -> bool:
+    """Return whether a process is the one that was kept. An executable without a name is any. Pure."""
+    if now is None or (kept.pid, kept.started) != (now.pid, now.started):
+        return False
+    return kept.executable == now.executable or "" in (kept.executable, now.executable)
+
+
 def reap(leftover: Identity, timeout_s: float = GONE_TIMEOUT_S) -> bool:
     """End ``leftover`` and its group if it still is who it was, and wait. Return whether it was there."""
-    if identify(leftover.pid) != leftover:
+    if not same(leftover, identify(leftover.pid)):
         return False
     with contextlib.suppress(ProcessLookupError):
         if os.getpgid(leftover.pid) == leftover.pid:
@@ -53,7 +63,7 @@ def reap(leftover: Identity, timeout_s: float = GONE_TIMEOUT_S) -> bool:
         else:
             os.kill(leftover.pid, signal.SIGKILL)
     give_up_at = time.monotonic() + timeout_s
-    while identify(leftover.pid) == leftover and time.monotonic() < give_up_at:
+    while same(leftover, identify(leftover.pid)) and time.monotonic() < give_up_at:
         time.sleep(POLL_S)
     return True
 
@@ -77,9 +87,27 @@ def read_identity(path: Path) -> Identity | None:
 
 
 def left_over(path: Path) -> Identity | None:
-    """Return the process that is kept in a file, if it still runs."""
+    """Return the process that is kept in a file, as it is now, if it still runs.
+
+    Where the start time is one of the clock, earlier versions kept one that a step of the clock moves. Who
+    has the pid and serves at the socket of this folder is ours, too.
+    """
     kept = read_identity(path)
-    return kept if kept is not None and identify(kept.pid) == kept else None
+    now = identify(kept.pid) if kept is not None else None
+    if kept is None or now is None:
+        return None
+    moved = dataclasses.replace(kept, started=now.started)
+    ours = sys.platform != "linux" and same(moved, now) and serves_at(path.with_name(CHILD_SOCKET), now.pid)
+    named = dataclasses.replace(now, executable=now.executable or kept.executable)
+    return named if ours or same(kept, now) else None
+
+
+def serves_at(socket: Path, pid: int) -> bool:
+    """Return whether a process was started to serve at this Unix socket."""
+    try:
+        return str(socket) in psutil.Process(pid).cmdline()
+    except (psutil.Error, OSError):
+        return False
 
 
 def listener(host: str, port: int) -> str | None:
@@ -96,10 +124,17 @@ def listener(host: str, port: int) -> str | None:
 
 
 def _started(process: psutil.Process) -> str:
+    """Return the start time as the kernel keeps it.
+
+    That of macOS is the clock's at the start, and never changes. ``psutil.Process.create_time`` adds every
+    step of the clock since this program began; the platform's own function does not. Source: psutil 7.2.2,
+    _psosx.py.
+    """
     if sys.platform != "linux":
-        return repr(
-            process.create_time()
-        )  # kept by the kernel since the start; no step of the clock moves it
+        try:
+            return repr(process._proc.create_time(monotonic=True))  # noqa: SLF001  nothing public tells it
+        except (TypeError, AttributeError):  # before psutil 7.1 nothing is added
+            return repr(process.create_time())
     fields = (PROC / str(process.pid) / "stat").read_text().rpartition(")")[2].split()
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{fields[STARTED_FIELD - 3]}"
