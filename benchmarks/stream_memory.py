@@ -1,10 +1,11 @@
 """How much memory the gate takes for streams that it may have to finish: 64 streams of 100,000 tokens.
 
 Run from the repository's root: python -m benchmarks.stream_memory [--streams 64] [--tokens 100000]
-[--budget 268435456]. A stand-in for llama-server sends events of its form, with the counts that the gate asks
-for, many at a time; the clients read them and stay. Prints Markdown: the gate's memory (RSS) before, with all
-streams at their end, and whether that is within its budget. With a small budget (8388608) streams for which
-there is no memory are passed on all the same, and can't be continued. Takes some minutes on two cores.
+[--budget 268435456] [--schema]. A stand-in for llama-server sends events of its form, many at a time; where
+there is a schema they have the counts that the gate asks for. The clients read them and stay. Prints
+Markdown: the gate's memory (RSS) before, with all streams at their end, and whether that is within its
+budget. With a small budget (8388608) streams for which there is no memory are passed on all the same, and
+can't be continued. Takes some minutes on two cores.
 """
 
 import argparse
@@ -23,29 +24,39 @@ from benchmarks.gate_cost import wait_for
 from tests.fakes.home import free_port
 
 AT_ONCE = 200
+QUESTION = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+SCHEMA = {
+    "response_format": {"type": "json_schema", "json_schema": {"name": "it", "schema": {"type": "object"}}}
+}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = (
     'data: {{"choices":[{{"finish_reason":null,"index":0,"delta":{{"content":"w{:04d} "}}}}],"created":1,'
     '"id":"chatcmpl-hbnRbX4kycQH1EEDrgN6DaWfMqgVDO3G","model":"demo","system_fingerprint":"b0-unknown",'
-    '"object":"chat.completion.chunk","timings":{{"cache_n":0,"prompt_n":9,"prompt_ms":9.5,"predicted_n":{},'
-    '"predicted_ms":100.5,"predicted_per_token_ms":1.5,"predicted_per_second":600.5}}}}\n\n'
+    '"object":"chat.completion.chunk"{}}}\n\n'
+)
+TIMINGS = (
+    ',"timings":{{"cache_n":0,"prompt_n":9,"prompt_ms":9.5,"predicted_n":{},'
+    '"predicted_ms":100.5,"predicted_per_token_ms":1.5,"predicted_per_second":600.5}}'
 )
 
 
 async def serve(tokens: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send one stream and leave it open."""
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-        await reader.readuntil(b"\r\n\r\n")
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        body = await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+        counts = TIMINGS if b"timings_per_token" in body else ""
         writer.write(HEAD)
         for first in range(0, tokens, AT_ONCE):
-            events = "".join(EVENT.format(n % 10_000, n + 1) for n in range(first, first + AT_ONCE)).encode()
+            numbers = range(first, first + AT_ONCE)
+            events = "".join(EVENT.format(n % 10_000, counts.format(n + 1)) for n in numbers).encode()
             writer.write(b"%x\r\n%s\r\n" % (len(events), events))
             await writer.drain()
         await reader.read()
     writer.close()
 
 
-async def measure(streams: int, tokens: int, budget: int) -> tuple[float, float]:
+async def measure(streams: int, tokens: int, budget: int, *, schema: bool) -> tuple[float, float]:
     """Return the memory of the gate before and after, in MB."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="qm-", dir="/tmp") as folder:
@@ -57,9 +68,13 @@ async def measure(streams: int, tokens: int, budget: int) -> tuple[float, float]
             await asyncio.to_thread(wait_for, port)
             memory = psutil.Process(gate.pid).memory_info
             before, arrived = memory().rss / 1e6, asyncio.Semaphore(0)
-            reading = [asyncio.create_task(read(port, tokens, arrived)) for _ in range(streams)]
-            for _ in range(streams):
-                await arrived.acquire()
+            bodies = [json.dumps(QUESTION | (SCHEMA if schema else {}))] * streams
+            reading = [asyncio.create_task(read(port, body, tokens, arrived)) for body in bodies]
+            ended = [asyncio.create_task(arrived.acquire()) for _ in reading]
+            await asyncio.wait([*reading, asyncio.gather(*ended)], return_when=asyncio.FIRST_COMPLETED)
+            for task in reading:
+                if task.done():
+                    task.result()
             after = memory().rss / 1e6
             for task in reading:
                 task.cancel()
@@ -70,13 +85,12 @@ async def measure(streams: int, tokens: int, budget: int) -> tuple[float, float]
     return before, after
 
 
-async def read(port: int, tokens: int, arrived: asyncio.Semaphore) -> None:
+async def read(port: int, body: str, tokens: int, arrived: asyncio.Semaphore) -> None:
     """Read one stream to its last token, and stay."""
-    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
     url, seen = f"http://127.0.0.1:{port}/v1/chat/completions", 0
     async with (
         aiohttp.ClientSession(read_bufsize=1 << 20) as session,
-        session.post(url, data=json.dumps(body), headers={"Content-Type": "application/json"}) as answer,
+        session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer,
     ):
         while seen < tokens:
             data = await answer.content.readany()
@@ -93,10 +107,11 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--budget", type=int, default=268_435_456)
+    parser.add_argument("--schema", action="store_true")
     asked = parser.parse_args()
     print(f"{asked.streams} streams of {asked.tokens:,} tokens\n")
     print("| budget | memory before | memory after | more | within the budget |\n|---|---|---|---|---|")
-    before, after = asyncio.run(measure(asked.streams, asked.tokens, asked.budget))
+    before, after = asyncio.run(measure(asked.streams, asked.tokens, asked.budget, schema=asked.schema))
     within = "yes" if (after - before) * 1e6 <= asked.budget + SLACK_BYTES else "no"
     cells = (f"{mb:.0f} MB" for mb in (asked.budget / 1e6, before, after, after - before))
     print(f"| {' | '.join(cells)} | {within} |")
