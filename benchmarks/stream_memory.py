@@ -24,6 +24,7 @@ from benchmarks.gate_cost import wait_for
 from tests.fakes.home import free_port
 
 AT_ONCE = 200
+FOREVER = aiohttp.ClientTimeout(total=None)
 QUESTION = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 SCHEMA = {
     "response_format": {"type": "json_schema", "json_schema": {"name": "it", "schema": {"type": "object"}}}
@@ -89,7 +90,7 @@ async def read(port: int, body: str, tokens: int, arrived: asyncio.Semaphore) ->
     """Read one stream to its last token, and stay."""
     url, seen = f"http://127.0.0.1:{port}/v1/chat/completions", 0
     async with (
-        aiohttp.ClientSession(read_bufsize=1 << 20) as session,
+        aiohttp.ClientSession(read_bufsize=1 << 20, timeout=FOREVER) as session,
         session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer,
     ):
         while seen < tokens:
