@@ -31,7 +31,8 @@ from tests.darwin.place import MacPaths
 REMOVED: dict[str, str] = {
     "os": "pidfd_open fdatasync pipe2 memfd_create eventfd eventfd_read eventfd_write splice "
     "copy_file_range posix_fallocate posix_fadvise sched_getaffinity sched_setaffinity setresuid setresgid "
-    "getresuid getresgid getxattr setxattr listxattr removexattr unshare setns O_DIRECT O_PATH getrandom waitid",
+    "getresuid getresgid getxattr setxattr listxattr removexattr unshare setns "
+    "O_DIRECT O_PATH getrandom waitid",
     "select": "epoll EPOLL_CLOEXEC EPOLLIN EPOLLOUT EPOLLERR EPOLLHUP EPOLLONESHOT EPOLLET EPOLLRDHUP",
     "socket": "SOCK_CLOEXEC SOCK_NONBLOCK SO_PEERCRED SO_DOMAIN SO_PROTOCOL TCP_QUICKACK TCP_USER_TIMEOUT "
     "TCP_KEEPIDLE AF_NETLINK AF_VSOCK AF_ALG MSG_CMSG_CLOEXEC",

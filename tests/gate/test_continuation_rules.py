@@ -192,6 +192,9 @@ def test_a_prompt_of_any_form_stays_the_beginning(form: StreamFormat) -> None:
         ("The sea", True, ["The", " end"], "The end"),  # shorter than what was sent: no repetition
         ("ha", False, ["ha", "!"], "ha!"),
         ("ha", True, ["ha!", "!"], "!!"),
+        ("🌍", True, ["🌍", "🌍", "!"], "🌍🌍!"),  # a repetition has the first new text with it
+        ("🌍", True, ["🌍"], ""),  # nothing was new
+        ("🌍", True, ["🌍🌍", "🌍"], "🌍🌍"),
         (LONG, False, [LONG + " and", " more"], " and more"),
         (LONG + "\n", True, [LONG, "\nnext"], "next"),  # the end of it comes later
         (LONG, True, [LONG[:30], LONG[30:] + " more"], " more"),

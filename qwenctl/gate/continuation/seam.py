@@ -14,12 +14,16 @@ class EchoFilter:
     llama-server b11434 repeats it for Anthropic messages, in the first piece; b11549 does not. A first piece
     counts as a repetition if it is the whole text so far, or a long beginning of it. ``expected``: this kind
     of request is known to be answered so. Otherwise a short text may be said twice by chance, and is kept.
+
+    A repetition comes in one piece with the first new text. So a first piece that is the short text so far
+    and nothing else is kept back: if more follows, it was said twice; if not, there was nothing new.
     """
 
     sent: str
     expected: bool
     _at: int = 0
     _begun: bool = False
+    _kept: str = ""
 
     def new(self, text: str) -> str:
         """Return what is new of a piece."""
@@ -30,6 +34,11 @@ class EchoFilter:
             sure = shorter >= SURE_ECHO_CHARS or (self.expected and shorter == len(self.sent))
             if not (repeats and sure):
                 self._at = len(self.sent)
+            elif text == self.sent and shorter < SURE_ECHO_CHARS:
+                self._kept, self._at = text, len(self.sent)
+                return ""
+        elif text:
+            text, self._kept = self._kept + text, ""
         same = 0
         while self._at < len(self.sent) and same < len(text) and text[same] == self.sent[self._at]:
             same, self._at = same + 1, self._at + 1
