@@ -88,16 +88,16 @@ async def measure(streams: int, tokens: int, budget: int, *, schema: bool) -> tu
 
 async def read(port: int, body: str, tokens: int, arrived: asyncio.Semaphore) -> None:
     """Read one stream to its last token, and stay."""
-    url, seen = f"http://127.0.0.1:{port}/v1/chat/completions", 0
+    url, lines = f"http://127.0.0.1:{port}/v1/chat/completions", 0
     async with (
         aiohttp.ClientSession(read_bufsize=1 << 20, timeout=FOREVER) as session,
         session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer,
     ):
-        while seen < tokens:
+        while lines < 2 * tokens:
             data = await answer.content.readany()
             assert data, "the stream ended"
             assert b"timings" not in data, "counts that nobody asked for"
-            seen += data.count(b"data: ")
+            lines += data.count(b"\n")
         arrived.release()
         await asyncio.Event().wait()
 
