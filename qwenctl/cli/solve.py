@@ -67,7 +67,8 @@ def command(
     The code runs in a sandbox. The folder keeps the prompt, answer, code, output and verdict of each round.
     Exits 1 when no round passes.
     """
-    from qwenctl.client.sandbox.sandbox import SandboxLimits, isolation, unavailable
+    from qwenctl.client.sandbox.sandbox import hint, isolation, unavailable
+    from qwenctl.client.sandbox.sandbox_outcome import SandboxLimits
     from qwenctl.client.solve import Task, python_task, solve
     from qwenctl.errors import SandboxError
 
@@ -77,7 +78,7 @@ def command(
     test_files = _read(tests)
     isolated = isolation(unsafe=bool(options["unsafe"]))
     if isolated == "sandbox" and (why := unavailable()) is not None:
-        raise SandboxError(why, hint="--unsafe runs the code with time and memory limits only")
+        raise SandboxError(why, hint=hint())
     if isolated == "limits":
         session.say("warning: no sandbox here; the code runs with time and memory limits only")
     if isinstance(shell, str):

@@ -15,7 +15,8 @@ from qwenctl.client.answer import Answer, Table
 from qwenctl.client.answer_files import FilesError, files_of
 from qwenctl.client.openai_api import Api
 from qwenctl.client.sandbox import runner, sandbox
-from qwenctl.client.sandbox.sandbox import Isolation, Outcome, SandboxLimits
+from qwenctl.client.sandbox.sandbox import Isolation
+from qwenctl.client.sandbox.sandbox_outcome import Outcome, SandboxLimits
 from qwenctl.errors import BrokenOffError, ClientError
 from qwenctl.files import reason
 

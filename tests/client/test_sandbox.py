@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from qwenctl.client.sandbox import sandbox
-from qwenctl.client.sandbox.sandbox import Isolation, Outcome, SandboxLimits
+from qwenctl.client.sandbox.sandbox import Isolation
+from qwenctl.client.sandbox.sandbox_outcome import Outcome, SandboxLimits
 from qwenctl.client.sandbox.seatbelt import profile
 from qwenctl.client.sandbox.seccomp import ARCHITECTURES, seccomp_filter
 from qwenctl.errors import SandboxError
@@ -202,7 +203,8 @@ def test_an_ordinary_user_gets_the_same_sandbox(tmp_path: Path) -> None:
     code = """
 from qwenctl.client.sandbox import sandbox
 print(sandbox.unavailable())
-limits = sandbox.SandboxLimits(wall_s=2)
+from qwenctl.client.sandbox.sandbox_outcome import SandboxLimits
+limits = SandboxLimits(wall_s=2)
 look = "import os; print(os.listdir('/work'), os.path.exists('/home'))"
 done = sandbox.run((*sandbox.python(), "-c", look), {}, limits)
 print(done.output, end="")

@@ -12,7 +12,7 @@ import pytest
 from qwenctl.client.answer_files import FilesError, files_of
 from qwenctl.client.openai_api import Api
 from qwenctl.client.sandbox import sandbox
-from qwenctl.client.sandbox.sandbox import SandboxLimits
+from qwenctl.client.sandbox.sandbox_outcome import SandboxLimits
 from qwenctl.client.solve import Round, Task, python_task, solve
 from qwenctl.errors import BrokenOffError, RefusedError
 from tests.fakes.home import Home

@@ -9,6 +9,7 @@ MOVED = ("/Library", "/System", "/Applications", "/opt/homebrew", "/usr/local/bi
 HIDDEN = ("/proc", "/sys", "/run", "/etc/systemd", "/lib/systemd", "/dev/shm", "/dev/dri", "/dev/kfd")
 HIDDEN_BEGINNINGS = ("/dev/nvidia",)
 """What a Mac does not have."""
+SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 SYSTEM_PATH = ("/bin", "/usr/bin", "/usr/sbin", "/sbin")
 
 
@@ -50,6 +51,13 @@ class MacPaths:
         if base in self._names and name.rpartition("/")[0] in SYSTEM_PATH:
             return f"{self._tools}/{base}"
         return str(self.there(name))
+
+    def named(self, argument: str) -> str:
+        """Return an argument in which a program of ours is told to run sandbox-exec.
+
+        The jail of ``solve`` is a Python without site packages, so that it does not know where it is.
+        """
+        return argument.replace(f'"{SANDBOX_EXEC}"', f'"{self._tools}/sandbox-exec"')
 
     def _is_moved(self, text: str) -> bool:
         return not text.startswith("/usr/local/bin") or os.path.lexists(self._root + text)

@@ -280,6 +280,7 @@ def _with_tools(module: types.ModuleType, where: MacPaths) -> None:
         if isinstance(args, list | tuple) and args:
             environment = named.get("env") or os.environ
             args = [where.program(os.fspath(args[0]), environment.get("PATH", "")), *args[1:]]
+            args = [where.named(each) if isinstance(each, str) else each for each in args]
         real(popen, args, *more, **named)
 
     module.Popen.__init__ = begin

@@ -20,6 +20,7 @@ from qwenctl.client.check.run_checks import (
 from qwenctl.client.markdown import python_code
 from qwenctl.client.openai_api import Api
 from qwenctl.client.sandbox import sandbox
+from qwenctl.client.sandbox.sandbox_outcome import SandboxLimits
 from qwenctl.errors import SandboxError
 
 MAX_TOKENS = 16384
@@ -82,7 +83,7 @@ def code(question: CodeQuestion, api: Api, expected: Expected) -> str:
     files = {"solution.py": source, "tests.py": question.tests}
     try:
         isolated = sandbox.isolation(unsafe=expected.unsafe)
-        outcome = sandbox.run((*sandbox.python(), "tests.py"), files, sandbox.SandboxLimits(), isolated)
+        outcome = sandbox.run((*sandbox.python(), "tests.py"), files, SandboxLimits(), isolated)
     except SandboxError as error:
         raise NotJudged(error.message) from error
     expect(outcome.passed, f"{outcome.ended} {outcome.code}: {outcome.output.strip()[-SHOWN:]}")

@@ -16,54 +16,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
 from qwenctl.client.sandbox import jail
-from qwenctl.client.sandbox.seatbelt import profile
+from qwenctl.client.sandbox.sandbox_outcome import KIB, Ended, Outcome, SandboxLimits
+from qwenctl.client.sandbox.seatbelt import profile, python_paths
 from qwenctl.client.sandbox.seccomp import seccomp_filter
 from qwenctl.errors import SandboxError
 from qwenctl.files import reason
 
-GIB, MIB, KIB = 2**30, 2**20, 2**10
 TICK_S = 0.1
 END_S = 10.0
+DENIALS = "Console.app shows what macOS denied (search for: Sandbox: python)"
+SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 SETUP_FAILED = 125
-Ended = Literal["exited", "time", "memory", "output"]
 Isolation = Literal["sandbox", "limits"]
 """``limits``: no sandbox, only limits on time, memory and processes."""
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxLimits:
-    """What one run may use. ``memory_bytes`` limits each process, and all processes together."""
-
-    wall_s: float = 30.0
-    cpu_s: int = 30
-    memory_bytes: int = GIB
-    file_bytes: int = 16 * MIB
-    disk_bytes: int = 64 * MIB
-    files: int = 4096
-    processes: int = 32
-    output_bytes: int = 256 * KIB
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended: it ``exited`` with ``code`` (128 + N after signal N), or was stopped at a limit."""
-
-    ended: Ended
-    code: int
-    output: str
-    took_s: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the program ended by itself with exit code 0."""
-        return self.ended == "exited" and self.code == 0
 
 
 def python() -> tuple[str, ...]:
@@ -77,7 +48,13 @@ def unavailable() -> str | None:
         outcome = run((*python(), "-c", "print('in')"), {}, SandboxLimits(wall_s=END_S))
     except SandboxError as error:
         return error.message
-    return None if outcome.output == "in\n" else f"cannot run Python in the sandbox: {outcome.output[-200:]}"
+    return None if outcome.output == "in\n" else f"cannot run Python in the sandbox: {outcome.said()}"
+
+
+def hint() -> str:
+    """Return what a person can do where there is no sandbox."""
+    unsafe = "--unsafe runs the code with time and memory limits only"
+    return f"{unsafe}; {DENIALS}" if sys.platform == "darwin" else unsafe
 
 
 def isolation(*, unsafe: bool) -> Isolation:
@@ -115,7 +92,8 @@ def _run(command: Sequence[str], folder: Path, limits: SandboxLimits, isolated: 
     if isolated == "sandbox" and sys.platform not in ("linux", "darwin"):
         raise _no_sandbox(f"there is none for {sys.platform}")
     if sys.platform == "darwin" and isolated == "sandbox":
-        command = ("/usr/bin/sandbox-exec", "-p", profile(str(folder), _readable()), *command)
+        folders, links = python_paths(_python_folders(), _readlink)
+        command = (SANDBOX_EXEC, "-p", profile(str(folder), folders, links), *command)
     reading, writing = os.pipe()
     spec: jail.Spec = {
         "command": list(command),
@@ -240,6 +218,19 @@ def _readable() -> list[str]:
     return sorted(dict.fromkeys(folder for folder in folders if folder != "/"), key=len)
 
 
+def _python_folders() -> list[str]:
+    """Return the paths that Python itself uses, as it spells them: they may have symlinks."""
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 - that of the standard library
+    return [sys.executable, sys.prefix, sys.base_prefix, sys.base_exec_prefix, library]
+
+
+def _readlink(path: str) -> str | None:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - a string goes in and comes out
+    except OSError:
+        return None
+
+
 def _environment(folder: Path, *, namespaces: bool) -> dict[str, str]:
     home = "/work" if namespaces else str(folder)
     path = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
@@ -274,8 +265,9 @@ def _filter() -> str:
 
 
 def _no_sandbox(why: str) -> SandboxError:
+    allow = "allow user namespaces (sysctl user.max_user_namespaces)"
+    first = DENIALS if sys.platform == "darwin" else allow
     return SandboxError(
         f"cannot run code in a sandbox: {why}",
-        hint="allow user namespaces (sysctl user.max_user_namespaces), "
-        "or add --unsafe to run the code with time and memory limits only",
+        hint=f"{first}, or add --unsafe to run the code with time and memory limits only",
     )
