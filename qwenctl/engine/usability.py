@@ -6,6 +6,7 @@ Each cause is permanent: the same attempt would show the same. The texts are als
 
 import errno
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ OTHER_BUILD = "qwenctl engine install brings the build for this machine"
 ON_CPU = 'qwenctl up --cpu, or gpu = "off" in [hardware], leaves the devices alone'
 LIST_DEVICES = "--list-devices"
 WRONG_PROCESSOR, DRIVER_REFUSES = "wrong_processor", "driver_refuses"
+QUARANTINED, QUARANTINE, LIFT = "quarantined", "com.apple.quarantine", "xattr -dr com.apple.quarantine"
+"""The cause, the mark that a browser puts on what it downloads, and the command that takes it away."""
+MAY_BE_QUARANTINED = ("killed", "no_answer", QUARANTINED)
+"""A marked program is killed, or waits for a dialog that nobody sees, or gets no library."""
 CARD_UNUSED, CARD_AWAY, NO_DEVICE_ON = "card_unused", "card_away", "it has no device on "
 """The causes of an engine that works, but not on this machine's card: never, or not now."""
 
@@ -101,6 +106,12 @@ UNUSABLE_TEXTS = (
         hint="install that CUDA runtime; or qwenctl engine install, which brings it along",
     ),
     UnusableText(
+        _any(r"(library load disallowed by system policy)"),
+        QUARANTINED,
+        "macOS does not let it load its libraries",
+        hint=f"{LIFT} FOLDER, the folder that it was unpacked into",
+    ),
+    UnusableText(
         _any(r"error while loading shared libraries: (\S+):", r"Library not loaded: (\S+)"),
         "library_missing",
         "a library is missing",
@@ -159,7 +170,7 @@ UNUSABLE_TEXTS = (
 )
 """In this order; the first match wins.
 
-Source: texts of ld.so and dyld; CUDA and ROCm texts after reports in llama.cpp #11404, #17950, #8734, #14421,
+Source: texts of ld.so and dyld; of Gatekeeper: pwndbg #2689; CUDA and ROCm texts after reports in llama.cpp #11404, #17950, #8734, #14421,
 #28515, ramalama #732 and ollama #15849.
 """
 OUT_OF_MEMORY = _any(
@@ -193,10 +204,7 @@ def _by_its_end(attempt: Attempt, doing: str) -> Unusable | None:
     if attempt.signal == SIGILL:
         return Unusable(WRONG_PROCESSOR, "it was built for another processor (SIGILL)", OTHER_BUILD)
     if attempt.signal == SIGKILL:
-        hint = (
-            "on macOS: xattr -d com.apple.quarantine FILE, or codesign --force --sign - FILE; elsewhere look "
-            "for who ends it"
-        )
+        hint = f"on macOS: {LIFT} FOLDER, or codesign --force --sign - FILE; elsewhere look for who ends it"
         return Unusable("killed", f"the system killed it (SIGKILL) at {doing}", hint)
     return None
 
@@ -235,6 +243,12 @@ def last_line(attempt: Attempt) -> str:
     lines = [line.strip() for line in attempt.stderr.splitlines() if line.strip()]
     lines = lines or [line.strip() for line in attempt.stdout.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
+
+
+def quarantined(folder: str, doing: str) -> Unusable:
+    """Return why a program that a browser has downloaded cannot be used on macOS."""
+    summary = f"macOS holds it back at {doing}: a browser downloaded it, and its files are in quarantine"
+    return Unusable(QUARANTINED, summary, f"{LIFT} {shlex.quote(folder)}")
 
 
 def device_missing(backend: str, reason: str | None = None) -> Unusable:

@@ -7,7 +7,7 @@ import pytest
 
 from qwenctl.engine.flags import parse_help
 from qwenctl.engine.other_programs import other_program
-from qwenctl.engine.usability import Attempt, why_unusable
+from qwenctl.engine.usability import MAY_BE_QUARANTINED, Attempt, quarantined, why_unusable
 
 SAMPLES = Path(__file__).parent / "unusable"
 EXPECTED = {
@@ -18,6 +18,7 @@ EXPECTED = {
     "driver-insufficient": ("driver_too_old", "insufficient"),
     "dyld-library-missing": ("library_missing", "libmtmd.0.dylib"),
     "dyld-symbol-not-found": ("library_mixed", "_ggml_backend_dev_by_type"),
+    "dyld-system-policy": ("quarantined", "disallowed by system policy"),
     "exit-0-detached-wrapper": ("not_in_foreground", "exit code 0"),
     "glibc-too-old": ("wrong_libc", "GLIBC_2.38"),
     "illegal-instruction": ("wrong_processor", "SIGILL"),
@@ -102,3 +103,9 @@ def test_another_program_is_called_by_its_name(version: str, help_text: str, cau
     assert why is not None
     assert why.cause == cause
     assert said in why.summary
+
+
+def test_the_folder_of_a_program_in_quarantine_is_named_as_a_shell_reads_it() -> None:
+    why = quarantined("/Users/mac/My Models/llama", "--version")
+    assert why.hint == "xattr -dr com.apple.quarantine '/Users/mac/My Models/llama'"
+    assert why.cause in MAY_BE_QUARANTINED
