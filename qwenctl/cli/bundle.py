@@ -51,7 +51,9 @@ def _writers(request: PlanRequest) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _versions() -> str:
-    versions = {"qwenctl": __version__, "python": sys.version, "system": platform.platform()}
+    versions = {"qwenctl": __version__, "python": sys.version, "platform": platform.platform()}
+    if sys.platform == "darwin":
+        versions["macos"] = platform.mac_ver()[0]
     return json.dumps(versions, indent=1)
 
 

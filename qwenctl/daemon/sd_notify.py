@@ -86,6 +86,8 @@ class Notifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with (
             contextlib.suppress(OSError),  # a manager that is being restarted must not stop us
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+            socket.socket(
+                socket.AF_UNIX, socket.SOCK_DGRAM
+            ) as out,  # Python closes it at exec, on each system
         ):
             out.sendto(message.encode(), socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0), address)

@@ -6,10 +6,11 @@ import socket
 from qwenctl import files
 from qwenctl.engine.address import Address, hosts_of
 from qwenctl.errors import LaunchError
-from qwenctl.supervise.identity import listener
+from qwenctl.gate.listening_sockets import SHADOWS, Shadows, refuse_shadow
+from qwenctl.supervise.port_holder import listener
 
 
-def check_address(where: Address) -> None:
+def check_address(where: Address, shadows: Shadows | None = SHADOWS) -> None:
     """Check that nothing else listens there.
 
     Raises:
@@ -20,6 +21,7 @@ def check_address(where: Address) -> None:
     for host in hosts_of(where.host):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
+            refuse_shadow(host, where.port, shadows)
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, where.port))

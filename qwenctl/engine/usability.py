@@ -170,8 +170,8 @@ UNUSABLE_TEXTS = (
 )
 """In this order; the first match wins.
 
-Source: texts of ld.so and dyld; of Gatekeeper: pwndbg #2689; CUDA and ROCm texts after reports in llama.cpp #11404, #17950, #8734, #14421,
-#28515, ramalama #732 and ollama #15849.
+Source: texts of ld.so and dyld; of Gatekeeper: pwndbg #2689; CUDA and ROCm texts after reports in llama.cpp
+#11404, #17950, #8734, #14421, #28515, ramalama #732 and ollama #15849.
 """
 OUT_OF_MEMORY = _any(
     r"cudaMalloc failed: out of memory",

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from qwenctl.engine.address import Address, hosts_of
@@ -22,6 +23,17 @@ BACKLOG = 1024
 """Connections that may wait to be accepted, as in systemd/qwenctl.socket."""
 CAN_OVERLAP = sys.platform == "linux"
 """Elsewhere SO_REUSEPORT must be set before the first socket is bound, so the old socket closes first."""
+CAN_SHADOW = not CAN_OVERLAP
+"""On macOS a socket with SO_REUSEADDR may listen on one address though another program has all of them.
+
+It then gets the connections to that address, and nobody is told. Without SO_REUSEADDR, a port whose last
+connections have just ended is taken there. Source: XNU 11417, bsd/netinet/in_pcb.c, in_pcbbind; kafka #13572.
+"""
+Shadows = Callable[[str, int], bool]
+"""Whether a socket that could be bound there would take connections away from another program."""
+ANSWERS_WITHIN_S = 0.2
+"""This machine accepts or refuses at once."""
+ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 SO_ATTACH_FILTER = 26
 """Source: asm-generic/socket.h."""
 SYN_FILTER = (
@@ -34,7 +46,33 @@ SYN_FILTER = (
 """Classic BPF: code, jump if true, jump if false, operand. Source: linux/filter.h. Data: the TCP segment."""
 
 
-async def bind(address: Address, beside: Iterable[socket.socket] = ()) -> tuple[socket.socket, ...]:
+def somebody_answers(host: str, port: int) -> bool:
+    """Return whether a program takes connections there. It sees one that ends at once."""
+    try:
+        socket.create_connection((ANY_HOST.get(host, host), port), ANSWERS_WITHIN_S).close()
+    except OSError:
+        return False
+    return True
+
+
+SHADOWS: Shadows | None = somebody_answers if CAN_SHADOW else None
+
+
+def refuse_shadow(host: str, port: int, shadows: Shadows | None) -> None:
+    """See that a socket there takes nothing away from another program.
+
+    Raises:
+        OSError: it would.
+    """
+    if shadows is not None and port and shadows(host, port):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+async def bind(
+    address: Address,
+    beside: Iterable[socket.socket] = (),
+    shadows: Shadows | None = SHADOWS,
+) -> tuple[socket.socket, ...]:
     """Return sockets that listen at ``address``: one for each IP address that its hosts stand for.
 
     ``beside``: sockets of ours on the same port, which may overlap with the new ones.
@@ -54,6 +92,7 @@ async def bind(address: Address, beside: Iterable[socket.socket] = ()) -> tuple[
     try:
         with _overlapping(overlapped):
             for family, where in targets:
+                refuse_shadow(str(where[0]), address.port or 0, None if overlapped else shadows)
                 try:
                     sockets.append(_listen(family, where, overlapping=bool(overlapped)))
                 except OSError as error:

@@ -16,8 +16,9 @@ NAMED_SECRET = re.compile(
 TOKENS = re.compile(r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|Bearer\s+[^\s\"',;]+)", re.IGNORECASE)
 URL_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
 PROMPT_FIELD = re.compile(
-    r"""["'](?:messages|prompt|content|input|system|text|suffix|tools|arguments)["']\s*:"""
+    r"""["'](?:messages|prompt|content|input|text|suffix|tools|arguments)["']\s*:|["']system["']\s*:(?!\s*\{)"""
 )
+"""A field of a request. A system prompt is a text or a list; in hardware.json the system is an object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,19 +110,6 @@ def serves_at(socket: Path, pid: int) -> bool:
         return False
 
 
-def listener(host: str, port: int) -> str | None:
-    """Return "pid N (name)" of the process that listens there, or None if that cannot be seen."""
-    any_host = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-    with contextlib.suppress(psutil.Error, OSError):
-        for found in psutil.net_connections("inet"):
-            if found.status != psutil.CONN_LISTEN or found.pid is None:
-                continue
-            address: tuple[object, ...] = tuple(found.laddr)
-            if address[1] == port and (address[0] in (host, *any_host) or host in any_host):
-                return f"pid {found.pid} ({psutil.Process(found.pid).name()})"
-    return None
-
-
 def _started(process: psutil.Process) -> str:
     """Return the start time as the kernel keeps it.
 

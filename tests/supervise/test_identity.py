@@ -1,7 +1,5 @@
 """A process is known again by all three marks or not at all."""
 
-import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.supervise.identity import identify, listener, reap
+from qwenctl.supervise.identity import Identity, identify, reap, same
 from tests.fakes.home import until
 
 
@@ -62,11 +60,10 @@ def test_a_replaced_executable_is_still_the_same_process(tmp_path: Path) -> None
         process.wait()
 
 
-def test_the_process_that_listens_on_a_port_is_named() -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        found = listener("127.0.0.1", listening.getsockname()[1])
-        assert found is not None
-        assert found.startswith(f"pid {os.getpid()} (")
-    assert listener("127.0.0.1", 1) is None
+def test_a_program_without_a_name_is_known_by_pid_and_start_alone() -> None:
+    kept = Identity(7, "100.5", "/opt/homebrew/bin/llama-server")
+    assert same(kept, kept)
+    assert same(kept, replace(kept, executable="")), "macOS forgets the name of a file that was removed"
+    assert not same(kept, replace(kept, executable="", started="100.6"))
+    assert not same(kept, replace(kept, executable="/bin/sleep"))
+    assert not same(kept, None)
