@@ -87,6 +87,7 @@ def install(root: str) -> None:
         "socket": _remove,
         "signal": _remove,
         "ctypes": _without_linux_calls,
+        "shutil": _without_attributes,
         "sysconfig": _with_linux_variables,
         "subprocess": functools.partial(_with_tools, where=where),
         "psutil": functools.partial(_as_psutil_there, facts=facts),
@@ -259,6 +260,11 @@ def _with_linux_variables(module: types.ModuleType) -> None:
     """Read what this Python was built with once, while its file can be found."""
     with _linux():
         module.get_config_vars()
+
+
+def _without_attributes(module: types.ModuleType) -> None:
+    """Let no extended attributes be copied: Python has no calls for them on macOS. Source: shutil.py."""
+    vars(module)["_copyxattr"] = lambda *_args, **_named: None
 
 
 def _without_linux_calls(module: types.ModuleType) -> None:

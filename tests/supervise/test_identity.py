@@ -54,7 +54,7 @@ def test_a_replaced_executable_is_still_the_same_process(tmp_path: Path) -> None
         before = identify(process.pid)
         binary.unlink()
         assert before is not None
-        assert identify(process.pid) == before
+        assert same(before, identify(process.pid))
     finally:
         process.kill()
         process.wait()
