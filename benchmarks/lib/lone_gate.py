@@ -26,9 +26,10 @@ class NoDaemon:
         return False
 
 
-async def main(child: str, port: int, max_held_bytes: int) -> None:
+async def main(child: str, port: int, max_held_bytes: int, continue_streams: str) -> None:
     """Listen until the input ends."""
-    options = GateOptions(warm=False, limits=GateLimits(max_held_bytes=max_held_bytes))
+    limits = GateLimits(max_held_bytes=max_held_bytes, continue_streams=continue_streams == "on")
+    options = GateOptions(warm=False, limits=limits)
     with tempfile.TemporaryDirectory() as folder:
         gate = Gate(NoDaemon(), (), Path(folder), options)
         await gate.open(Address("127.0.0.1", port), options)
@@ -39,4 +40,4 @@ async def main(child: str, port: int, max_held_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
