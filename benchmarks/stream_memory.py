@@ -73,8 +73,8 @@ async def measure(streams: int, tokens: int, budget: int, *, schema: bool, keep:
             before, arrived = memory().rss / 1e6, asyncio.Semaphore(0)
             bodies = [json.dumps(QUESTION | (SCHEMA if schema else {}))] * streams
             reading = [asyncio.create_task(read(port, body, tokens, arrived)) for body in bodies]
-            ended = [asyncio.create_task(arrived.acquire()) for _ in reading]
-            await asyncio.wait([*reading, asyncio.gather(*ended)], return_when=asyncio.FIRST_COMPLETED)
+            ended = asyncio.create_task(_all_arrived(arrived, streams))
+            await asyncio.wait({*reading, ended}, return_when=asyncio.FIRST_COMPLETED)
             for task in reading:
                 if task.done():
                     task.result()
@@ -86,6 +86,11 @@ async def measure(streams: int, tokens: int, budget: int, *, schema: bool, keep:
         finally:
             gate.communicate(b"")
     return before, after
+
+
+async def _all_arrived(arrived: asyncio.Semaphore, streams: int) -> None:
+    for _ in range(streams):
+        await arrived.acquire()
 
 
 async def read(port: int, body: str, tokens: int, arrived: asyncio.Semaphore) -> None:

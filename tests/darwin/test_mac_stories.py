@@ -1,0 +1,171 @@
+"""What README tells a person to do, done on a Mac: the first answer, every command, a day with kills."""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.darwin.mac import Mac
+from tests.fakes.home import kill, runs, until
+from tests.fakes.real_models import smollm2
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SETTINGS = """
+profile = "demo"
+[server]
+port = {port}
+extra_args = ["-t", "1"]
+[context]
+tokens = {tokens}
+"""
+COMMANDS = {
+    "status": ("status",),
+    "logs": ("logs -n 3", "logs -n 3 --daemon"),
+    "events": ("events -n 3",),
+    "explain": ("explain server.log",),
+    "plan": ("plan", "plan qwen3.6-27b"),
+    "fetch": ("fetch --dry-run qwen3.6-27b", "fetch"),
+    "argv": ("argv --shell",),
+    "engine": ("engine list",),
+    "hardware": ("hardware",),
+    "profiles": ("profiles", "profiles qwen3.6-27b"),
+    "models": ("models",),
+    "chat": ("chat hello",),
+    "check": ("check --mechanics --unsafe",),
+    "bench": ("bench --runs 1 --gen-tokens 4",),
+    "connect": ("connect codex",),
+    "settings": ("settings",),
+    "completion": ("completion zsh",),
+    "service": ("service show",),
+    "support-bundle": ("support-bundle --yes -o bundle.tar.gz",),
+    "doctor": ("doctor",),
+    "restart": ("restart",),
+    "reexec": ("reexec",),
+    "up": ("up",),
+    "down": ("down",),
+}
+"""For each command the lines that are run, in this order, on a Mac that serves the demo model."""
+ELSEWHERE = {"run": "each daemon here is one", "solve": "test_mac_sandbox.py"}
+
+
+def write_settings(mac: Mac, tokens: int = 4096) -> None:
+    path = mac.state / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SETTINGS.format(port=mac.port, tokens=tokens))
+
+
+def is_ready(mac: Mac, but: object = None) -> bool:
+    status = mac.status()
+    return bool(status.get("ready")) and status.get("pid") != but
+
+
+@contextmanager
+def following(mac: Mac, *words: str) -> "Iterator[subprocess.Popen[str]]":
+    process = mac.begun([str(mac.python), "-m", "qwenctl", *words])
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
+def test_every_command_of_readme_has_its_line_here() -> None:
+    table = README.partition("| command | does |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| \[?`([\w-]+)`", table, re.MULTILINE)) == set(COMMANDS) | set(ELSEWHERE)
+
+
+def test_the_first_answer_comes(mac: Mac) -> None:
+    smollm2()  # a skip, where its package is not installed
+    block = README.partition("```sh\n")[2].partition("```")[0]
+    up, chat = (each.strip() for each in block.splitlines()[1].split("&&"))
+    for line in (up, chat):
+        assert line.startswith(".venv/bin/qwenctl ")
+    mac.environment["QWENCTL_SERVER__PORT"] = str(mac.port)
+    served = mac.run(*shlex.split(up)[1:])
+    assert served.code == 0, served.err
+    answer = mac.run(*shlex.split(chat)[1:])
+    assert answer.code == 0, answer.err
+    assert "Paris" in answer.out
+    assert mac.status()["engine"]["place"] == "PATH"  # Homebrew's, before the bundled one
+
+
+def test_every_command_does_what_it_is_for(mac: Mac) -> None:
+    write_settings(mac)
+    assert mac.run("up").code == 0
+    (mac.path / "server.log").write_text(
+        "llama_model_load: error loading model: unknown model architecture: 'x'\n"
+    )
+    for line in (line for lines in COMMANDS.values() for line in lines):
+        ran = mac.run(*shlex.split(line))
+        assert ran.code == 0, (line, ran.out, ran.err)
+        assert "Traceback" not in ran.err, line
+        assert ran.out or line.startswith(("up", "down", "restart", "reexec")), line
+    with tarfile.open(mac.path / "bundle.tar.gz") as bundle:
+        versions: Any = None
+        for member in bundle:
+            file = bundle.extractfile(member)
+            if file is not None and member.name.endswith(".json"):
+                content = json.loads(file.read())
+                versions = content if member.name.endswith("versions.json") else versions
+    assert "macOS-15.6.1" in versions["system"]
+
+
+def test_the_server_comes_back_and_a_change_is_taken(mac: Mac) -> None:
+    write_settings(mac)
+    endpoint = mac.run("up").out.strip()
+    first = mac.status()
+    with following(mac, "events", "-f", "-n", "0") as events, following(mac, "logs", "-f", "-n", "0") as logs:
+        kill(first["pid"])
+        until(lambda: is_ready(mac, first["pid"]), within=30)
+        assert events.stdout is not None
+        assert logs.stdout is not None
+        assert "child_ended" in events.stdout.readline()
+        assert logs.stdout.readline()
+    assert mac.status()["daemon_pid"] == first["daemon_pid"]
+    assert httpx.get(f"{endpoint}/models").json()["data"][0]["id"] == "demo"
+    write_settings(mac, tokens=2048)
+    until(lambda: is_ready(mac) and mac.status()["plan"]["context_tokens"] == 2048, within=30)
+    assert mac.run("down").code == 0
+    assert not runs(first["daemon_pid"])
+    assert mac.servers() == []
+
+
+def test_a_service_of_launchd_lives_its_life(mac: Mac) -> None:
+    write_settings(mac)
+    mac.boot()
+    installed = mac.run("service", "install", "--wait")
+    assert installed.code == 0, installed.err
+    assert mac.run("service", "status").code == 0
+    daemon = mac.status()["daemon_pid"]
+    job = mac.job()
+    assert job is not None
+    assert job["pid"] == str(daemon)
+    assert mac.run("doctor").code == 0
+    kill(daemon)
+    until(lambda: is_ready(mac) and mac.status()["daemon_pid"] != daemon, within=60)
+    assert len(mac.servers()) == 1
+    assert mac.run("service", "install").out == ""  # the second time changes nothing
+    assert mac.run("restart").code == 0
+    assert mac.run("down").code == 0
+    assert mac.run("up").code == 0
+    assert mac.run("service", "uninstall").code == 0
+    assert mac.job() is None
+    assert mac.servers() == []
+    assert [path.name for path in (mac.path / "Library/LaunchAgents").iterdir()] == []
+
+
+def test_the_daemon_lives_with_the_files_of_a_mac(mac: Mac) -> None:
+    """macOS lets a shell open 256 files; the daemon raises its own limit before it serves."""
+    write_settings(mac)
+    assert mac.run("up").code == 0
+    limit = psutil.Process(mac.status()["daemon_pid"]).rlimit(psutil.RLIMIT_NOFILE)[0]
+    assert limit > 1024
