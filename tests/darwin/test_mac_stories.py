@@ -13,12 +13,14 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from tests.darwin.mac import Mac
 from tests.fakes.home import kill, runs, until
 from tests.fakes.real_models import smollm2
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 SETTINGS = """
 profile = "demo"
 [server]
@@ -169,3 +171,19 @@ def test_the_daemon_lives_with_the_files_of_a_mac(mac: Mac) -> None:
     assert mac.run("up").code == 0
     limit = psutil.Process(mac.status()["daemon_pid"]).rlimit(psutil.RLIMIT_NOFILE)[0]
     assert limit > 1024
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / ".ci/macos").iterdir()))
+def test_what_a_real_mac_is_asked_runs_here_first(mac: Mac, script: str) -> None:
+    if script == "first-answer":
+        smollm2()  # a skip, where its package is not installed
+    mac.boot()
+    ran = mac.shell(f"{ROOT}/.ci/macos/{script}", QWENCTL_SERVER__PORT=str(mac.port))
+    assert ran.code == 0, ran.out + ran.err
+    assert mac.servers() == []
+
+
+def test_the_workflow_runs_every_script_for_a_mac() -> None:
+    text = (ROOT / ".github/workflows/macos.yml").read_text()
+    scripts = sorted(path.name for path in (ROOT / ".ci/macos").iterdir())
+    assert sorted(re.findall(r"run: \.ci/macos/([\w-]+) ", text)) == scripts
