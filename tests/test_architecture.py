@@ -65,6 +65,7 @@ PURE_IMPORTS = set(
 ONLY_IN: dict[str, set[str]] = {
     "subprocess": {
         "hardware.detect",
+        "hardware.macos",  # asks macOS' own programs how this Mac is now
         "engine.process",
         "engine.fit_params",
         "supervise.child",

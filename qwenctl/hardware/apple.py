@@ -1,6 +1,8 @@
-"""Turn the output of ``sysctl`` on macOS into facts. Pure: no I/O; detect.py runs it."""
+"""Turn what macOS' own programs print into facts. Pure: no I/O; detect.py and macos.py run them."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from qwenctl.hardware.facts import Accelerator, Cpu
 
@@ -14,8 +16,45 @@ KEYS = (
     "machdep.cpu.brand_string",
     "iogpu.wired_limit_mb",
 )
+PRESSURE_KEYS = ("kern.memorystatus_vm_pressure_level", "kern.memorystatus_level")
+PRESSURE_WORDS = {1: "normal", 2: "warning", 4: "critical"}
+"""Source: XNU, bsd/sys/event.h, NOTE_MEMORYSTATUS_PRESSURE_*; Activity Monitor: green, yellow, red."""
+WARNING, CRITICAL = 2, 4
 MIB = 1 << 20
 LARGE_RAM_BYTES = 36 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPressure:
+    """How short of memory macOS says that it is. ``free_percent`` is what ``memory_pressure`` prints.
+
+    Neither is a number of bytes: XNU keeps about half of the memory that can be paged "inactive" and fills
+    the rest with files, so that its free pages say nothing. Source: XNU, osfmk/vm/vm_pageout.c,
+    VM_PAGE_INACTIVE_TARGET.
+    """
+
+    level: int
+    free_percent: int | None = None
+
+    @property
+    def words(self) -> str:
+        """What Activity Monitor would say."""
+        said = PRESSURE_WORDS.get(self.level, f"level {self.level}")
+        return said if self.free_percent is None else f"{said}, {self.free_percent} % of the memory is free"
+
+
+def memory_pressure(values: Mapping[str, str]) -> MemoryPressure | None:
+    """Return the pressure; None where macOS does not say."""
+    level, free_percent = (_number(values, key) for key in PRESSURE_KEYS)
+    return None if level is None else MemoryPressure(level, free_percent)
+
+
+def low_power_mode(settings: str) -> bool:
+    """Return whether ``pmset -g`` shows Low Power Mode, which lets the chip run slower.
+
+    Source: pmset(1), ``lowpowermode``; ``powermode`` 1 since macOS 12 on Macs with three modes.
+    """
+    return bool(re.search(r"^\s*(?:lowpowermode|powermode)\s+1\b", settings, re.MULTILINE))
 
 
 def parse_sysctl(text: str) -> dict[str, str]:
@@ -31,12 +70,13 @@ def is_apple_silicon(values: Mapping[str, str]) -> bool:
 
 def cpu(values: Mapping[str, str]) -> Cpu:
     """Return the processor; ``performance_cores`` only where macOS reports performance levels."""
-    physical = _number(values, "hw.physicalcpu") or 1
+    logical = _number(values, "hw.logicalcpu") or 1
+    physical = _number(values, "hw.physicalcpu") or logical
     return Cpu(
         model=values.get("machdep.cpu.brand_string") or None,
         physical_cores=physical,
         performance_cores=_number(values, "hw.perflevel0.physicalcpu"),
-        logical_cores=_number(values, "hw.logicalcpu") or physical,
+        logical_cores=max(logical, physical),
     )
 
 

@@ -219,10 +219,13 @@ def _list_dir(path: str) -> tuple[str, ...]:
 
 
 def _sysctl(keys: tuple[str, ...]) -> str:
-    """Return what ``sysctl`` prints; it exits with 1 where a key is unknown, having printed the others."""
+    """Return what ``sysctl`` prints. A key that this Mac does not have is left out.
+
+    Without ``-i`` it ends at the first such key before macOS 14.4. Source: system_cmds 970 and 979, sysctl.c.
+    """
     try:
         done = subprocess.run(
-            [SYSCTL, *keys], capture_output=True, text=True, timeout=SYSCTL_TIMEOUT_S, check=False
+            [SYSCTL, "-i", *keys], capture_output=True, text=True, timeout=SYSCTL_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DetectionError(f"cannot run {SYSCTL}: {error}") from error

@@ -39,7 +39,7 @@ def ended(  # noqa: C901 - one branch a rule, in the order of the list
     2. a new configuration generated no token: the last good one comes back (``_given_up``);
     3. trying again cannot help: park; a build that had got ready suits this machine, whatever it says;
     4. memory ran out: plan something smaller, and wait a little in case there is no smaller plan;
-    5. others hold the memory: look again soon, then plan something smaller;
+    5. others hold the memory: look again soon, then plan something smaller, where that helps;
     6. it is killed soon after each long load: as 4, because a guard against low memory seems to kill it;
     7. it had been ready, or was killed from outside: start again at once, a few times within a window; kills
        of a ready child that had served for a while do not count;
@@ -65,7 +65,7 @@ def ended(  # noqa: C901 - one branch a rule, in the order of the list
     if out_of_memory:  # 4
         return _take_smaller(state, child, ending, now, policy)
     if ending.cause == MEMORY_BUSY:  # 5
-        if counts.short_for(state, now) < policy.memory_wait_s:
+        if not ending.smaller_helps or counts.short_for(state, now) < policy.memory_wait_s:
             return _wait_for_memory(state, child, now, policy)
         return _back_off(
             replace(state, short_since=None), child, now, policy, Degrade(child.configuration, ending)

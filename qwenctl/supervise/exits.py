@@ -71,13 +71,17 @@ LONGEST_QUOTE = 200
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a child ended. ``hint`` tells a person what would help."""
+    """How a child ended. ``hint`` tells a person what would help.
+
+    ``smaller_helps``: whether a smaller plan may start where memory is busy.
+    """
 
     cause: str
     summary: str
     permanent: bool = False
     hint: str | None = None
     log_tail: tuple[str, ...] = ()
+    smaller_helps: bool = True
 
 
 def classify(

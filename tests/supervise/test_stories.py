@@ -357,6 +357,19 @@ def test_memory_that_others_hold_is_waited_for_and_then_something_smaller_is_pla
     assert state.endings == ()
 
 
+def test_where_nothing_smaller_helps_memory_is_waited_for_without_end() -> None:
+    state, _ = tell([(0, st.Want(GOOD))])
+    now = 0.0
+    for number in range(1, 100):
+        state, done = tell([(now, st.Exited(number, replace(BUSY, smaller_helps=False)))], state)
+        assert done == []
+        assert isinstance(state.phase, st.Backoff)
+        now = state.phase.until
+        state, _ = tell([(now, st.Tick())], state)
+    assert now > 3 * POLICY.memory_wait_s
+    assert state.endings == ()
+
+
 def test_a_new_configuration_does_not_keep_the_old_one_waiting_for_memory() -> None:
     state, _ = tell([(10, st.Want(NEW)), (11, st.Exited(1, KILL)), (11, st.Exited(2, BUSY))], serving())
     assert state.phase == st.Backoff(NEW, 13)
