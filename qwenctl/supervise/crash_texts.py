@@ -122,8 +122,8 @@ DEVICE_TEXTS = (
     _full(
         ("METAL",),
         r"error: .*(kIO\w+ErrorOutOfMemory)",
-        r"error: (failed to allocate buffer, size = .*)",
-        r"failed to allocate (Metal buffer of \d+ bytes)",
+        r"(?:error: )?(failed to allocate buffer, size = .*)",
+        r"failed to allocate (Metal buffer\b.*)",
         ends=(EXIT, ABORT, FAULT),
     ),
     _full(
@@ -194,6 +194,7 @@ DEVICE_TEXTS = (
         r"(?:error loading model|failed to initialize the context): (failed to initialize \S+ backend)",
         ends=(EXIT, ABORT, FAULT),
     ),
+    _lost(("METAL",), r"(?:error: ?)?(command buffer \d+ failed with status 5)", hint=MAC_HINT),
     _full(  # a device that is lost gives no memory, too: so these come last
         (ANY_BACKEND,),
         r"ggml_vulkan: (Device memory allocation of size \d+ failed)",

@@ -21,6 +21,8 @@ request, and in the argument after ``--behave``. Keys (all optional):
     grandchild                                 start a process of the same group that outlives this one
     busy        [slot, ...]                    what /slots shows
     sick        text                           what computes is answered with this error, /health with 200
+    sick_above  tokens                         the process is well where -c is not larger
+    sick_says   text                           it prints this with each such answer
     sick_by     word                           the process is well until a request with this word has come
     sick_pid    pid                            only this process is sick, or hangs; the next one is well
     how         "status" | "event" | "late"    the error is a whole answer of status 500, the first event of
@@ -67,6 +69,8 @@ def behaviour() -> Mapping[str, object]:
 def is_sick(wanted: Mapping[str, object], said: bytes) -> bool:
     """Whether this process cannot compute now."""
     if "sick" not in wanted or wanted.get("sick_pid", os.getpid()) != os.getpid():
+        return False
+    if int(value("-c") or 0) <= int(str(wanted.get("sick_above", -1))):
         return False
     if str(wanted.get("sick_by", "")).encode() in said:
         touched.set()
@@ -139,6 +143,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def be_sick(self, text: str, how: str) -> None:
         """Answer as a server does that cannot compute."""
+        print(behaviour().get("sick_says", ""), flush=True)
         error = {"error": {"code": 500, "message": text, "type": "server_error"}}
         event = b"data: " + json.dumps(error).encode()
         match how:
