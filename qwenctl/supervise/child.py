@@ -10,17 +10,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Protocol
 
 from qwenctl.engine.environment import environment
-from qwenctl.engine.lifeline import Lifeline
-from qwenctl.engine.process import begin
+from qwenctl.engine.process import die_with_parent
+from qwenctl.engine.usability import signal_of
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.evidence import ExitContext, devices_of
 from qwenctl.supervise.exit_watch import ExitWatch
-from qwenctl.supervise.exits import Ending, classify
+from qwenctl.supervise.exits import SIGKILL, Ending, classify
+from qwenctl.supervise.jetsam import ended_for_memory
 from qwenctl.supervise.log_lines import LogWatch
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
@@ -78,6 +80,7 @@ class ChildProcess:
         self._devices, self._watch, self._tail = devices, LogWatch(), Tail()
         self._process, self._on_output, self._on_open = process, on_output, on_open
         self._opened, self._oom_kills = False, oom_kills()
+        self._began_at, self._killed = time.time(), False
         if heard is not None:
             self._watch.resume(serving=heard.serving, echoed=heard.echoed, known=heard.known)
             self._tail.feed(heard.said.encode("utf-8", "surrogateescape"))
@@ -97,6 +100,7 @@ class ChildProcess:
         """
         try:
             await self._end.wait()
+            killed_by_us = self._killed
             self.signal(signal.SIGKILL)  # stragglers hold the log and the port
             code = self._process.wait()
             self._read()
@@ -105,10 +109,11 @@ class ChildProcess:
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
-            self._lifeline.cut()
-        return classify(
-            code, self._tail.lines(), oom_killed=oom_kills() > self._oom_kills, context=self.context
-        )
+        tail = self._tail.lines()
+        oom_killed = oom_kills() > self._oom_kills
+        if sys.platform == "darwin" and signal_of(code) == SIGKILL and not killed_by_us:
+            oom_killed = await asyncio.to_thread(ended_for_memory, self.pid, self._began_at, spoke=bool(tail))
+        return classify(code, tail, oom_killed=oom_killed, context=self.context)
 
     @property
     def context(self) -> ExitContext:
@@ -140,6 +145,7 @@ class ChildProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the child's process group. After ``wait`` nothing is sent, because its id may be reused."""
+        self._killed = self._killed or number == signal.SIGKILL
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)

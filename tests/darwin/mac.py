@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from tests.fakes.home import COMMAND_TIMEOUT_S, Home, Ran, until
+from tests.fakes.scripted_server import fake_server
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = Path(__file__).parent / "tools"
@@ -206,6 +207,13 @@ class Mac(Home):
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {command} "$@"\n')
         program.chmod(0o755)
+        return program
+
+    def scripted(self, **behaviour: object) -> Path:
+        """Let Homebrew's llama-server be the stand-in that is told what to do, with Metal as its device."""
+        program = fake_server(self, **behaviour)
+        del self.environment["QWENCTL_SERVER__BINARY"]
+        self.brew("llama-server", f"{sys.executable} -m tests.darwin.metal_server {self.system} {program}")
         return program
 
     def boot(self) -> None:

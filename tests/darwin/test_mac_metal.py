@@ -4,14 +4,13 @@ llama.cpp b11434 keeps the first error of a command buffer for good, and answers
 """
 
 import json
-import sys
 from typing import Any
 
 import httpx
 
 from tests.darwin.mac import Mac
 from tests.fakes.home import until
-from tests.fakes.scripted_server import behave, fake_server
+from tests.fakes.scripted_server import behave
 
 SOON = 30.0
 FAULT = "Compute error."
@@ -41,9 +40,7 @@ def ends(mac: Mac) -> list[dict[str, Any]]:
 def test_a_failed_command_buffer_costs_no_client_its_answer_and_full_memory_is_planned_smaller(
     mac: Mac,
 ) -> None:
-    binary = fake_server(mac)
-    del mac.environment["QWENCTL_SERVER__BINARY"]
-    mac.brew("llama-server", f"{sys.executable} -m tests.darwin.metal_server {mac.system} {binary}")
+    binary = mac.scripted()
     mac.up("--ctx", "65536")
     first = mac.status()
     assert ask(mac).status_code == 200

@@ -1,0 +1,73 @@
+"""Ask macOS whether it has ended a process because memory was short. Reads only, and only on a Mac.
+
+macOS then sends SIGKILL, which says nothing. It counts no such kills; it writes a report, some seconds later.
+So its word on the pressure at that moment counts, too.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from qwenctl.hardware.apple import WARNING, MemoryPressure
+from qwenctl.hardware.macos import read_memory_pressure
+
+REPORTS = (Path("/Library/Logs/DiagnosticReports"), Path("~/Library/Logs/DiagnosticReports"))
+PATTERN = "JetsamEvent-*.ips"
+MOST_REPORTS, MOST_BYTES = 4, 16 << 20
+"""The newest reports, and no file that is none: one has a row for each process, about a megabyte."""
+OTHER_REASONS = frozenset(("vnode-limit", "idle-exit", "long-idle-exit", "disk-space-shortage"))
+"""Why macOS ends programs, too. Every other reason is memory. Source: XNU, bsd/kern/kern_memorystatus.c."""
+SERVER = "llama-server"
+
+
+def ended_for_memory(
+    pid: int,
+    since: float,
+    *,
+    spoke: bool,
+    pressure: Callable[[], MemoryPressure | None] = read_memory_pressure,
+    folders: Iterable[Path] = REPORTS,
+) -> bool:
+    """Return whether macOS seems to have ended this process, which SIGKILL has just ended.
+
+    ``since``: when it was started, in seconds since 1970. ``spoke``: it had printed something. One that had
+    not may never have begun, since its signature does not hold: then the pressure shows nothing.
+    """
+    if any(names(text, pid) for text in _reports(since, folders)):
+        return True
+    now = pressure() if spoke else None
+    return now is not None and now.level >= WARNING
+
+
+def names(report: str, pid: int) -> bool:
+    """Return whether a report says that this process, or a llama-server, was ended for lack of memory. Pure.
+
+    Each process of the machine has a row; those that were ended have a reason in it. Source of the form:
+    Apple, "Identifying high-memory use with jetsam event reports": a line of JSON, then a JSON object.
+    """
+    try:
+        rows = json.loads(report.partition("\n")[2])["processes"]
+        ended = [row for row in rows if row.get("reason") is not None]
+        return any(
+            row["reason"] not in OTHER_REASONS and (row.get("pid") == pid or row.get("name") == SERVER)
+            for row in ended
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _reports(since: float, folders: Iterable[Path]) -> Iterable[str]:
+    found = []
+    for folder in folders:
+        try:
+            for path in folder.expanduser().glob(PATTERN):
+                about = path.stat()
+                if about.st_mtime >= since and about.st_size <= MOST_BYTES:
+                    found.append((about.st_mtime, path))
+        except (OSError, RuntimeError):
+            continue  # there is none, or it is not ours to read
+    for _, path in sorted(found, reverse=True)[:MOST_REPORTS]:
+        try:
+            yield path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue

@@ -1,0 +1,101 @@
+"""macOS ends programs with SIGKILL when memory is short. That is no person's kill."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from qwenctl.hardware.apple import MemoryPressure
+from qwenctl.supervise.jetsam import ended_for_memory, names
+from tests.darwin.mac import Mac
+from tests.fakes.home import kill, until
+
+SOON = 30.0
+LEVEL = "kern.memorystatus_vm_pressure_level"
+NORMAL, WARNING = MemoryPressure(1), MemoryPressure(2)
+
+
+def report(pid: int, reason: str | None, name: str = "llama-server") -> str:
+    """Return a report. Source of the form: pastebin xDRLF3u4 and Apple's article on jetsam event reports."""
+    head = {
+        "bug_type": "298",
+        "timestamp": "2026-03-02 10:11:12.00 +0100",
+        "os_version": "macOS 15.6.1 (24G90)",
+    }
+    row: dict[str, object] = {"uuid": "14350be0", "states": ["active"], "rpages": 1, "pid": pid, "name": name}
+    if reason is not None:
+        row["reason"] = reason
+    other = {"pid": 1, "name": "launchd", "rpages": 900, "states": ["daemon"]}
+    body = {"largestProcess": name, "memoryStatus": {"pageSize": 16384}, "processes": [other, row]}
+    return json.dumps(head) + "\n" + json.dumps(body, indent=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (report(7, "vm-compressor-space-shortage"), True),
+        (report(7, "vm-pageshortage", "a wrapper"), True),
+        (report(8, "vm-pageshortage"), True),
+        (report(8, "vm-pageshortage", "Safari"), False),
+        (report(7, "idle-exit"), False),
+        (report(7, None), False),
+        ("", False),
+        ("{}\n[1]", False),
+        ('{}\n{"processes": [3]}', False),
+    ],
+)
+def test_a_report_names_who_was_ended_and_lists_everybody(text: str, named: bool) -> None:  # noqa: FBT001
+    assert names(text, 7) is named
+
+
+def test_a_report_of_an_earlier_process_and_one_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
+    old, new = tmp_path / "JetsamEvent-1.ips", tmp_path / "JetsamEvent-2.ips"
+    old.write_text(report(7, "vm-pageshortage"))
+    os.utime(old, (100, 100))
+    new.mkdir()
+    folders = (tmp_path / "none", tmp_path)
+    assert not ended_for_memory(7, 200, spoke=True, pressure=lambda: NORMAL, folders=folders)
+    assert ended_for_memory(7, 50, spoke=True, pressure=lambda: NORMAL, folders=folders)
+
+
+@pytest.mark.parametrize(
+    ("pressure", "spoke", "ended"),
+    [(NORMAL, True, False), (WARNING, True, True), (WARNING, False, False), (None, True, False)],
+)
+def test_pressure_counts_once_the_program_has_begun(
+    tmp_path: Path,
+    pressure: MemoryPressure | None,
+    spoke: bool,  # noqa: FBT001
+    ended: bool,  # noqa: FBT001
+) -> None:
+    assert ended_for_memory(7, 0, spoke=spoke, pressure=lambda: pressure, folders=(tmp_path,)) is ended
+
+
+def test_a_kill_by_macos_leads_to_something_smaller_and_a_persons_kill_does_not(mac: Mac) -> None:
+    mac.scripted()
+    mac.up("--ctx", "65536")
+
+    def killed() -> str:
+        """Kill the server; return the cause, once another one serves."""
+        before = mac.status()
+        kill(before["pid"])
+        until(lambda: mac.status()["restarts"]["total"] > before["restarts"]["total"], SOON)
+        cause = str(mac.status()["last_ending"]["cause"])
+        until(lambda: mac.status()["ready"], SOON)
+        return cause
+
+    tokens = mac.status()["plan"]["context_tokens"]
+    assert killed() == "killed"
+    assert mac.status()["plan"]["context_tokens"] == tokens
+    mac.change(sysctl={LEVEL: "2"})
+    assert killed() == "host_out_of_memory"
+    assert mac.status()["plan"]["context_tokens"] < tokens
+    mac.change(sysctl={LEVEL: "1"})
+    tokens = mac.status()["plan"]["context_tokens"]
+    reports = mac.system / "root/Library/Logs/DiagnosticReports"
+    (reports / "JetsamEvent-2026-03-02-101112.ips").write_text(
+        report(mac.status()["pid"], "vm-pageshortage", "x")
+    )
+    assert killed() == "host_out_of_memory"
+    assert mac.status()["plan"]["context_tokens"] < tokens
