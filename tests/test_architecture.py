@@ -51,6 +51,7 @@ PURE = set(
     supervise.build_texts supervise.system_texts
     supervise.post_mortem supervise.lifecycle_events supervise.wedge supervise.device_faults
     control.status_schema service.units service.plists service.redact service.diagnosis
+    service.mac_diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
     model.name model.families model.from_gguf
     """.split()
@@ -289,6 +290,7 @@ SEAMS = {
     "deploy.refusals": "errors and refusals, one into the other",
     "daemon.daemon_parts": "a data type",
     "daemon.descriptors": "the one place that knows the limit of file descriptors",
+    "cli.doctor_mac": "what doctor looks at on a Mac only",
     "fetch.local_copies": "the one place that knows where other programs may have a copy",
     "gate.sse_split": "pure: where a stream may be cut",
     "gate.access_log": "pure: what is said of a request",

@@ -4,14 +4,16 @@ import grp
 import os
 import pwd
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from qwenctl import paths
-from qwenctl.cli import via_service
+from qwenctl.cli import doctor_mac, via_service
 from qwenctl.control.state_dir import CHILD, STATUS, read_status, running
+from qwenctl.daemon.descriptors import raised
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.free_address import check_address
@@ -57,8 +59,11 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
         return
     if server is not None:
         yield _backend(server, resolved.settings, hardware)
-    yield diagnosis.driver(hardware.warnings)
-    yield _visible()
+    yield diagnosis.driver(hardware.warnings, hardware.os)
+    if hardware.os == "darwin":
+        yield from doctor_mac.machine(hardware, server)
+    else:
+        yield _visible()
     try:
         surveyed = pipeline.survey(resolved)
         resolved, plan = decide(resolved, surveyed)
@@ -146,11 +151,15 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     yield diagnosis.owned("state folder", _existing(folder), str(folder), uid, private=True)
     cache = paths.cache_dir()
     yield diagnosis.owned("cache folder", _existing(cache), str(cache), uid, private=False)
-    yield diagnosis.files_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield diagnosis.files_limit(_limited(raised(*resource.getrlimit(resource.RLIMIT_NOFILE))))
     locking = settings is not None and any("mlock" in word for word in settings.server.extra_args)
-    yield diagnosis.memlock(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0], wanted=locking)
-    memory = psutil.swap_memory()
-    yield diagnosis.swap(memory.total, memory.percent)
+    lockable = _limited(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
+    yield diagnosis.memlock(lockable, wanted=locking, system=sys.platform)
+    if sys.platform == "darwin":
+        yield from doctor_mac.state()
+    else:
+        memory = psutil.swap_memory()
+        yield diagnosis.swap(memory.total, memory.percent)
     yield _service(settings)
     service = places.installed()
     if service is not None and service.manager == "systemd" and service.scope == "user":
@@ -193,6 +202,11 @@ def _service(settings: Settings | None) -> Check:
         cure = "qwenctl service status; then qwenctl up"
         return Check("service", str(service.service), state, "problem", cure)
     return Check("service", str(service.service), state)
+
+
+def _limited(limit: int) -> int:
+    """Return a limit of this process; -1 is none, whatever number the system has for that."""
+    return -1 if limit == resource.RLIM_INFINITY else limit
 
 
 def _existing(path: Path) -> Node | None:

@@ -9,11 +9,17 @@ DESCRIPTORS = 65_536
 NEARLY = 0.9
 
 
+def raised(soft: int, hard: int) -> int:
+    """Return the limit that a daemon started with these will have."""
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    return soft if soft == resource.RLIM_INFINITY else max(soft, wanted)
+
+
 def raise_descriptor_limit() -> None:
     """Take the descriptors that are ours for the asking: each client needs one, and its answer another."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    wanted = raised(soft, hard)
+    if soft != wanted:
         with contextlib.suppress(OSError, ValueError):  # macOS has a second limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

@@ -71,11 +71,12 @@ def backend(
     )
 
 
-def driver(warnings: tuple[str, ...]) -> Check:
+def driver(warnings: tuple[str, ...], system: str) -> Check:
     """Judge the warnings of hardware detection."""
+    looked = "sysctl" if system == "darwin" else "NVML, sysfs"
     if not warnings:
-        return Check("driver", "NVML, sysfs or sysctl", "no warnings")
-    return Check("driver", "NVML, sysfs or sysctl", "; ".join(warnings), "note", "see qwenctl hardware")
+        return Check("driver", looked, "no warnings")
+    return Check("driver", looked, "; ".join(warnings), "note", "see qwenctl hardware")
 
 
 def visible(
@@ -143,14 +144,14 @@ def owned(what: str, node: Node | None, path: str, uid: int, *, private: bool) -
     return Check(what, path, f"right owner, mode {node.mode & 0o777:o}")
 
 
-def files_limit(soft: int) -> Check:
-    """Judge how many files the daemon may open. A negative number means no limit."""
-    if 0 <= soft < MIN_FILES:
-        return Check("nofile", "ulimit -n", f"{soft} files", "problem", f"ulimit -n {MIN_FILES} or more")
-    return Check("nofile", "ulimit -n", "no limit" if soft < 0 else f"{soft} files")
+def files_limit(files: int) -> Check:
+    """Judge how many files the daemon may open, once it has raised its limit. Negative: there is no limit."""
+    if 0 <= files < MIN_FILES:
+        return Check("nofile", "ulimit -Hn", f"{files} files", "problem", f"ulimit -Hn {MIN_FILES} or more")
+    return Check("nofile", "ulimit -Hn", "no limit" if files < 0 else f"the daemon may open {files} files")
 
 
-def memlock(soft_bytes: int, *, wanted: bool) -> Check:
+def memlock(soft_bytes: int, *, wanted: bool, system: str = "linux") -> Check:
     """Judge how much memory may be locked. It matters only if the settings ask for locking.
 
     A negative number means no limit.
@@ -158,6 +159,8 @@ def memlock(soft_bytes: int, *, wanted: bool) -> Check:
     finding = "no limit" if soft_bytes < 0 else f"{soft_bytes} bytes"
     if wanted and soft_bytes >= 0:
         cure = "raise memlock in /etc/security/limits.conf; the system service needs no change"
+        if system == "darwin":
+            cure = "ulimit -l unlimited in the shell that runs qwenctl up"
         return Check("memlock", "ulimit -l, [server] extra_args", finding, "problem", cure)
     return Check(
         "memlock",

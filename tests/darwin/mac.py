@@ -130,6 +130,7 @@ class Mac(Home):
             "swap_used_bytes": int(1.4 * GIB),
             "clock_step_s": 0,
             "quarantined": [],
+            "low_power_mode": False,
             "launchd": LAUNCHD,
         }
         self._make_folders(macos, build)
