@@ -12,6 +12,7 @@ from qwenctl.cli.bar import Moved, ProgressBar
 from qwenctl.cli.fetch_prune import prune
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
+from qwenctl.daemon.keep_awake import FETCHES, Awake
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.types import ResolvedSettings
@@ -74,17 +75,23 @@ def command(
         raise FetchError(f"cannot fetch {chosen.name}: profile {resolved.profile.name} names no repository")
     if switches["dry_run"]:
         return _preview(asyncio.run(dry_run(fetch_request, state_dir=paths.state_dir())))
-    downloads = 0
+    downloads, awake = 0, Awake()
+    sleepless = resolved.settings.server.keep_awake != "never"
     with ProgressBar(session) as bar:
 
         def on_progress(step: Progress) -> None:
             nonlocal downloads
             downloads += step.phase == "downloading"
+            if step.phase == "downloading" and sleepless:
+                awake.update(FETCHES)
             bar(Moved(step.file, step.bytes, step.total_bytes, step.bytes_per_s, step.phase))
 
-        artifact = asyncio.run(
-            fetch(fetch_request, on_progress, state_dir=paths.private_dir(paths.state_dir()))
-        )
+        try:
+            artifact = asyncio.run(
+                fetch(fetch_request, on_progress, state_dir=paths.private_dir(paths.state_dir()))
+            )
+        finally:
+            awake.close()
     return _result(artifact, changed=downloads > 0)
 
 

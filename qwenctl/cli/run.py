@@ -15,19 +15,16 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.daemon.adoption import Adoption
 from qwenctl.daemon.daemon import LOG_LINE, LOG_TIME, start
 from qwenctl.deploy.types import PlanRequest
-from qwenctl.service import command as programs
 
 LOG_BYTES = 10 << 20
 STDERR = 2
-KEEP_AWAKE = ("caffeinate", "-i", "-w")
-"""Source: caffeinate(8): no idle sleep until the process that -w names ends."""
 
 
 @click.command("run", epilog="Example: qwenctl run --profile demo")
 @common
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Log there, rotated at 10 MiB.")
 @click.option("--overrides", metavar="JSON", hidden=True, help="The flags of up, as a JSON table.")
-@click.option("--keep-awake", is_flag=True, help="macOS: no idle sleep while it runs.")
+@click.option("--keep-awake", is_flag=True, help='The same as keep_awake = "serving" in [server].')
 @click.option("--handover", type=int, metavar="FD", hidden=True, help="Take over the state there.")
 @click.option("--check-handover", type=int, metavar="FD", hidden=True, help="Say whether it can be.")
 @click.pass_obj
@@ -47,10 +44,9 @@ def command(
         return Result({"version": __version__, "takes_over": True, "schema": known.schema}, "yes")
     if log is not None:
         log_to(log)
-    if keep_awake and handover is None:  # else it runs already, for this process
-        programs.start((*KEEP_AWAKE, str(os.getpid())))
     kept = None if overrides is None or handover is not None else json.loads(overrides)
-    start(PlanRequest(paths.state_dir(), flags(session, {}, anew=True), config(session), kept), handover)
+    given = flags(session, {"server.keep_awake": "serving" if keep_awake else None}, anew=True)
+    start(PlanRequest(paths.state_dir(), given, config(session), kept), handover)
     return Result({"ended": True})
 
 

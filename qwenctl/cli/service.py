@@ -59,7 +59,7 @@ def command() -> None:
 @click.option(
     "--linger", "lingering", is_flag=True, help="systemd: run from boot on, not only while you are logged in."
 )
-@click.option("--keep-awake", is_flag=True, help="macOS: keep the Mac awake while the daemon runs.")
+@click.option("--keep-awake", is_flag=True, help="macOS: the Mac does not go to sleep while the daemon runs.")
 @click.pass_obj
 def install(
     session: Session,

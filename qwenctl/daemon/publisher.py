@@ -15,6 +15,7 @@ from qwenctl.daemon.child_record import attempt
 from qwenctl.daemon.deployment import Deployment
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
+from qwenctl.daemon.keep_awake import Awake, why_awake
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.server_effects import ServerEffects, crashed_by_itself
 from qwenctl.daemon.status import DaemonState, GateCounts, one_line, phase_of, status, upstream_state
@@ -62,6 +63,7 @@ class Publisher:
         self._counted_at = 0.0
         self._counting: asyncio.TimerHandle | None = None
         self._closed = False
+        self._awake = Awake()
 
     def resume(self, since: str, phase: str, child_pid: int | None, newer_commit: str | None) -> None:
         """Go on with what an earlier program has shown."""
@@ -120,6 +122,9 @@ class Publisher:
         direct = child.spec.address if child is not None and child.spec.address.socket is None else None
         kept = deploy.kept or (server.good if server.rejected is not None else None)
         self._gateway.reconcile(kept, trial, direct)
+        download = self._deployment.download
+        arriving = download is not None and download.bytes < download.total_bytes
+        self._awake.update(why_awake(deploy, downloading=arriving))
         self._troubles.set("log", self._server_log.error)
         self._troubles.set("events", self._events.error)
         state = self.state()
@@ -163,6 +168,7 @@ class Publisher:
     def close(self) -> None:
         """Count no more: a status that is written after the daemon's end would never go."""
         self._closed = True
+        self._awake.close()
         if self._counting is not None:
             self._counting.cancel()
 

@@ -52,15 +52,36 @@ def run(words: Sequence[str]) -> Ran:
     return Ran(result.returncode, result.stdout.strip(), result.stderr.strip())
 
 
-def start(words: Sequence[str]) -> None:
-    """Start a program and do not wait for it.
+class Held:
+    """A program that reads a pipe of ours to its end: it ends with ``release``, and with this process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def release(self) -> None:
+        """Let it end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def ended(self) -> bool:
+        """Return whether it has ended."""
+        return self._process.poll() is not None
+
+
+def hold(words: Sequence[str]) -> Held:
+    """Start a program that reads its input to its end. It has no terminal to ask anything on.
 
     Raises:
         ControlError: the program cannot be started.
     """
     try:
-        subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
     except OSError as error:
         raise ControlError(f"cannot run {words[0]}: {reason(error)}") from error
+    return Held(process)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Prefer = Literal["balanced", "quality", "context", "speed"]
 KvType = Literal["auto", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "f32"]
+KeepAwake = Literal["never", "fetching", "serving"]
 Preset = Literal["thinking-general", "coding", "instruct"]
 
 
@@ -131,6 +132,11 @@ class ServerSettings(Section):
     )
     rpc: tuple[str, ...] = Field((), description="llama.cpp RPC workers to use as devices, each HOST:PORT")
     extra_args: tuple[str, ...] = Field((), description="more options for llama-server, passed on unchanged")
+    keep_awake: KeepAwake = Field(
+        "fetching",
+        description="when the machine must not go to sleep by itself; fetching: while a model is downloaded; "
+        "serving: as long as the daemon runs",
+    )
 
 
 class GateSettings(Section):

@@ -53,6 +53,8 @@ ONE_PATH = (
     "statvfs truncate chdir execv execve"
 ).split()
 TWO_PATHS = ("rename", "replace", "link", "symlink")
+KEYCHAIN, CERTIFICATES = "truststore._macos", "truststore._openssl"
+"""huggingface_hub's HTTP client asks macOS' keychain for certificates; OpenSSL's stand for them here."""
 DEVFS = 0x3D0F
 """The device number of devfs: no file has it."""
 
@@ -221,6 +223,9 @@ class AfterImport(importlib.abc.MetaPathFinder):
         self, name: str, _path: object = None, _target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find one of these modules, once."""
+        if name == KEYCHAIN:
+            known = importlib.util.find_spec(CERTIFICATES)
+            return importlib.util.spec_from_file_location(name, known.origin) if known is not None else None
         change = self._after.pop(name, None)
         if change is None:
             return None
