@@ -43,6 +43,17 @@ def state_dir() -> Path:
     return SYSTEM_STATE if system_wide() else Path(platformdirs.user_state_dir("qwenctl"))
 
 
+def log_dir(state: Path) -> Path:
+    """Return the folder of the logs of the daemon that uses ``state``.
+
+    On a Mac they lie where Console.app looks, unless the daemon has another folder than the usual one: two
+    daemons must not write the same files.
+    """
+    library = Path.home() / "Library"
+    usual = sys.platform == "darwin" and state == library / "Application Support/qwenctl"
+    return library / "Logs/qwenctl" if usual else state
+
+
 def engines_dir() -> Path:
     """Return the folder of installed engines: not a cache, because nobody else can make them again."""
     return (

@@ -184,11 +184,14 @@ def _service(settings: Settings | None) -> Check:
     if service is None:
         return Check("service", str(places.places(places.usual_scope()).service), "not installed")
     try:
-        properties = service_of(service).look()
+        seen = service_of(service).look()
         current = settings is None or is_current(service, settings)
     except QwenctlError as error:
         return diagnosis.failed("service", str(service.service), error.message, error.hint)
-    state = properties.get("ActiveState", properties.get("state", "unknown"))
+    state = seen.words
+    if seen.fault is not None:
+        cure = "qwenctl service status; then qwenctl up"
+        return Check("service", str(service.service), state, "problem", cure)
     if not current:
         cure = "run qwenctl service install to update the file"
         return Check(
@@ -198,9 +201,6 @@ def _service(settings: Settings | None) -> Check:
             "note",
             cure,
         )
-    if state in ("failed", "not running"):
-        cure = "qwenctl service status; then qwenctl up"
-        return Check("service", str(service.service), state, "problem", cure)
     return Check("service", str(service.service), state)
 
 

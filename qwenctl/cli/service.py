@@ -12,7 +12,7 @@ from qwenctl.cli.output import Result, Session
 from qwenctl.cli.progress import ProgressView
 from qwenctl.cli.reexec import reexecute
 from qwenctl.control.state_dir import running
-from qwenctl.control.wait import until_ready
+from qwenctl.control.wait import until_ready, until_running
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.engine.address import endpoint_address
@@ -28,6 +28,7 @@ NO_KEYS = (
     f"the service does not get {API_KEY}, because other users can read its unit; "
     "put the keys into a file, set [server] api_key_file to it, and install again"
 )
+STALE = "its files differ from what qwenctl service install would write now"
 SCOPE = click.option(
     "--user/--system",
     "user",
@@ -78,6 +79,7 @@ def install(
         raise _no_socket("install")
     if switches["start"]:
         via_service.check_free(where, endpoint_address(resolved.settings))
+    started = via_service.ManagedStart(where) if switches["wait"] and switches["start"] else None
     changes = _install(where, rendered, **switches)
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
@@ -85,11 +87,11 @@ def install(
     if keys:
         session.say(f"warning: {NO_KEYS}")
     endpoint = f"{endpoint_address(resolved.settings).url}/v1"
-    if switches["wait"] and switches["start"]:
+    if started is not None:
+        until_running(where.state, ended=started.refusal)
         with ProgressView(session) as watch:
-            endpoint = str(
-                until_ready(where.state, resolved.settings.supervise.ready_timeout_s, watch)["endpoint"]
-            )
+            limit_s = resolved.settings.supervise.ready_timeout_s
+            endpoint = str(until_ready(where.state, limit_s, watch, ended=started.end)["endpoint"])
     data = _data(where) | {"changed": bool(changes), "changes": changes, "endpoint": endpoint}
     return Result(data, "installed" if changes else "already installed; nothing changed")
 
@@ -121,20 +123,19 @@ def status(session: Session, *, user: bool | None) -> Result:
         raise NotRunningError(
             f"cannot show the service: not installed ({where.service})", hint="qwenctl service install"
         )
-    properties = service_of(where).look()
-    active = properties.get("ActiveState", properties.get("state")) in (
-        "active",
-        "activating",
-        "reloading",
-        "running",
-    )
-    current = is_current(where, _resolve(session, where).settings)
-    data = _data(where) | {"running": active, "current": current, "known": properties}
-    lines = [f"{name:20} {value}" for name, value in properties.items() if value]
+    state = service_of(where).look()
+    try:
+        current, stale = is_current(where, _resolve(session, where).settings), STALE
+    except SettingsError as error:
+        current, stale = False, error.message
+    data = _data(where) | {"running": state.running, "current": current, "known": state.known}
+    lines = [f"{name:20} {value}" for name, value in state.shown.items() if value]
+    if state.fault is not None:
+        lines.append(f"{'fault':20} {state.fault}")
     lines.append(f"{'installed as':20} {where.service}")
     if not current:
-        lines.append("its files differ from what qwenctl service install would write now")
-    return Result(data, "\n".join(lines), ExitCode.OK if active else ExitCode.NOT_RUNNING)
+        lines.append(stale)
+    return Result(data, "\n".join(lines), ExitCode.OK if state.running else ExitCode.NOT_RUNNING)
 
 
 @command.command("show", epilog="Example: qwenctl service show --system --socket")

@@ -22,7 +22,7 @@ from qwenctl.control.state_dir import (
     read_status,
     running,
 )
-from qwenctl.control.wait import until_planned, until_ready, until_running
+from qwenctl.control.wait import unknown, until_planned, until_ready, until_running
 from qwenctl.errors import ControlError, ExitCode, QwenctlError
 from qwenctl.settings.load import API_KEY, absolute_environment, api_keys, merge
 
@@ -87,17 +87,18 @@ def _up(session: Session, wanted: Mapping[str, object], timeout: float | None, *
     before = _running_before(session, folder, change_program=switches["reexec"])
     asked = switches["reset"] or switches["forget"] or _asks(folder, wanted, before) or _is_file(wanted)
     with ProgressView(session) as view:
-        started = None
+        started, ended = None, unknown
         if before:
             if not asked and before.get("phase") == "failed":
                 call(folder, "POST", "/v1/restart")  # a parked server tries again
-        elif via_service.start(config(session)):
-            until_running(folder)
+        elif (managed := via_service.start(config(session))) is not None:
+            until_running(folder, ended=managed.refusal)
+            ended = managed.end
         else:
             started = _start(session, folder, wanted, **switches)
+            ended = started.refusal
         change = _apply(folder, wanted, **switches) if asked and started is None else None
         change = 1 if started is not None else change  # the first wish of a daemon
-        ended = (lambda: None) if started is None else started.refusal
         status = read_status(folder) or {}
         if change is not None:
             status = until_planned(folder, change, view, ended)

@@ -1,17 +1,80 @@
 """Start, stop and restart the daemon through its service, where one is installed."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenctl.cli.output import Session
-from qwenctl.control.state_dir import running
-from qwenctl.errors import AlreadyRunningError, ControlError, SettingsError
+from qwenctl.control.log_reader import LogReader
+from qwenctl.control.state_dir import LAUNCHD_LOG, running
+from qwenctl.errors import AlreadyRunningError, ControlError, ExitCode, QwenctlError, SettingsError
 from qwenctl.service import units
 from qwenctl.service.install import Service, service_of
 from qwenctl.service.places import Places, installed
+from qwenctl.service.service_state import ServiceState, ended_since
 
 if TYPE_CHECKING:
     from qwenctl.engine.address import Address
+
+
+LOOK_EVERY_S, POLL_S = 0.4, 0.05
+ENDING_S = 5.0
+SAID_LINES = 20
+"""How many of the last lines of a daemon that has ended may hold its reason."""
+
+
+class ManagedStart:
+    """A daemon that a service manager was told to start; launchd says yes before it has started anything.
+
+    Made before the manager is told, so that an end before that does not count.
+    """
+
+    def __init__(self, where: Places, clock: Callable[[], float] = time.monotonic) -> None:
+        self._where, self._found, self._clock = where, service_of(where), clock
+        self._waits = (
+            where.manager == "launchd"
+        )  # systemctl returns when the daemon is ready, or says why not
+        self._before = self._found.look() if self._waits else None
+        self._looked_at = clock()
+
+    def refusal(self) -> QwenctlError | None:
+        """Return the error that a daemon ended with which was started since; None if none has."""
+        if self._before is None or self._clock() < self._looked_at + LOOK_EVERY_S:
+            return None
+        self._looked_at = self._clock()
+        now = self._found.look()
+        return refusal_of(now, self._said()) if ended_since(self._before, now) else None
+
+    def end(self) -> QwenctlError | None:
+        """Return the error of a daemon that has given its folder back: its manager soon knows of its end."""
+        give_up_at = self._clock() + ENDING_S
+        while self._before is not None and self._clock() < give_up_at:
+            if (error := self.refusal()) is not None:
+                return error
+            time.sleep(POLL_S)
+        return None
+
+    def _said(self) -> str | None:
+        path = self._where.logs / LAUNCHD_LOG
+        if not path.exists():
+            return None
+        reader = LogReader(path)
+        lines = reader.last(SAID_LINES)
+        reader.close()
+        return next((line for line in reversed(lines) if line.startswith("cannot ")), None)
+
+
+def refusal_of(now: ServiceState, said: str | None) -> QwenctlError:
+    """Return the error for a daemon that its manager saw end. Its exit code is ours. Pure.
+
+    ``said`` is the last error that it printed.
+    """
+    known = {int(code) for code in ExitCode}
+    code = ExitCode(now.exit_code).name.lower() if now.exit_code in known else "failed"
+    because = f": {said}" if said and now.exit_code in known else ""
+    message = f"cannot start the service: its daemon ended with {now.ending}{because}"
+    return QwenctlError.from_code(code, message, "qwenctl logs --daemon and qwenctl service status show more")
 
 
 def service() -> Service | None:
@@ -20,23 +83,38 @@ def service() -> Service | None:
     return service_of(where) if where is not None else None
 
 
-def start(config: Path | None) -> bool:
-    """Start the service; return False where none is installed.
+def start(config: Path | None) -> ManagedStart | None:
+    """Start the service; return None where none is installed.
 
     Raises:
         SettingsError: a config file was named; the service has its own.
         ControlError: the service manager refuses.
     """
-    found = service()
-    if found is None:
-        return False
+    where = installed()
+    if where is None:
+        return None
     if config is not None:
         raise SettingsError(
             f"cannot use --config {config}: the installed service has its own config file",
             hint=f"qwenctl --config {config} service install changes that",
         )
-    found.start()
-    return True
+    started = ManagedStart(where)
+    service_of(where).start()
+    return started
+
+
+def restart() -> ManagedStart | None:
+    """Start the service afresh; return None where none is installed.
+
+    Raises:
+        ControlError: the service manager refuses.
+    """
+    where = installed()
+    if where is None:
+        return None
+    started = ManagedStart(where)
+    service_of(where).restart()
+    return started
 
 
 def stop(session: Session) -> bool:
@@ -72,8 +150,7 @@ def check_free(where: Places, address: "Address") -> None:
 
             check_address(address)
         return
-    known = found.look()
-    if known.get("MainPID", known.get("pid")) != str(pid):
+    if found.look().pid != pid:
         raise AlreadyRunningError(
             f"cannot install: a daemon that is no service already runs in {where.state} (pid {pid})",
             hint="qwenctl down ends it; then install again",

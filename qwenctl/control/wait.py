@@ -21,6 +21,11 @@ BACK_S = 60.0
 """How long a command waits for the engine that comes back after a refused one."""
 
 
+def unknown() -> QwenctlError | None:
+    """Return None: nobody knows how a daemon ended that this command has not started."""
+    return None
+
+
 def until_planned(
     folder: Path, change: int, on_status: Callable[[Status], None], ended: Callable[[], QwenctlError | None]
 ) -> Status:
@@ -48,7 +53,7 @@ def until_ready(
     *,
     change: int | None = None,
     not_pid: object = None,
-    ended: Callable[[], QwenctlError | None] = lambda: None,
+    ended: Callable[[], QwenctlError | None] = unknown,
 ) -> Status:
     """Return the status once a token was generated, by another child than ``not_pid``.
 
@@ -117,14 +122,20 @@ def until_engine_in_force(folder: Path, on_status: Callable[[Status], None]) -> 
         raise
 
 
-def until_running(folder: Path, timeout_s: float = 30.0) -> None:
+def until_running(
+    folder: Path, timeout_s: float = 30.0, ended: Callable[[], QwenctlError | None] = unknown
+) -> None:
     """Return once a daemon that a service manager was told to start has published a status.
 
+    launchd says yes before it has started anything. ``ended`` says how a daemon ended meanwhile.
+
     Raises:
-        ControlError: it has not in time.
+        QwenctlError: it ended, or has not published one in time.
     """
     give_up_at = time.monotonic() + timeout_s
     while running(folder) is None or read_status(folder) is None:
+        if (error := ended()) is not None:
+            raise error
         if time.monotonic() >= give_up_at:
             raise ControlError(
                 f"cannot reach the service's daemon: no status within {timeout_s:.0f} s",

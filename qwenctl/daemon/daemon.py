@@ -27,7 +27,7 @@ from qwenctl.daemon.descriptors import raise_descriptor_limit
 from qwenctl.daemon.event_log import EventLog
 from qwenctl.daemon.gateway import Gateway
 from qwenctl.daemon.isolation import contained, contained_now, describe, keep_running
-from qwenctl.daemon.new_program import take_signals
+from qwenctl.daemon.new_program import is_launchd_job, take_signals
 from qwenctl.daemon.publisher import Publisher
 from qwenctl.daemon.reexec import Reexecution
 from qwenctl.daemon.sd_notify import Notifier
@@ -279,7 +279,7 @@ class Daemon:
             self._notifier.ready()  # clients may come: who comes before the server is ready waits at the gate
         refused = await self._deployment.given_over(first)
         if refused is not None:
-            parks = self._notifier.managed or refused.why.passing
+            parks = self._notifier.managed or is_launchd_job() or refused.why.passing
             if not parks or refused.why.code == "usage":
                 self._refused = error_of(refused.why)
                 self.down()

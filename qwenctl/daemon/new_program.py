@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qwenctl.errors import ControlError
 from qwenctl.files import reason
+from qwenctl.service.places import LABELS
 
 HANDOVER, CHECK = "--handover", "--check-handover"
 """Options of ``run``: the open file with the state, to take over or only to be looked at."""
@@ -22,17 +23,16 @@ ANSWER_WITHIN_S = 20.0
 ANSWER_BYTES = 1 << 16
 HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """They wait in the kernel while no program handles them: their default would end the daemon."""
-LABEL = "qwenctl"
-"""The label of our job. Source: launchd/agent.plist."""
 HINT = "nothing was stopped, and the daemon goes on as it was"
 
 
 def is_launchd_job() -> bool:
-    """Return whether launchd runs this process as our job, so that it starts it again.
+    """Return whether launchd runs this process as our job or Homebrew's, so that it starts it again.
 
-    Source: launchd gives each job its label in this variable; ours is the service's name.
+    launchd gives each job its label in this variable. A shell has ``0`` there, or the label of its terminal
+    (``application.com.apple.Terminal.…``): only our labels count.
     """
-    return os.environ.get("XPC_SERVICE_NAME") == LABEL
+    return os.environ.get("XPC_SERVICE_NAME") in LABELS
 
 
 def own_program() -> tuple[str, ...]:

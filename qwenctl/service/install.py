@@ -14,6 +14,7 @@ from qwenctl.errors import ControlError
 from qwenctl.service import command, installed_files, plists, units
 from qwenctl.service.launchd import Launchd
 from qwenctl.service.places import Places
+from qwenctl.service.service_state import ServiceState
 from qwenctl.service.systemd import Systemd
 from qwenctl.settings.types import Settings
 
@@ -60,8 +61,8 @@ class Service(Protocol):
     def restart(self) -> None:
         """Stop the service and start it again."""
 
-    def look(self) -> dict[str, str]:
-        """Return the service's properties, as the manager reports them."""
+    def look(self) -> ServiceState:
+        """Return the service's state, as the manager reports it."""
 
     def listening(self) -> str | None:
         """Return the address that the manager itself listens on, as ``units.listening`` writes it."""

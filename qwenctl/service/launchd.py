@@ -1,6 +1,6 @@
 """Install and control a job of launchd. Knows what launchctl's exit codes mean.
 
-Not run on macOS yet. The order of the calls and the meaning of the exit codes are tested, the calls are not.
+Not run on macOS yet: tests/darwin has a launchd of its own.
 """
 
 import os
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from qwenctl.errors import ControlError
-from qwenctl.service import installed_files
+from qwenctl.service import installed_files, launchctl_print, service_folders, service_state
 from qwenctl.service.command import Ran, Run
-from qwenctl.service.places import NAME, Places
+from qwenctl.service.places import NAME, Places, owner_id
+from qwenctl.service.service_state import ServiceState
 
 TRIES = 20
 PAUSE_S = 0.5
@@ -27,7 +28,6 @@ class LaunchctlAnswer(Enum):
     LATER = "ask again"
     ABSENT = "no such job"
     NO_SESSION = "nobody is logged in"
-    DISABLED = "disabled by hand"
     FAILED = "failed"
 
 
@@ -35,19 +35,22 @@ MEANING = {
     ("bootstrap", 5): LaunchctlAnswer.LATER,  # the old job is still ending
     ("bootstrap", 17): LaunchctlAnswer.ALREADY,
     ("bootstrap", 37): LaunchctlAnswer.ALREADY,
-    ("bootstrap", 119): LaunchctlAnswer.DISABLED,
+    ("bootstrap", 112): LaunchctlAnswer.NO_SESSION,
     ("bootstrap", 125): LaunchctlAnswer.NO_SESSION,
     ("bootout", 3): LaunchctlAnswer.ABSENT,
     ("bootout", 5): LaunchctlAnswer.ABSENT,  # newer systems, if no job is loaded
     ("bootout", 36): LaunchctlAnswer.LATER,
+    ("bootout", 112): LaunchctlAnswer.ABSENT,  # there is no such domain: nobody is logged in
     ("bootout", 113): LaunchctlAnswer.ABSENT,
+    ("bootout", 125): LaunchctlAnswer.ABSENT,  # likewise
     ("kickstart", 3): LaunchctlAnswer.ABSENT,
     ("kickstart", 37): LaunchctlAnswer.ALREADY,
     ("kickstart", 113): LaunchctlAnswer.ABSENT,
     ("print", 113): LaunchctlAnswer.ABSENT,
 }
 """Source: launchctl's own messages, and reports of its users: openclaw #136453 (bootstrap 5 right after
-bootout; trying again helps), jdx/mise #10965 (bootout 5 if no job is loaded)."""
+bootout; trying again helps), jdx/mise #10965 (bootout 5 if no job is loaded). 112 and 113 are ENODOMAIN and
+ENOSERVICE of launchctl's source. A disabled label is no case: it is enabled before each bootstrap."""
 
 
 def meaning(verb: str, code: int) -> LaunchctlAnswer:
@@ -66,23 +69,35 @@ class Launchd:
     def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
         """Install or update the job, and load it. Return the changes.
 
+        What launchd opens for the job must be there before: a log that it cannot open is EX_CONFIG. A file
+        that launchd does not take is removed again: with it in place, ``up`` would go through the service.
+
         Raises:
             ControlError: launchd refuses.
         """
         del socket
+        self._check_allowed("install")
+        service_folders.make(self.places)
+        new = not self.places.service.exists()
         changes = installed_files.write(self.places.service, service)
         loaded = self._loaded()
         if changes and loaded:
             self._boot_out()
             loaded = False
         if start and not loaded:
-            self._bootstrap()
+            try:
+                self._bootstrap()
+            except ControlError:
+                if new:
+                    installed_files.remove(self.places.service)
+                raise
             changes.append(f"started {NAME}")
         return changes
 
     def write(self, service: str, socket: str | None) -> list[str]:
         """Install or update the job's file. What runs goes on, and gets what it says at its next start."""
         del socket
+        service_folders.make(self.places)
         return installed_files.write(self.places.service, service)
 
     def uninstall(self) -> list[str]:
@@ -93,6 +108,7 @@ class Launchd:
         """
         if not self.places.service.exists():
             return []
+        self._check_allowed("uninstall")
         changes = [f"stopped {NAME}"] if self._boot_out() else []
         return changes + installed_files.remove(self.places.service)
 
@@ -102,6 +118,7 @@ class Launchd:
         Raises:
             ControlError: launchd refuses.
         """
+        self._check_allowed("start")
         if not self._loaded():
             self._bootstrap()
         else:
@@ -113,6 +130,9 @@ class Launchd:
         Raises:
             ControlError: launchd refuses.
         """
+        if not self._loaded():
+            return False
+        self._check_allowed("stop")
         return self._boot_out()
 
     def restart(self) -> None:
@@ -121,16 +141,15 @@ class Launchd:
         Raises:
             ControlError: launchd refuses.
         """
+        self._check_allowed("restart")
         if self._loaded():
             self._ask("kickstart", "-k", self._target)
         else:
             self._bootstrap()
 
-    def look(self) -> dict[str, str]:
-        """Return the job's properties: the ``name = value`` lines of ``launchctl print``."""
-        result = self._launchctl("print", self._target)
-        pairs = (line.strip().partition(" = ") for line in result.out.splitlines())
-        return {name: value for name, separator, value in pairs if separator}
+    def look(self) -> ServiceState:
+        """Return the job's state, as ``launchctl print`` shows it."""
+        return service_state.of_job(launchctl_print.parse(self._launchctl("print", self._target).out))
 
     def listening(self) -> None:
         """Return None: launchd does not listen for us."""
@@ -139,32 +158,67 @@ class Launchd:
 
     @property
     def _domain(self) -> str:
-        return "system" if self.places.scope == "system" else f"gui/{os.getuid()}"
+        """The domain of the job. Homebrew loads its job into ``user/UID`` if it is told to by ssh.
+
+        Source: Homebrew, Library/Homebrew/services/system.rb, domain_target.
+        """
+        if self.places.scope == "system":
+            return "system"
+        session, background = f"gui/{owner_id()}", f"user/{owner_id()}"
+        if self.places.of_homebrew:
+            loaded = self._launchctl("print", f"{background}/{self.places.label}").code == 0
+            return background if loaded else session
+        return session
 
     @property
     def _target(self) -> str:
-        return f"{self._domain}/{NAME}"
+        return f"{self._domain}/{self.places.label}"
+
+    def _check_allowed(self, verb: str) -> None:
+        """Check that this user may change the job. Everybody may look at it."""
+        if self.places.scope == "system" and os.geteuid() != 0:
+            raise ControlError(
+                f"cannot {verb} {NAME}: it is a service of the machine ({self.places.service})",
+                hint="only root can: use sudo",
+            )
+        if verb == "install" and self.places.scope == "user" and os.geteuid() == 0 != owner_id():
+            raise ControlError(
+                f"cannot install {NAME}: root cannot install the service of another user",
+                hint="leave out sudo; or make it one of the machine: sudo qwenctl service install --system",
+            )
 
     def _loaded(self) -> bool:
         return self._launchctl("print", self._target).code == 0
 
     def _bootstrap(self) -> None:
+        """Load the job, and start it: RunAtLoad alone leaves some at "never exited", with no process.
+
+        ``enable`` goes before, as in Homebrew: a label that was disabled by hand is refused with code 5.
+
+        Source: rthpjm/memory-cat #10 and openbase #15 for the first, openclaw #849 for the second.
+        """
+        domain = self._domain
+        target = f"{domain}/{self.places.label}"
+        self._launchctl("enable", target)
         for _ in range(TRIES):
-            result = self._launchctl("bootstrap", self._domain, str(self.places.service))
+            result = self._launchctl("bootstrap", domain, str(self.places.service))
             match meaning("bootstrap", result.code):
                 case LaunchctlAnswer.DONE | LaunchctlAnswer.ALREADY:
+                    self._launchctl("kickstart", target)
                     return
+                case LaunchctlAnswer.LATER if self._launchctl("print", domain).code != 0:
+                    raise _no_session(result, exists=False)
                 case LaunchctlAnswer.LATER if not self._loaded():
                     self.pause(PAUSE_S)
                 case LaunchctlAnswer.LATER:
                     return
-                case LaunchctlAnswer.DISABLED:
-                    self._ask("enable", self._target)
-                case answer:
-                    raise _refused("bootstrap", answer, result)
+                case LaunchctlAnswer.NO_SESSION:
+                    raise _no_session(result, exists=self._launchctl("print", domain).code == 0)
+                case _:
+                    raise _refused("bootstrap", result)
         raise ControlError(
             f"cannot start {NAME}: launchd did not load it within {TRIES * PAUSE_S:.0f} s",
-            hint=f"launchctl print {self._target} shows its state",
+            hint=f"launchctl print {target} shows its state",
         )
 
     def _boot_out(self) -> bool:
@@ -175,8 +229,8 @@ class Launchd:
             case LaunchctlAnswer.DONE | LaunchctlAnswer.LATER:
                 self._wait_until_gone()
                 return True
-            case answer:
-                raise _refused("bootout", answer, result)
+            case _:
+                raise _refused("bootout", result)
 
     def _wait_until_gone(self) -> None:
         for _ in range(TRIES * 10):  # ExitTimeOut is 90 s
@@ -189,18 +243,31 @@ class Launchd:
 
     def _ask(self, verb: str, *words: str) -> None:
         result = self._launchctl(verb, *words)
-        answer = meaning(verb, result.code)
-        if answer not in (LaunchctlAnswer.DONE, LaunchctlAnswer.ALREADY):
-            raise _refused(verb, answer, result)
+        if meaning(verb, result.code) not in (LaunchctlAnswer.DONE, LaunchctlAnswer.ALREADY):
+            raise _refused(verb, result)
 
     def _launchctl(self, *words: str) -> Ran:
         return self.run(("launchctl", *words))
 
 
-def _refused(verb: str, answer: LaunchctlAnswer, result: Ran) -> ControlError:
-    hint = None
-    if answer is LaunchctlAnswer.NO_SESSION:
-        hint = "log in at the screen, or install the system service: sudo qwenctl service install --system"
+def _refused(verb: str, result: Ran, hint: str | None = None) -> ControlError:
     output = (result.err or result.out).splitlines()
     cause = output[0].lower() if output else f"exit code {result.code}"
     return ControlError(f"cannot {verb} {NAME}: {cause}", hint=hint)
+
+
+def _no_session(result: Ran, *, exists: bool) -> ControlError:
+    """Return the error of a user without a session, or with one that takes no job in the background."""
+    if exists:
+        return _refused(
+            "bootstrap",
+            result,
+            "allow it in System Settings, General, Login Items & Extensions, then install again",
+        )
+    error = ControlError(
+        f"cannot start {NAME}: nobody is logged in at the screen, and a user's service lives in that session",
+        hint="log in there first, or install the system service: sudo qwenctl service install --system; "
+        "without a service, qwenctl up runs until the Mac restarts",
+    )
+    error.__cause__ = _refused("bootstrap", result)
+    return error

@@ -7,6 +7,7 @@ from qwenctl.errors import ControlError, ExitCode, QwenctlError
 from qwenctl.service import installed_files, units
 from qwenctl.service.command import Run
 from qwenctl.service.places import NAME, SYSTEM_USER, Places, journal
+from qwenctl.service.service_state import ServiceState, of_unit
 
 SHOWN = (
     "LoadState",
@@ -122,13 +123,13 @@ class Systemd:
         self._check_reachable()
         self._start(self._service, verb="restart")
 
-    def look(self) -> dict[str, str]:
-        """Return the service's properties, and its socket's in one line."""
+    def look(self) -> ServiceState:
+        """Return the service's state, with its socket's in one line."""
         properties = self._show(self._service, SHOWN)
         if self.places.socket is not None and self.places.socket.exists():
             socket = self._show(self._socket, SHOWN_OF_SOCKET)
             properties["Socket"] = ", ".join(socket[name] for name in SHOWN_OF_SOCKET if socket.get(name))
-        return properties
+        return of_unit(properties)
 
     def listening(self) -> str | None:
         """Return the address that the socket unit listens on now."""

@@ -28,7 +28,8 @@ HURRY = 20
 """Here a throttled job waits a twentieth of its time."""
 SOFT_FILES = 256
 EX_CONFIG = 78
-NO_SERVICE, NOT_SUPPORTED, DISABLED, BUSY, IN_PROGRESS, IO_ERROR, NO_PROCESS = 113, 125, 119, 37, 36, 5, 3
+NO_DOMAIN, NO_SERVICE, NOT_SUPPORTED, DISABLED = 112, 113, 125, 119
+BUSY, IN_PROGRESS, IO_ERROR, NO_PROCESS = 37, 36, 5, 3
 WORDS = {
     IO_ERROR: "Input/output error",
     BUSY: "Operation already in progress",
@@ -172,7 +173,15 @@ class Launchd:
         return 0, "", ""
 
     def print(self, target: str, *, uid: int) -> tuple[int, str, str]:
-        """Show a job as macOS 14 does, with its blocks."""
+        """Show a job as macOS 14 does, with its blocks; or whether there is a domain.
+
+        Source of 112 and its words: ENODOMAIN in launchctl; a user without a session has no ``gui/UID``.
+        """
+        domain = target if target.count("/") == (0 if target == "system" else 1) else ""
+        if domain == target and not target.startswith("system/"):
+            if domain.startswith("gui/") and self.fact("session") != "Aqua":
+                return NO_DOMAIN, "", f"Bad request.\nCould not find domain for user gui: {domain[4:]}"
+            return 0, f"{domain} = {{\n\ttype = login\n\thandle = 100016\n}}", ""
         del uid
         job = self.jobs.get(target)
         if job is None:
@@ -263,8 +272,11 @@ class Launchd:
         new.replace(path)
 
     def _keep(self, target: str, job: Job, after_s: float) -> None:
-        """Start a job whenever that is wanted, and see how it ends."""
-        job.wake.wait(after_s)
+        """Start a job whenever that is wanted, and see how it ends.
+
+        The first start takes its time, also if ``kickstart`` asks for it: only unloading ends the wait.
+        """
+        job.end.wait(after_s)
         while not job.leaving:
             if not job.wanted:
                 job.wake.wait(0.05)

@@ -77,6 +77,7 @@ class FakeLaunchd:
     codes: dict[str, list[int]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     paused: int = 0
+    session: bool = True
 
     def run(self, words: Sequence[str]) -> Ran:
         verb = words[1]
@@ -84,8 +85,11 @@ class FakeLaunchd:
         if verb != "print" and self.codes.get(verb):
             return Ran(code := self.codes[verb].pop(0), "", f"{verb} failed: {code}: why")
         match verb:
+            case "print" if words[2].count("/") == 1:
+                return Ran(0 if self.session else 112, "", "")
             case "print":
-                return Ran(0, "state = running\n\tpid = 7", "") if self._there() else Ran(113, "", "")
+                there = self._there()
+                return Ran(0, "x = {\n\tstate = running\n\tpid = 7\n}", "") if there else Ran(113, "", "")
             case "bootout":
                 was, self.loaded = self.loaded, False
                 return Ran(0 if was else 3, "", "")
@@ -119,7 +123,9 @@ def test_a_second_install_asks_and_changes_nothing(tmp_path: Path) -> None:
     fake = FakeLaunchd()
     job = launchd(tmp_path, fake)
     assert job.install(rendered("agent"), None, start=True)[-1] == "started qwenctl"
-    assert fake.asked[-1] == f"bootstrap gui/{os.getuid()} {tmp_path}/LaunchAgents/qwenctl.plist"
+    me = f"gui/{os.getuid()}"
+    bootstrap = f"bootstrap {me} {tmp_path}/LaunchAgents/qwenctl.plist"
+    assert fake.asked[-3:] == [f"enable {me}/qwenctl", bootstrap, f"kickstart {me}/qwenctl"]
     fake.asked.clear()
     assert job.install(rendered("agent"), None, start=True) == []
     assert fake.verbs() == []
@@ -132,7 +138,7 @@ def test_a_changed_job_is_loaded_afresh_once_the_old_one_has_gone(tmp_path: Path
     fake.slow = 3
     fake.asked.clear()
     assert len(job.install(rendered("daemon"), None, start=True)) == 2
-    assert fake.verbs() == ["bootout", "bootstrap"]
+    assert fake.verbs() == ["bootout", "enable", "bootstrap", "kickstart"]
     assert fake.paused >= 1
 
 
@@ -140,19 +146,31 @@ def test_bootstrap_that_meets_an_old_incarnation_asks_again(tmp_path: Path) -> N
     fake = FakeLaunchd(codes={"bootstrap": [5, 5]})
     launchd(tmp_path, fake).start()
     assert fake.loaded
-    assert fake.verbs() == ["bootstrap"] * 3
+    assert fake.verbs() == ["enable", *["bootstrap"] * 3, "kickstart"]
 
 
-def test_a_job_disabled_by_hand_is_enabled_again(tmp_path: Path) -> None:
-    fake = FakeLaunchd(codes={"bootstrap": [119]})
-    launchd(tmp_path, fake).start()
-    assert fake.verbs() == ["bootstrap", "enable", "bootstrap"]
+@pytest.mark.parametrize("code", [5, 112, 125])
+def test_without_a_session_the_daemon_of_the_machine_is_named(tmp_path: Path, code: int) -> None:
+    fake = FakeLaunchd(codes={"bootstrap": [code]}, session=False)
+    with pytest.raises(ControlError, match="nobody is logged in") as refused:
+        launchd(tmp_path, fake).start()
+    assert "--system" in str(refused.value.hint)
+    assert fake.paused == 0
 
 
-def test_without_a_session_the_daemon_of_the_machine_is_named(tmp_path: Path) -> None:
+def test_a_session_that_takes_no_job_in_the_background_is_named(tmp_path: Path) -> None:
     with pytest.raises(ControlError) as refused:
         launchd(tmp_path, FakeLaunchd(codes={"bootstrap": [125]})).start()
-    assert "--system" in str(refused.value.hint)
+    assert "Login Items" in str(refused.value.hint)
+
+
+def test_a_file_that_launchd_does_not_take_is_removed_again(tmp_path: Path) -> None:
+    """Where it stays, every later up goes through a service that cannot start."""
+    fake = FakeLaunchd(codes={"bootstrap": [125]}, session=False)
+    job = launchd(tmp_path, fake)
+    with pytest.raises(ControlError):
+        job.install(rendered("agent"), None, start=True)
+    assert not job.places.service.exists()
 
 
 def test_waiting_for_launchd_ends(tmp_path: Path) -> None:
@@ -160,9 +178,9 @@ def test_waiting_for_launchd_ends(tmp_path: Path) -> None:
         launchd(tmp_path, FakeLaunchd(codes={"bootstrap": [5] * 99})).start()
 
 
-@pytest.mark.parametrize("code", [3, 5, 113])
+@pytest.mark.parametrize("code", [3, 5, 112, 113, 125])
 def test_stopping_what_is_not_loaded_is_done_already(tmp_path: Path, code: int) -> None:
-    assert launchd(tmp_path, FakeLaunchd(codes={"bootout": [code]})).stop() is False
+    assert launchd(tmp_path, FakeLaunchd(loaded=True, codes={"bootout": [code]})).stop() is False
 
 
 def test_restart_and_uninstall(tmp_path: Path) -> None:
@@ -171,7 +189,7 @@ def test_restart_and_uninstall(tmp_path: Path) -> None:
     job.install(rendered("agent"), None, start=True)
     job.restart()
     assert fake.asked[-1] == f"kickstart -k gui/{os.getuid()}/qwenctl"
-    assert job.look() == {"state": "running", "pid": "7"}
+    assert (job.look().words, job.look().pid) == ("running", 7)
     assert job.uninstall() == ["stopped qwenctl", f"removed {tmp_path}/LaunchAgents/qwenctl.plist"]
     assert job.uninstall() == []
 
