@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qwenctl import __version__, paths
 from qwenctl.cli.doctor_checks import examine
-from qwenctl.control.state_dir import CHILD, KEPT_FILES, LOGS, STATUS
+from qwenctl.control.state_dir import CHILD, EVENTS, KEPT_FILES, LOGS, STATUS
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
@@ -24,14 +24,16 @@ from qwenctl.settings.key_file import parse_keys
 from qwenctl.settings.load import api_keys, known_keys, value_of
 
 TAIL_BYTES = 512 << 10
-STATE = (STATUS, CHILD, *LOGS, *KEPT_FILES)
+STATE = (STATUS, CHILD, EVENTS, f"{EVENTS}.1", *KEPT_FILES)
 
 
 def gather(request: PlanRequest) -> dict[str, str]:
     """Return the texts of the bundle by file name, redacted. A text that cannot be made says why."""
     private = _private(request)
     texts = {name: _attempt(make) for name, make in _writers(request)}
-    texts |= {f"state/{name}": text for name in STATE if (text := _tail(request.folder / name))}
+    found = {name: request.folder / name for name in STATE}
+    found |= {name: paths.log_dir(request.folder) / name for name in LOGS if name not in found}
+    texts |= {f"state/{name}": text for name, path in found.items() if (text := _tail(path))}
     config = request.config or paths.config_dir() / "config.toml"
     if text := _tail(config):
         texts["config.toml"] = text

@@ -27,7 +27,8 @@ POLL_S = 0.2
 @click.pass_obj
 def command(session: Session, count: int, *, follow: bool, daemon: bool) -> Result:
     """Show the last lines of the server's log, or of the daemon's."""
-    path = _daemon_log(session, paths.state_dir()) if daemon else _server_log(paths.state_dir())
+    folder = paths.log_dir(paths.state_dir())
+    path = _daemon_log(session, folder) if daemon else _server_log(folder)
     follower = LogReader(path)
     lines = follower.last(count)
     if not follow:

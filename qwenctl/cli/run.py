@@ -12,8 +12,11 @@ from qwenctl import __version__, paths
 from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import common
 from qwenctl.cli.output import Result, Session
+from qwenctl.control.log_files import bound_output, place
+from qwenctl.control.state_dir import DAEMON_LOG
 from qwenctl.daemon.adoption import Adoption
 from qwenctl.daemon.daemon import LOG_LINE, LOG_TIME, start
+from qwenctl.daemon.new_program import is_launchd_job
 from qwenctl.deploy.types import PlanRequest
 
 LOG_BYTES = 10 << 20
@@ -42,11 +45,16 @@ def command(
     if check_handover is not None:
         known = Adoption.of(check_handover).handover
         return Result({"version": __version__, "takes_over": True, "schema": known.schema}, "yes")
+    folder = paths.state_dir()
+    if is_launchd_job():
+        bound_output(STDERR)
+        log = log or paths.log_dir(folder) / DAEMON_LOG  # Homebrew's job names no file
     if log is not None:
-        log_to(log)
+        log_to(place(folder, log))
+    if keep_awake and handover is None:  # else it runs already, for this process
+        programs.start((*KEEP_AWAKE, str(os.getpid())))
     kept = None if overrides is None or handover is not None else json.loads(overrides)
-    given = flags(session, {"server.keep_awake": "serving" if keep_awake else None}, anew=True)
-    start(PlanRequest(paths.state_dir(), given, config(session), kept), handover)
+    start(PlanRequest(folder, flags(session, {}, anew=True), config(session), kept), handover)
     return Result({"ended": True})
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenctl.cli.output import Session
-from qwenctl.control.log_reader import LogReader
 from qwenctl.control.state_dir import LAUNCHD_LOG, running
 from qwenctl.errors import AlreadyRunningError, ControlError, ExitCode, QwenctlError, SettingsError
 from qwenctl.service import units
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S, POLL_S = 0.4, 0.05
 ENDING_S = 5.0
-SAID_LINES = 20
-"""How many of the last lines of a daemon that has ended may hold its reason."""
+SAID_BYTES = 4096
+"""How much of the end of what a daemon printed may hold the reason of its end."""
 
 
 class ManagedStart:
@@ -56,12 +55,12 @@ class ManagedStart:
         return None
 
     def _said(self) -> str | None:
-        path = self._where.logs / LAUNCHD_LOG
-        if not path.exists():
+        try:
+            with (self._where.logs / LAUNCHD_LOG).open("rb") as file:
+                file.seek(max(file.seek(0, 2) - SAID_BYTES, 0))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
             return None
-        reader = LogReader(path)
-        lines = reader.last(SAID_LINES)
-        reader.close()
         return next((line for line in reversed(lines) if line.startswith("cannot ")), None)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from qwenctl import paths
 from qwenctl.control.call import refusal
 from qwenctl.control.state_dir import DAEMON_LOG, read_status
 from qwenctl.errors import ControlError, QwenctlError
@@ -58,7 +59,7 @@ def start_daemon(
     Raises:
         ControlError: it does neither in time.
     """
-    path = folder / DAEMON_LOG
+    path = paths.private_dir(paths.log_dir(folder)) / DAEMON_LOG
     words = [sys.executable, "-m", "qwenctl", "--json", "run", "--log", str(path)]
     words += ["--overrides", json.dumps(overrides), *arguments]
     with path.open("ab") as log:

@@ -30,7 +30,20 @@ LOGS = (
     LAUNCHD_LOG,
 )
 """What a daemon and its server print. The files that end in .1 are the older ones after a rotation."""
-LEFT_FILES = (LOCK, CONTROL_SOCKET, CHILD_SOCKET, STATUS, CHILD, GOOD, LOADS, REFUSED_ENGINES, *LOGS)
+OLD_LOGS = (f"{EVENTS}.2", *(f"{SERVER_LOG}.{number}" for number in range(2, 6)))
+"""Still older parts: two of the events are kept, and five of the server's log."""
+LEFT_FILES = (
+    LOCK,
+    CONTROL_SOCKET,
+    CHILD_SOCKET,
+    STATUS,
+    CHILD,
+    GOOD,
+    LOADS,
+    REFUSED_ENGINES,
+    *LOGS,
+    *OLD_LOGS,
+)
 """What a daemon leaves in the folder. Nobody needs it when the service is gone."""
 LEFT_FOLDERS = (WARM,)
 """Folders of saved prompts. They contain what people wrote, so they are removed with the service."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from qwenctl import __version__, paths
-from qwenctl.control import state_dir
+from qwenctl.control import log_files, state_dir
 from qwenctl.daemon.adoption import Adoption
 from qwenctl.daemon.background import BackgroundLoops
 from qwenctl.daemon.child_record import reap_leftover
@@ -83,9 +83,9 @@ class Daemon:
         """Put the parts together. ``adoption``: a program before this one has passed on what it had."""
         self._adoption = adoption
         folder, config = request.folder, config_path(request)
-        server_log = LogFile(folder / state_dir.SERVER_LOG)
         troubles = Troubles()
-        self.server_log: Path = folder / state_dir.SERVER_LOG
+        self.server_log: Path = log_files.prepare(folder) / state_dir.SERVER_LOG
+        server_log = LogFile(self.server_log)
         self.events = EventLog(folder / state_dir.EVENTS)
         self._folder, self._notifier, self._troubles = folder, notifier, troubles
         passed = passed_sockets() if adoption is None else adoption.passed()

@@ -142,10 +142,10 @@ def is_current(places: Places, settings: Settings) -> bool:
 
 
 def _plist(places: Places, words: tuple[str, ...], *, keep_awake: bool) -> str:
-    log = places.state / DAEMON_LOG
+    log = places.logs / DAEMON_LOG
     more = ("--log", str(log), *(("--keep-awake",) if keep_awake else ()))
     kind, user = ("agent", None) if places.scope == "user" else ("daemon", _owner())
-    job = plists.Job((*words, *more), _environment(places), str(places.state / LAUNCHD_LOG), user)
+    job = plists.Job((*words, *more), _environment(places), str(places.logs / LAUNCHD_LOG), user)
     return plists.job(_template_bytes(f"launchd/{kind}.plist"), job)
 
 

@@ -1,10 +1,12 @@
 """Write and remove the files of a service, and say what was changed. Knows no service manager."""
 
+import contextlib
 from pathlib import Path
 
-from qwenctl.control.state_dir import LEFT_FILES, LEFT_FOLDERS, running
+from qwenctl.control.state_dir import LEFT_FILES, LEFT_FOLDERS, LOGS, OLD_LOGS, running
 from qwenctl.errors import ControlError
 from qwenctl.files import reason, replace_text
+from qwenctl.paths import log_dir
 
 
 def write(path: Path, text: str) -> list[str]:
@@ -40,7 +42,7 @@ def remove(path: Path) -> list[str]:
 
 
 def remove_leftovers(state: Path) -> list[str]:
-    """Remove the files that a stopped daemon left in its state folder; return the changes.
+    """Remove the files that a stopped daemon left in its state folder, and its logs; return the changes.
 
     Models, their records and settings stay. Nothing is removed while a daemon runs there.
 
@@ -55,7 +57,13 @@ def remove_leftovers(state: Path) -> list[str]:
         gone += [f"{folder}/{path.name}" for path in held if remove(path)]
         if held or (state / folder).is_dir():
             (state / folder).rmdir()
-    return [f"removed {', '.join(gone)} from {state}"] if gone else []
+    changes = [f"removed {', '.join(gone)} from {state}"] if gone else []
+    logs = log_dir(state)
+    if logs != state and (dropped := [name for name in (*LOGS, *OLD_LOGS) if remove(logs / name)]):
+        changes.append(f"removed {', '.join(dropped)} from {logs}")
+        with contextlib.suppress(OSError):  # a person has put something there
+            logs.rmdir()
+    return changes
 
 
 def current(path: Path) -> str | None:

@@ -24,8 +24,6 @@ from typing import Any
 
 THROTTLE_S, EXIT_TIMEOUT_S = 10.0, 5.0
 """The defaults. Source: launchd.plist(5) for the first; the second is what ``print`` shows on macOS 14."""
-HURRY = 20
-"""Here a throttled job waits a twentieth of its time."""
 SOFT_FILES = 256
 EX_CONFIG = 78
 NO_DOMAIN, NO_SERVICE, NOT_SUPPORTED, DISABLED = 112, 113, 125, 119
@@ -282,7 +280,9 @@ class Launchd:
                 job.wake.wait(0.05)
                 job.wake.clear()
                 continue
-            throttle = float(job.plist.get("ThrottleInterval", THROTTLE_S)) / HURRY
+            throttle = float(job.plist.get("ThrottleInterval", THROTTLE_S)) / float(
+                self.fact("launchd")["hurry"]
+            )
             left_s = job.started_at + throttle - time.monotonic()
             if left_s > 0:
                 job.wake.wait(min(left_s, 0.05))

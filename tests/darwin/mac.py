@@ -88,6 +88,7 @@ LAUNCHD: dict[str, Any] = {
     "bootout_waits_not": True,
     "bootstrap_codes": [],
     "no_session_code": 125,
+    "hurry": 20,  # a throttled job waits a twentieth of its time
 }
 
 
@@ -148,6 +149,11 @@ class Mac(Home):
     def state(self) -> Path:
         """The daemon's folder."""
         return self.path / "Library/Application Support/qwenctl"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the daemon's logs."""
+        return self.path / "Library/Logs/qwenctl"
 
     @property
     def agent(self) -> Path:

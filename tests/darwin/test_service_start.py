@@ -11,57 +11,51 @@ DEMO = ("--profile", "demo")
 def test_a_daemon_that_launchd_starts_later_is_waited_for(mac: Mac) -> None:
     """Install, up after down, restart of a daemon that has ended: launchctl says yes before there is one."""
     mac.boot()
-    mac.change(launchd={"start_after_s": 1.5})
+    mac.change(launchd={"start_after_s": 1.0})
     installed = mac.run(*DEMO, "service", "install", "--wait")
     assert installed.code == 0, installed.err
     assert mac.run("status").code == 0
-    assert mac.run("down").code == 0
-    up = mac.run("up")
-    assert up.code == 0, up.err
-    assert mac.run("down").code == 0
-    again = mac.run("restart")
-    assert again.code == 0, again.err
     state = mac.run("service", "status")
     assert state.code == 0
     assert "state                running" in state.out
     assert "active" not in state.out
-
-
-def test_a_job_that_run_at_load_leaves_alone_is_started(mac: Mac) -> None:
-    mac.boot()
-    mac.change(launchd={"run_at_load_is_lost": True})
-    installed = mac.run(*DEMO, "service", "install", "--wait")
-    assert installed.code == 0, installed.err
+    assert mac.run("down").code == 0
+    up = mac.run("up")
+    assert up.code == 0, up.err
+    assert mac.run("down").code == 0
+    mac.change(launchd={"start_after_s": 0.3, "run_at_load_is_lost": True})
+    again = mac.run("restart")
+    assert again.code == 0, again.err
+    assert (mac.logs / "server.log").exists()
+    assert not (mac.state / "server.log").exists()
 
 
 def test_the_end_of_a_daemon_is_said_and_not_waited_out(bare_mac: Mac) -> None:
     """A setting that became wrong after the install: exit code 2, and launchd tries again once a minute."""
     bare_mac.boot()
+    bare_mac.change(launchd={"hurry": 1})
     assert bare_mac.run(*DEMO, "service", "install", "--no-start").code == 0
-    config = bare_mac.state / "config.toml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text("[server]\nport = 'none'\n")
-    up = bare_mac.run("up", "--timeout", "20")
+    (bare_mac.state / "config.toml").write_text("[server]\nport = 'none'\n")
+    up = bare_mac.run("up")
     assert up.code == 2, up.err
-    assert "ended with exit code 2: cannot" in up.err
+    assert "ended with exit code 2: cannot use setting server.port" in up.err
     look = bare_mac.run("--json", "service", "status")
     assert look.code == 3, look.out
     data = json.loads(look.out)["data"]
-    assert data["running"] is False
-    assert data["known"]["last exit code"] == "2"
-    doctor = bare_mac.run("--json", "doctor")
-    (service,) = (check for check in json.loads(doctor.out)["data"]["checks"] if check["name"] == "service")
+    assert (data["running"], data["known"]["last exit code"]) == (False, "2")
+    doctor = json.loads(bare_mac.run("--json", "doctor").out)["data"]
+    (service,) = (check for check in doctor["checks"] if check["name"] == "service")
     assert service["verdict"] == "problem"
-    assert "last exit code 2" in service["finding"]
+    assert service["finding"] == "spawn scheduled; last exit code 2"
 
 
 def test_what_cannot_be_mended_by_trying_again_parks_under_launchd(mac: Mac) -> None:
     """A model that does not fit: one start, and the daemon stays and says so."""
     mac.boot()
-    config = mac.state / "config.toml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text('profile = "qwen3.6-27b"\n[context]\nmin_tokens = 65536\n')
     mac.change(sysctl={"hw.memsize": str(16 << 30)})
+    mac.state.mkdir(parents=True)
+    settings = 'profile = "qwen3.6-27b"\n[context]\nmin_tokens = 65536\n'
+    (mac.state / "config.toml").write_text(settings)
     installed = mac.run("service", "install", "--wait")
     assert installed.code == 4, installed
     job = mac.job()
@@ -70,6 +64,5 @@ def test_what_cannot_be_mended_by_trying_again_parks_under_launchd(mac: Mac) -> 
     until(lambda: runs(int(job["pid"])), within=5)
     status = mac.run("status")
     assert status.code == 7
-    assert "failed" in status.out
-    assert mac.run("up").code == 4
+    assert status.out.startswith("failed")
     assert mac.run("service", "status").code == 0
