@@ -50,8 +50,8 @@ PURE = set(
     supervise.exits supervise.crash_texts supervise.load_texts supervise.evidence supervise.log_lines
     supervise.build_texts supervise.system_texts
     supervise.post_mortem supervise.lifecycle_events supervise.wedge supervise.device_faults
-    control.status_schema service.units service.plists service.redact service.diagnosis
-    service.mac_diagnosis
+    control.status_schema service.units service.plists service.launchctl_print
+    service.service_state service.local_network service.redact service.diagnosis
     client.connect.advice client.connect.clients client.connect.config_text
     model.name model.families model.from_gguf
     """.split()
@@ -294,6 +294,7 @@ SEAMS = {
     "fetch.local_copies": "the one place that knows where other programs may have a copy",
     "gate.sse_split": "pure: where a stream may be cut",
     "gate.access_log": "pure: what is said of a request",
+    "service.local_network": "pure: the one thing that is said of macOS' local network",
     "service.plists": "pure: the form of a plist",
     "client.sse": "the one reader of server-sent events",
     "client.markdown": "the one place that knows the library",

@@ -25,6 +25,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _run_and_print(arguments, session, command)
         sys.stdout.flush()
+        if sys.platform == "darwin" and os.geteuid() == 0:
+            from qwenctl.service.service_folders import give_back
+
+            give_back()
     except BrokenPipeError:
         _drop_stdout()
         return ExitCode.FAILED

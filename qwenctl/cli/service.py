@@ -16,18 +16,20 @@ from qwenctl.control.wait import until_ready, until_running
 from qwenctl.deploy import pipeline
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.engine.address import endpoint_address
-from qwenctl.errors import ExitCode, NotRunningError, SettingsError
+from qwenctl.errors import ControlError, ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
 from qwenctl.service import linger
 from qwenctl.service.install import Rendered, is_current, render, service_of
 from qwenctl.service.installed_files import remove_leftovers
-from qwenctl.service.places import Places, Scope, places, usual_scope
+from qwenctl.service.local_network import notes_of_rpc
+from qwenctl.service.places import Places, Scope, installed, places, usual_scope
 from qwenctl.settings.load import API_KEY, api_keys
 
 NO_KEYS = (
     f"the service does not get {API_KEY}, because other users can read its unit; "
     "put the keys into a file, set [server] api_key_file to it, and install again"
 )
+BREW_STOP = "brew services stop qwenctl ends and removes it"
 STALE = "its files differ from what qwenctl service install would write now"
 SCOPE = click.option(
     "--user/--system",
@@ -77,10 +79,13 @@ def install(
     rendered = _render(session, where, resolved, socket=with_socket, keep_awake=switches["keep_awake"])
     if socket and rendered.socket is None:
         raise _no_socket("install")
+    via_service.check_alone(where)
     if switches["start"]:
         via_service.check_free(where, endpoint_address(resolved.settings))
     started = via_service.ManagedStart(where) if switches["wait"] and switches["start"] else None
     changes = _install(where, rendered, **switches)
+    for note in notes_of_rpc(resolved.settings.server.rpc) if where.manager == "launchd" else ():
+        session.say(f"note: {note}")
     changes += _linger(session, where, wanted=switches["lingering"])
     for change in changes:
         session.say(change)
@@ -102,7 +107,9 @@ def install(
 @click.pass_obj
 def uninstall(session: Session, *, user: bool | None) -> Result:
     """Stop and remove the service. Models and settings stay."""
-    where = places(_scope(user=user))
+    where = _found(user=user)
+    if where.of_homebrew:
+        raise ControlError(f"cannot uninstall: Homebrew owns {where.service}", hint=BREW_STOP)
     changes = service_of(where).uninstall()
     if changes:
         changes += remove_leftovers(where.state)
@@ -118,7 +125,7 @@ def uninstall(session: Session, *, user: bool | None) -> Result:
 @click.pass_obj
 def status(session: Session, *, user: bool | None) -> Result:
     """Show the state of the service. Exits 3 when it is not running."""
-    where = places(_scope(user=user))
+    where = _found(user=user)
     if not where.service.exists():
         raise NotRunningError(
             f"cannot show the service: not installed ({where.service})", hint="qwenctl service install"
@@ -133,6 +140,8 @@ def status(session: Session, *, user: bool | None) -> Result:
     if state.fault is not None:
         lines.append(f"{'fault':20} {state.fault}")
     lines.append(f"{'installed as':20} {where.service}")
+    if where.of_homebrew:
+        lines.append(f"{'installed by':20} Homebrew; {BREW_STOP}")
     if not current:
         lines.append(stale)
     return Result(data, "\n".join(lines), ExitCode.OK if state.running else ExitCode.NOT_RUNNING)
@@ -167,6 +176,14 @@ def _scope(*, user: bool | None) -> Scope:
     if user is None:
         return usual_scope()
     return "user" if user else "system"
+
+
+def _found(*, user: bool | None) -> Places:
+    """Return the places of the installed service, Homebrew's included; else those where ours would be."""
+    found = installed()
+    if found is not None and (user is None or user is (found.scope == "user")):
+        return found
+    return places(_scope(user=user))
 
 
 def _resolve(session: Session, where: Places) -> ResolvedSettings:

@@ -10,7 +10,7 @@ from qwenctl.control.state_dir import LAUNCHD_LOG, running
 from qwenctl.errors import AlreadyRunningError, ControlError, ExitCode, QwenctlError, SettingsError
 from qwenctl.service import units
 from qwenctl.service.install import Service, service_of
-from qwenctl.service.places import Places, installed
+from qwenctl.service.places import Places, all_of_launchd, installed
 from qwenctl.service.service_state import ServiceState, ended_since
 
 if TYPE_CHECKING:
@@ -133,6 +133,26 @@ def holds_port(where: "Address") -> bool:
     found = service()
     held = found.listening() if found is not None else None
     return held is not None and held == units.listening(where.host, where.port or 0)
+
+
+def check_alone(where: Places) -> None:
+    """Check that no other service uses the same folders: the two would fight for them.
+
+    Raises:
+        AlreadyRunningError: there is one.
+    """
+    others = all_of_launchd() if where.manager == "launchd" else ()
+    for other in others:
+        if other.service == where.service:
+            continue
+        if other.of_homebrew:
+            sudo = "sudo " if other.scope == "system" else ""
+            hint = f"{sudo}brew services stop qwenctl removes it; or keep it: up and down use it"
+        else:
+            hint = f"{'sudo ' if other.scope == 'system' else ''}qwenctl service uninstall --{other.scope}"
+        raise AlreadyRunningError(
+            f"cannot install: there is another service of qwenctl ({other.service})", hint
+        )
 
 
 def check_free(where: Places, address: "Address") -> None:

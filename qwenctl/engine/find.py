@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from qwenctl.hardware.facts import DeviceList
 from qwenctl.settings.types import Settings
 
 AUTO = "auto"
+HOMEBREW, BREW_PATH = "Homebrew", "/opt/homebrew/bin:/usr/local/bin"
+"""Where ``brew install llama.cpp`` puts it. A program that no shell started may not have it on PATH."""
 CHOSEN, PREVIOUS, ON_PATH, BUNDLED, PACKAGE = (
     "engine use",
     "previous engine",
@@ -148,6 +151,8 @@ def _everywhere(engines: Path) -> Iterator[EngineCandidate]:
             yield EngineCandidate(place, engine.server, name, engine.refused)
     if on_path := shutil.which("llama-server"):
         yield EngineCandidate(ON_PATH, Path(on_path).absolute())
+    if sys.platform == "darwin" and (brewed := shutil.which("llama-server", path=BREW_PATH)):
+        yield EngineCandidate(HOMEBREW, Path(brewed).absolute())
     if bundled := bundled_program():
         yield EngineCandidate(BUNDLED, bundled)
     if in_package := _packaged():

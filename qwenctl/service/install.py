@@ -13,7 +13,7 @@ from qwenctl.control.state_dir import DAEMON_LOG, LAUNCHD_LOG
 from qwenctl.errors import ControlError
 from qwenctl.service import command, installed_files, plists, units
 from qwenctl.service.launchd import Launchd
-from qwenctl.service.places import Places
+from qwenctl.service.places import Places, owner
 from qwenctl.service.service_state import ServiceState
 from qwenctl.service.systemd import Systemd
 from qwenctl.settings.types import Settings
@@ -27,6 +27,7 @@ CARRIED = (
     "HF_ENDPOINT",
     "CUDA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -35,6 +36,8 @@ CARRIED = (
 )
 """Variables that a service takes over from the shell that installs it: folders and proxies. No secrets."""
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+BREW_PATH = ("/opt/homebrew/bin", "/usr/local/bin")
+"""Homebrew's folders on Apple silicon and on Intel. launchd gives a job neither. Source: docs.brew.sh."""
 GPU_GROUPS = ("render", "video")
 PROGRAM = (sys.executable, "-P", "-m", "qwenctl")
 HF_TOKEN = "hf-token"  # noqa: S105 - the name of a file
@@ -127,6 +130,8 @@ def is_current(places: Places, settings: Settings) -> bool:
     Raises:
         ControlError: there is no such service manager on this machine.
     """
+    if places.of_homebrew:
+        return True
     text = installed_files.current(places.service) or ""
     systemd = places.manager == "systemd"
     options = units.arguments(text) if systemd else plists.arguments(text)
@@ -144,14 +149,9 @@ def is_current(places: Places, settings: Settings) -> bool:
 def _plist(places: Places, words: tuple[str, ...], *, keep_awake: bool) -> str:
     log = places.logs / DAEMON_LOG
     more = ("--log", str(log), *(("--keep-awake",) if keep_awake else ()))
-    kind, user = ("agent", None) if places.scope == "user" else ("daemon", _owner())
+    kind, user = ("agent", None) if places.scope == "user" else ("daemon", owner())
     job = plists.Job((*words, *more), _environment(places), str(places.logs / LAUNCHD_LOG), user)
     return plists.job(_template_bytes(f"launchd/{kind}.plist"), job)
-
-
-def _owner() -> str:
-    """Return the user whose folders a system daemon of launchd uses: the user behind sudo."""
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
 
 
 def _environment(places: Places) -> tuple[tuple[str, str], ...]:
@@ -180,6 +180,7 @@ def _path() -> str:
     folders = (
         str(Path(sys.executable).parent),
         *((str(Path(server).parent),) if server else ()),
+        *(BREW_PATH if sys.platform == "darwin" else ()),
         *SYSTEM_PATH,
     )
     return ":".join(dict.fromkeys(folders))

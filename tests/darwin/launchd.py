@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.darwin.place import MacPaths
+
 THROTTLE_S, EXIT_TIMEOUT_S = 10.0, 5.0
 """The defaults. Source: launchd.plist(5) for the first; the second is what ``print`` shows on macOS 14."""
 SOFT_FILES = 256
@@ -73,7 +75,7 @@ class Launchd:
     """All jobs, each with a thread of its own."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.there = root, MacPaths(str(root)).there
         self.jobs: dict[str, Job] = {}
         self.disabled: set[str] = set()
         self.lock = threading.RLock()
@@ -106,7 +108,7 @@ class Launchd:
         if (code := self._refused(domain, uid)) is not None:
             return self._failed("Bootstrap", code, uid)
         try:
-            plist = plistlib.loads(Path(path).read_bytes())
+            plist = plistlib.loads(Path(self.there(path)).read_bytes())
             label = str(plist["Label"])
         except (OSError, plistlib.InvalidFileException, KeyError, ValueError):
             return self._failed("Bootstrap", IO_ERROR, uid)
@@ -130,7 +132,7 @@ class Launchd:
     def bootout(self, target: str, path: str | None = None, *, uid: int) -> tuple[int, str, str]:
         """Unload a job: SIGTERM now, SIGKILL when its time to exit is over."""
         if path is not None:
-            target = f"{target}/{plistlib.loads(Path(path).read_bytes())['Label']}"
+            target = f"{target}/{plistlib.loads(Path(self.there(path)).read_bytes())['Label']}"
         domain = target.rpartition("/")[0]
         if (code := self._refused(domain, uid)) is not None:
             return self._failed("Boot-out", code, uid)
@@ -329,8 +331,9 @@ class Launchd:
         plist, limit = job.plist, job.plist.get("SoftResourceLimits", {}).get("NumberOfFiles", SOFT_FILES)
         home = str(self.fact("home"))
         outputs = []
+        _check_owner(plist)
         for name in ("StandardOutPath", "StandardErrorPath"):
-            path = plist.get(name)
+            path = self.there(plist.get(name))
             outputs.append(
                 os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 if path
@@ -346,6 +349,8 @@ class Launchd:
             "XPC_FLAGS": "0x0",
             "XPC_SERVICE_NAME": job.label,
         }
+        if "UserName" in plist:
+            environment["MAC_USERNAME"] = plist["UserName"]
         kept = {name: os.environ[name] for name in self.fact("marks") if name in os.environ}
 
         def limited() -> None:
@@ -367,6 +372,19 @@ class Launchd:
         finally:
             for each in outputs:
                 os.close(each)
+
+
+def _check_owner(plist: dict[str, Any]) -> None:
+    """Refuse a log that its job's user may not write: launchd opens it as that user. Needs a test as root.
+
+    Source: a test on a Mac, with a log 0600 of root: EX_CONFIG, execs = 0.
+    """
+    log = Path(plist.get("StandardOutPath", "/dev/null"))
+    if plist.get("UserName", "root") == "root" or os.geteuid() != 0:
+        return
+    held = log if log.exists() else log.parent
+    if held.stat().st_uid == 0:
+        raise PermissionError(f"{held} belongs to root")
 
 
 def shown(job: Job) -> str:

@@ -272,6 +272,8 @@ class Mac(Home):
         for name in ("tools", "root/Library/LaunchDaemons", "root/Library/Logs/DiagnosticReports"):
             (self.system / name).mkdir(parents=True)
         (self.path / "Library/Logs").mkdir(parents=True)
+        if os.geteuid() == 0:  # who owns the home is seen, too, if the test lets root in
+            os.chown(self.path, self._facts["uid"], 20)
         (self.path / "tmp").mkdir()
         (self.system / "facts.json").write_text(json.dumps(self._facts))
         version = self.system / SYSTEM_VERSION

@@ -118,13 +118,13 @@ def _no_proxies() -> types.ModuleType:
 
 def _be_a_person(facts: Facts) -> None:
     """Be the first user of a Mac (501, group 20), unless the test wants root."""
-    if facts["root"]:
-        return
     uid, home = facts["uid"], os.environ.get("HOME", "/")
     person = pwd.struct_passwd(("mac", "*", uid, 20, "mac", home, "/bin/zsh"))
     by_uid, by_name = pwd.getpwuid, pwd.getpwnam
     pwd.getpwuid = lambda number: person if number == uid else by_uid(number)
     pwd.getpwnam = lambda name: person if name == "mac" else by_name(name)
+    if facts["root"] and "MAC_USERNAME" not in os.environ:  # launchd names the user of a system job
+        return
     for name, value in (("getuid", uid), ("geteuid", uid), ("getgid", 20), ("getegid", 20)):
         setattr(os, name, lambda value=value: value)
     os.getgroups = lambda: [20, 12, 61, 80]

@@ -1,0 +1,108 @@
+"""A service where something is in its way: no session, a disabled label, root, Homebrew's own service."""
+
+import json
+import os
+import plistlib
+
+import pytest
+
+from tests.darwin.mac import Mac
+from tests.fakes.home import until
+
+DEMO = ("--profile", "demo")
+LABEL, BREW = "gui/501/qwenctl", "homebrew.mxcl.qwenctl"
+
+
+def test_without_a_session_nothing_is_left_behind(bare_mac: Mac) -> None:
+    """Over ssh, with nobody at the screen. What is left would be in the way of every later up."""
+    bare_mac.boot()
+    for code in (5, 125):
+        bare_mac.change(session="Background", launchd={"no_session_code": code})
+        refused = bare_mac.run(*DEMO, "service", "install")
+        assert refused.code == 1
+        assert "nobody is logged in" in refused.err
+        assert "--system" in refused.err
+        assert not bare_mac.agent.exists()
+    assert bare_mac.run(*DEMO, "service", "install", "--no-start").code == 0
+    removed = bare_mac.run("service", "uninstall")
+    assert removed.code == 0, removed.err
+    assert not bare_mac.agent.exists()
+
+
+def test_a_label_that_was_disabled_by_hand_is_enabled_and_an_uninstall_leaves_nothing(bare_mac: Mac) -> None:
+    bare_mac.boot()
+    bare_mac.launchctl("disable", LABEL)
+    installed = bare_mac.run(*DEMO, "service", "install")
+    assert installed.code == 0, installed.err
+    until((bare_mac.logs / "daemon.log").exists, within=20)
+    plist = plistlib.loads(bare_mac.agent.read_bytes())
+    assert {"/opt/homebrew/bin", "/usr/local/bin"} < set(plist["EnvironmentVariables"]["PATH"].split(":"))
+    (bare_mac.state / "server.log").write_text("what an older version left")
+    assert bare_mac.run("service", "uninstall").code == 0
+    assert bare_mac.launchctl("print", LABEL).code == 113
+    assert not bare_mac.logs.exists()
+    assert not [path.name for path in bare_mac.state.iterdir() if path.suffix == ".log"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_service_of_the_machine_belongs_to_its_user_and_is_seen_by_them(bare_mac: Mac) -> None:
+    bare_mac.boot()
+    bare_mac.change(root=True)
+    installed = bare_mac.run(*DEMO, "service", "install", "--system")
+    assert installed.code == 0, installed.err
+    for folder in (bare_mac.state, bare_mac.logs):
+        assert folder.stat().st_uid == 501
+    until(lambda: "\tstate = running" in bare_mac.launchctl("print", "system/qwenctl").out, within=20)
+    bare_mac.change(root=False)
+    seen = bare_mac.json("service", "status")["data"]
+    assert (seen["scope"], seen["running"]) == ("system", True)
+    bare_mac.change(root=True)
+    assert bare_mac.run("down").code == 0
+    bare_mac.change(root=False)
+    refused = bare_mac.run("up")
+    assert refused.code == 1
+    assert "service of the machine" in refused.err
+    assert "sudo" in refused.err
+    assert bare_mac.run("service", "install", "--user").code == 1
+    bare_mac.change(root=True)
+    assert bare_mac.run("service", "uninstall").code == 0
+    bare_mac.change(root=False)
+    assert "not installed" in bare_mac.run("service", "status").err
+
+
+def test_the_service_of_homebrew_is_used_and_never_fought(mac: Mac) -> None:
+    """As ``brew services start qwenctl`` leaves it; see packaging/homebrew/qwenctl.rb."""
+    mac.boot()
+    path = mac.agent.with_name(f"{BREW}.plist")
+    path.parent.mkdir(parents=True)
+    (mac.system / "root/opt/homebrew/var/log").mkdir(parents=True)
+    log = "/opt/homebrew/var/log/qwenctl.log"
+    job = {
+        "Label": BREW,
+        "ProgramArguments": [str(mac.python), "-m", "qwenctl", *DEMO, "run"],
+        "EnvironmentVariables": {"PATH": "/opt/homebrew/bin:/usr/bin:/bin"},
+        "KeepAlive": {"SuccessfulExit": False},
+        "LimitLoadToSessionType": ["Aqua", "Background", "LoginWindow", "StandardIO", "System"],
+        "RunAtLoad": True,
+        "StandardOutPath": log,
+        "StandardErrorPath": log,
+    }
+    path.write_bytes(plistlib.dumps(job))
+    refused = mac.run("service", "install")
+    assert refused.code == 1
+    assert "brew services stop qwenctl" in refused.err
+    up = mac.run("up")
+    assert up.code == 0, up.err
+    printed = mac.launchctl("print", f"gui/501/{BREW}")
+    assert f"\tpid = {mac.status()['daemon_pid']}" in printed.out
+    assert (mac.logs / "daemon.log").exists()
+    state = mac.run("service", "status")
+    assert state.code == 0
+    assert "Homebrew" in state.out
+    assert mac.run("service", "uninstall").code == 1
+    doctor = json.loads(mac.run("--json", "doctor").out)["data"]
+    (service,) = (check for check in doctor["checks"] if check["name"] == "service")
+    assert (service["verdict"], service["finding"]) == ("ok", "running")
+    assert mac.run("down").code == 0
+    assert mac.launchctl("print", f"gui/501/{BREW}").code == 113
+    assert path.exists()
