@@ -11,6 +11,7 @@ import psutil
 
 from tests.darwin.mac import Mac
 from tests.fakes.home import runs, until
+from tests.fakes.process_group import group
 
 WITHIN_S = 20.0
 IDLE_S = 2.0
@@ -57,8 +58,9 @@ def line_with(process: "subprocess.Popen[str]", text: str) -> str:
 def test_logs_and_events_end_and_follow_without_a_daemon(bare_mac: Mac) -> None:
     state = bare_mac.state
     state.mkdir(parents=True)
-    log, events = state / "server.log", state / "events.jsonl"
-    (state / "server.log.1").write_text("".join(f"old {number}\n" for number in range(5)))
+    bare_mac.logs.mkdir(parents=True)
+    log, events, older = bare_mac.logs / "server.log", state / "events.jsonl", bare_mac.logs / "server.log.1"
+    older.write_text("".join(f"old {number}\n" for number in range(5)))
     log.write_text("new 0\nnew 1\n")
     events.write_text("".join(json.dumps({"at": "now", "event": f"e{each}"}) + "\n" for each in range(5)))
 
@@ -67,7 +69,7 @@ def test_logs_and_events_end_and_follow_without_a_daemon(bare_mac: Mac) -> None:
 
     with followed(bare_mac, "logs", "-f", "-n", "1") as process:
         line_with(process, "new 1")
-        log.rename(state / "server.log.1")
+        log.rename(older)
         log.write_text("after the rotation\n")
         line_with(process, "after the rotation")
     with followed(bare_mac, "events", "-f", "-n", "1") as process:
@@ -79,7 +81,7 @@ def test_logs_and_events_end_and_follow_without_a_daemon(bare_mac: Mac) -> None:
 
 def test_a_daemon_that_was_asked_for_its_log_idles_and_ends(mac: Mac) -> None:
     mac.up()
-    daemon = psutil.Process(mac.status()["daemon_pid"])
+    daemon, members = psutil.Process(mac.status()["daemon_pid"]), group(mac.status()["pid"])
     for name in ("logs", "events"):
         assert told(mac, f"/v1/{name}?n=3&follow=0").count("\n") == 3
 
@@ -91,4 +93,4 @@ def test_a_daemon_that_was_asked_for_its_log_idles_and_ends(mac: Mac) -> None:
     assert used_s < 0.01 * IDLE_S, f"an idle daemon used {used_s:.2f} s of CPU in {IDLE_S:g} s"
 
     assert mac.run("down").code == 0
-    until(lambda: not runs(daemon.pid), within=5)
+    until(lambda: not any(runs(each.pid) for each in (daemon, *members)), within=5)

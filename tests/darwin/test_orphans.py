@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from qwenctl.control.state_dir import CHILD
+from qwenctl.engine.lifeline import NAME
 from tests.darwin.mac import Mac
 from tests.fakes.home import kill, runs, until
 from tests.fakes.process_group import group
@@ -18,25 +19,15 @@ PROMPT_S = 3.0
 """The watcher is quick; the rest is for a machine that is busy."""
 
 
-def test_a_killed_daemon_takes_its_server_along_and_a_new_program_does_so_too(mac: Mac) -> None:
-    mac.up()
-    server = mac.status()["pid"]
-    kill(mac.status()["daemon_pid"])
-    until(lambda: not group(server), PROMPT_S)
-
+def test_a_server_ends_with_the_program_that_took_its_daemons_place(mac: Mac) -> None:
     mac.up()
     server, daemon = mac.status()["pid"], mac.status()["daemon_pid"]
     ran = mac.run("reexec")
     assert ran.code == 0, ran.err
     assert (mac.status()["pid"], mac.status()["daemon_pid"]) == (server, daemon), "both processes stay"
+    assert NAME in [word for each in group(server) for word in each.cmdline()], "and its watcher"
     kill(daemon)
     until(lambda: not group(server), PROMPT_S)
-
-    mac.up()
-    server = mac.status()["pid"]
-    members = [each.pid for each in group(server)]
-    assert mac.run("down").code == 0
-    until(lambda: not any(map(runs, members)), PROMPT_S)
 
 
 def test_launchd_starts_a_daemon_again_that_has_one_server(mac: Mac) -> None:
