@@ -24,6 +24,12 @@ SERVERS = ("llama-server", "qwenctl-llama-s")
 """The names of the programs. The second is a script: Linux has the first 15 bytes of its file's name."""
 
 FORKS = sys.platform == "linux"
+XDG = {
+    "XDG_STATE_HOME": ".local/state",
+    "XDG_CONFIG_HOME": ".config",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_DATA_HOME": ".local/share",
+}
 STARTUP = ("LANG", "LC_", "PYTHONIOENCODING", "PYTHONUTF8", "LD_LIBRARY_PATH")
 """An interpreter, or the loader, reads these once, when it starts."""
 
@@ -48,6 +54,8 @@ class Home:
         self.path = path
         self.environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self.environment |= {"HOME": str(path), mark: str(root), "PYTHONPATH": str(Path(__file__).parents[2])}
+        if sys.platform == "darwin":  # the tests look where Linux keeps things
+            self.environment |= {name: str(path / folder) for name, folder in XDG.items()}
         self.port = free_port()
 
     @property
