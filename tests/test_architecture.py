@@ -330,7 +330,7 @@ def test_pure_modules_touch_no_file() -> None:
 def test_the_top_level_is_what_the_design_says() -> None:
     root = PACKAGE.parent
     folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    expected = {"qwenctl", "profiles", "systemd", "launchd", "tests", "benchmarks", "docs"}
+    expected = {"qwenctl", "profiles", "systemd", "launchd", "tests", "benchmarks", "docs", "packaging"}
     assert folders - {"dist", "build"} == expected
     files = {path.name for path in root.iterdir() if path.is_file() and not path.name.startswith(".")}
     texts = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"}
