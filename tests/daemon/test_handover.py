@@ -110,6 +110,17 @@ def test_what_is_the_same_configuration_stays_the_same() -> None:
     assert by_value.wishes_of(load(dump(document()))).kept == state.good
 
 
+def test_the_file_that_ends_a_server_with_its_daemon_goes_along() -> None:
+    handed = document()
+    assert handed.child is not None
+    watched = replace(handed, child=replace(handed.child, lifeline=12))
+    assert load(dump(watched)) == watched
+    assert set(watched.files()) - set(handed.files()) == {12}
+    older = json.loads(dump(handed))
+    del older["child"]["lifeline"]
+    assert load(json.dumps(older).encode()) == handed, "a program of an earlier version has none"
+
+
 @pytest.mark.parametrize(
     "phase",
     [

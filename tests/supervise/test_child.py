@@ -258,6 +258,23 @@ def test_one_that_ended_in_between_says_how() -> None:
     assert "3" in ending.summary
 
 
+def test_the_lifeline_of_an_earlier_program_is_kept_until_the_end() -> None:
+    who, reading = forgotten(shell("exit 0"))
+    end, lifeline = os.pipe()
+    os.set_inheritable(lifeline, True)  # as before exec
+
+    async def go() -> None:
+        log = LogSoFar(serving=True, echoed=False, known=True, said="", oom_kills=oom_kills())
+        child = adopt(who, reading, shell(""), log, lambda _: None, lifeline)
+        assert child.lifeline == lifeline
+        assert not os.get_inheritable(lifeline)
+        await child.wait()
+
+    asyncio.run(go())
+    assert os.read(end, 1) == b"", "and closed with the child, so that its watcher ends"
+    os.close(end)
+
+
 def test_a_stranger_is_no_child_of_ours() -> None:
     parent = identify(os.getppid())
     assert parent is not None
