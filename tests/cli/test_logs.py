@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.fakes.home import Home, until
 
 
@@ -58,6 +60,7 @@ def test_without_a_log_the_daemon_that_writes_one_is_named(bare_home: Home) -> N
     assert "qwenctl up starts a daemon" in ran.err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs units of systemd")
 def test_under_systemd_the_journal_is_named(bare_home: Home) -> None:
     install_unit(bare_home)
     ran = bare_home.json("logs", "--daemon")

@@ -1,5 +1,6 @@
 """A Mac of its own for each test that asks for one."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 
 from tests.conftest import MARK
 from tests.darwin.mac import Mac
+
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
+"""Linux plays the Mac: epoll and pidfd stand for kqueue."""
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ def _healthy(endpoint: str) -> bool:
         return False
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="needs the limits of another process")
 def test_without_a_file_descriptor_nothing_starts_until_there_are_some_again(home: Home) -> None:
     endpoint = home.up()
     status = home.status()
