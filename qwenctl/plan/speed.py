@@ -29,6 +29,7 @@ class Speed:
         return self.low is not None and self.bound is not None and self.low > self.bound
 
 
+GIB = 1 << 30
 APPLE_GB_S: dict[str, float] = {
     "M1 Ultra": 800,
     "M1 Max": 400,
@@ -45,12 +46,27 @@ APPLE_GB_S: dict[str, float] = {
     "M4 Max": 546,
     "M4 Pro": 273,
     "M4": 120,
+    "M5 Ultra": 1200,
+    "M5 Max": 614,
+    "M5 Pro": 307,
     "M5": 153,
+    "M6": 170,
 }
-"""Memory bandwidth by chip, 10^9 bytes/s. Source: Apple's specifications, as several tables quote them."""
+"""Memory bandwidth by chip, 10^9 bytes/s. Source: Apple's specifications, as several tables quote them.
+
+M5 Pro and M5 Max: MacRumors, 2026-03-03, and Apple, Mac Studio and Mac mini, Technical Specifications. M5
+Ultra and M6: the same pages of Apple, and its newsroom of 2026-08-25 as quoted in several reports.
+"""
 
 APPLE_FEWER_CORES_GB_S = {("M3 Max", 14): 300.0, ("M4 Max", 14): 410.0}
 """The smaller variants of two chips, by CPU cores. Source: as above."""
+
+APPLE_LESS_MEMORY_GB_S = {"M5 Max": (36, 460.0), "M6": (16, 153.0)}
+"""The slower variants of two chips, by the GiB of memory that only they are sold with.
+
+Their CPU has as many cores. Source: Apple, Mac Studio, Technical Specifications: 36 GB with the GPU of 32
+cores and 460 GB/s; 48 GB or more with that of 40 cores. M6: Apple, Mac mini, as a table quotes it.
+"""
 
 CARD_GB_S: dict[str, float] = {
     "RTX 5090": 1792,
@@ -86,10 +102,13 @@ Source: the vendors' data sheets, as quoted in two or more tables (TechPowerUp; 
 """
 
 
-def bandwidth_gb_s(name: str, physical_cores: int) -> float | None:
+def bandwidth_gb_s(name: str, physical_cores: int, memory_bytes: int | None = None) -> float | None:
     """Return the memory bandwidth of the accelerator of that name, in 10^9 bytes/s; None when unknown."""
     if name.startswith("Apple "):
         chip = name.removeprefix("Apple ")
+        gib, slower = APPLE_LESS_MEMORY_GB_S.get(chip, (0, 0.0))
+        if memory_bytes is not None and memory_bytes <= gib * GIB:
+            return slower
         return APPLE_FEWER_CORES_GB_S.get((chip, physical_cores), APPLE_GB_S.get(chip))
     if "laptop" in name.lower():
         return None
@@ -115,7 +134,7 @@ def speed(machine: Machine, profile: Profile, quant: Quant, physical_cores: int)
     mean time per byte.
     """
     claim = _claim(machine, profile.speeds)
-    bandwidths = [bandwidth_gb_s(accelerator.name, physical_cores) for accelerator in machine.accelerators]
+    bandwidths = [bandwidth_gb_s(one.name, physical_cores, one.memory_bytes) for one in machine.accelerators]
     known = [bandwidth for bandwidth in bandwidths if bandwidth is not None]
     bandwidth = bound = None
     if known and len(known) == len(bandwidths):

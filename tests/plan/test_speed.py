@@ -30,6 +30,25 @@ def test_bandwidth_by_name(name: str, cores: int, gb_s: float | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "gib", "gb_s"),
+    [
+        ("Apple M5 Max", 36, 460),
+        ("Apple M5 Max", 48, 614),
+        ("Apple M5 Max", None, 614),
+        ("Apple M5 Pro", 24, 307),
+        ("Apple M5 Ultra", 96, 1200),
+        ("Apple M6", 16, 153),
+        ("Apple M6", 24, 170),
+        ("Apple M3 Max", 36, 400),
+    ],
+)
+def test_two_variants_with_the_same_cpu_are_told_apart_by_their_memory(
+    name: str, gib: int | None, gb_s: float
+) -> None:
+    assert bandwidth_gb_s(name, 18, None if gib is None else gib * GIB) == gb_s
+
+
+@pytest.mark.parametrize(
     ("name", "quant", "claim", "bound"),
     [
         ("m3-max-36gb", "Q4_K_M", (25, 30), 18.6),
