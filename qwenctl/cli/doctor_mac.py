@@ -4,9 +4,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from qwenctl.engine.ask import in_quarantine
 from qwenctl.engine.program import Engine
 from qwenctl.hardware.facts import Hardware
-from qwenctl.hardware.macos import quarantined, read_low_power_mode, read_memory_pressure
+from qwenctl.hardware.macos import read_low_power_mode, read_memory_pressure
 from qwenctl.plan.budget import reserved_ram
 from qwenctl.service import mac_diagnosis
 from qwenctl.service.diagnosis import Check
@@ -21,7 +22,7 @@ def machine(hardware: Hardware, server: Engine | None) -> Iterator[Check]:
     if server is not None:
         path = Path(server.path).resolve()
         folder = shlex.quote(str(path.parent))
-        yield mac_diagnosis.quarantine(str(server.path), folder, marked=quarantined(str(path)))
+        yield mac_diagnosis.quarantine(str(server.path), folder, marked=in_quarantine(path))
 
 
 def state() -> Iterator[Check]:

@@ -61,17 +61,18 @@ class Awake:
         self._leaving = [one for one in self._leaving if not one.ended()]
         if why == self._why:
             return
-        self._why = why
         self.close()
+        self._why = why
         if why is not None:
             try:
                 self._held = self._hold(words(why))
             except ControlError:
                 self._held = None
 
-    def close(self) -> None:
-        """Let the machine sleep."""
+    def close(self, wait_s: float = 0.0) -> None:
+        """Let the machine sleep, until the next ``update``. Wait that long for the program's end at most."""
+        self._why = None
         if self._held is not None:
-            self._held.release()
+            self._held.release(wait_s)
             self._leaving.append(self._held)
             self._held = None

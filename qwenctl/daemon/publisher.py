@@ -30,6 +30,8 @@ from qwenctl.supervise.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
+AWAKE_END_S = 1.0
+"""What keeps the machine awake ends within milliseconds once it is to."""
 COUNT_AFTER_S, COUNT_EVERY_S = 0.5, 1.0
 """So long after a request came or went the status counts it, at most so often. Quick ones cost nothing."""
 
@@ -171,6 +173,10 @@ class Publisher:
         self._awake.close()
         if self._counting is not None:
             self._counting.cancel()
+
+    def hand_over(self) -> None:
+        """Let go of what another program in this process would not know of."""
+        self._awake.close(AWAKE_END_S)
 
     def mend(self) -> None:
         """Write now what could not be written before."""

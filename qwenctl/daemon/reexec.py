@@ -154,6 +154,7 @@ class Reexecution:
         document = self._write(guard=guard)
         command = (*self._program, *arguments, new_program.HANDOVER, str(document))
         self._notifier.grant(START_S)  # no program feeds the watchdog until the new one runs
+        self._publisher.hand_over()
         log.info("re-executing %s, version %s", self._program[0], self._version)
         try:
             new_program.execute(command, variables, (*self._document(guard).files(), document))

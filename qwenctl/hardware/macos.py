@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 
 from qwenctl.hardware import apple
 
-SYSCTL, PMSET, XATTR = "/usr/sbin/sysctl", "/usr/bin/pmset", "/usr/bin/xattr"
+SYSCTL, PMSET = "/usr/sbin/sysctl", "/usr/bin/pmset"
 TIMEOUT_S = 5.0
 """Each of these answers within milliseconds. One that hangs must not keep a server from its start."""
-QUARANTINE = "com.apple.quarantine"
 
 Ask = Callable[[Sequence[str]], str | None]
 
@@ -42,8 +41,3 @@ def read_low_power_mode(ask: Ask = _said) -> bool | None:
     """Return whether Low Power Mode is on; None where it cannot be read."""
     settings = ask((PMSET, "-g"))
     return None if settings is None else apple.low_power_mode(settings)
-
-
-def quarantined(path: str, ask: Ask = _said) -> bool:
-    """Return whether a file was marked as downloaded, so that Gatekeeper judges it before it may run."""
-    return QUARANTINE in (ask((XATTR, path)) or "").split()

@@ -1,5 +1,6 @@
 """Run the service manager's programs. The only module of this folder that starts processes."""
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -58,10 +59,12 @@ class Held:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
-    def release(self) -> None:
-        """Let it end."""
+    def release(self, wait_s: float = 0.0) -> None:
+        """Let it end, and wait that long for it at most."""
         if self._process.stdin is not None:
             self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(wait_s)
 
     def ended(self) -> bool:
         """Return whether it has ended."""

@@ -71,6 +71,12 @@ def test_a_reason_that_stays_starts_nothing_again_and_one_that_goes_ends_it() ->
     for why in (None, FETCHES, FETCHES, SERVES, None, None):
         awake.update(why)
     assert len(held) == 2
+    awake.update(SERVES)
+    awake.close(wait_s=10)
+    assert held[-1].ended(), "no program that takes this one's place would wait for it"
+    awake.update(SERVES)
+    awake.close()
+    assert len(held) == 4
     for one in held:
         until(one.ended, within=10)
 
