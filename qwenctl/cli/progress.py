@@ -19,6 +19,14 @@ WORDS = {
 }
 
 
+def _why(status: dict[str, object]) -> str:
+    """Return who holds the memory that a start waits for: only a person can end them."""
+    last = status.get("last_ending")
+    if status.get("phase") != "backoff" or not isinstance(last, dict) or last.get("cause") != "memory_busy":
+        return ""
+    return f": {last.get('summary')}"
+
+
 class ProgressView:
     """Called with each status while waiting."""
 
@@ -47,7 +55,7 @@ class ProgressView:
             return  # it takes a moment; only a spinner is worth it
         if text is not None and text != self._said:
             self._said = text
-            self._spin(text)
+            self._spin(f"{text}{_why(status)}")
 
     def _transfer(self, moved: Moved) -> None:
         if self._bar is None:

@@ -114,7 +114,9 @@ def _back_off(state: State, child: Child, now: float, policy: Policy, *actions: 
 
 def _wait_for_memory(state: State, child: Child, now: float, policy: Policy) -> Verdict:
     since = now if state.short_since is None else state.short_since
-    phase = Backoff(child.configuration, now + policy.memory_poll_s)
+    late = counts.short_for(state, now) >= policy.memory_wait_s
+    wait_s = policy.memory_late_poll_s if late else policy.memory_poll_s
+    phase = Backoff(child.configuration, now + wait_s)
     return replace(state, phase=phase, short_since=since), False, ()
 
 

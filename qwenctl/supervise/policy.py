@@ -14,7 +14,8 @@ class Policy:
     as long as it had loaded. From the second short life in a row on, the next start waits. After
     ``short_lives`` in a row something smaller is planned: a guard against low memory seems to kill it.
     While other programs hold the memory that is needed, the free memory is looked at every
-    ``memory_poll_s``. After ``memory_wait_s`` something smaller is planned. A new configuration is given up
+    ``memory_poll_s``. After ``memory_wait_s`` something smaller is planned; where that cannot help, it is
+    looked at every ``memory_late_poll_s`` from then on. A new configuration is given up
     after ``trial_memory_wait_s``. Restoring saved slots may take ``restore_timeout_s``.
     """
 
@@ -29,6 +30,7 @@ class Policy:
     first_probe_s: float = 0.02
     max_probe_s: float = 1.0
     memory_poll_s: float = 2.0
+    memory_late_poll_s: float = 15.0
     memory_wait_s: float = 60.0
     trial_memory_wait_s: float = 5.0
     restore_timeout_s: float = 300.0

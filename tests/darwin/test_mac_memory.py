@@ -80,6 +80,7 @@ def test_a_mac_with_few_free_pages_starts_and_one_under_critical_pressure_waits(
     mac.change(sysctl={LEVEL: "2"})
     out, err = restarting.communicate(timeout=SOON)
     assert restarting.returncode == 0, (out, err)
+    assert "waiting before the next try: macOS says that memory is short" in err
     now = mac.status()
     assert now["ready"]
     assert now["degraded"] is None

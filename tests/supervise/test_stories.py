@@ -359,14 +359,17 @@ def test_memory_that_others_hold_is_waited_for_and_then_something_smaller_is_pla
 
 def test_where_nothing_smaller_helps_memory_is_waited_for_without_end() -> None:
     state, _ = tell([(0, st.Want(GOOD))])
-    now = 0.0
-    for number in range(1, 100):
+    now, waits = 0.0, []
+    for number in range(1, 50):
         state, done = tell([(now, st.Exited(number, replace(BUSY, smaller_helps=False)))], state)
         assert done == []
         assert isinstance(state.phase, st.Backoff)
+        waits.append(state.phase.until - now)
         now = state.phase.until
         state, _ = tell([(now, st.Tick())], state)
     assert now > 3 * POLICY.memory_wait_s
+    assert waits[:30] == [2.0] * 30
+    assert set(waits[30:]) == {15.0}
     assert state.endings == ()
 
 
