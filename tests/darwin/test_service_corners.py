@@ -6,7 +6,8 @@ import plistlib
 
 import pytest
 
-from tests.darwin.mac import Mac
+from tests.darwin.homebrew import FORMULA, service_plist
+from tests.darwin.mac import REPOSITORY, Mac
 from tests.fakes.home import until
 
 DEMO = ("--profile", "demo")
@@ -76,17 +77,13 @@ def test_the_service_of_homebrew_is_used_and_never_fought(mac: Mac) -> None:
     path = mac.agent.with_name(f"{BREW}.plist")
     path.parent.mkdir(parents=True)
     (mac.system / "root/opt/homebrew/var/log").mkdir(parents=True)
-    log = "/opt/homebrew/var/log/qwenctl.log"
-    job = {
-        "Label": BREW,
-        "ProgramArguments": [str(mac.python), "-m", "qwenctl", *DEMO, "run"],
-        "EnvironmentVariables": {"PATH": "/opt/homebrew/bin:/usr/bin:/bin"},
-        "KeepAlive": {"SuccessfulExit": False},
-        "LimitLoadToSessionType": ["Aqua", "Background", "LoginWindow", "StandardIO", "System"],
-        "RunAtLoad": True,
-        "StandardOutPath": log,
-        "StandardErrorPath": log,
-    }
+    program = mac.system / "root/opt/homebrew/opt/qwenctl/bin/qwenctl"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {mac.python} -m qwenctl --profile demo "$@"\n'
+    )
+    program.chmod(0o755)
+    job = service_plist(FORMULA.read_text())
     path.write_bytes(plistlib.dumps(job))
     refused = mac.run("service", "install")
     assert refused.code == 1
