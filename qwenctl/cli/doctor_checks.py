@@ -184,6 +184,11 @@ def _service(settings: Settings | None) -> Check:
     if service is None:
         return Check("service", str(places.places(places.usual_scope()).service), "not installed")
     try:
+        others = places.all_of_launchd() if service.manager == "launchd" else ()
+        if len(others) > 1:
+            both = ", ".join(str(one.service) for one in others)
+            cure = "brew services stop qwenctl, or qwenctl service uninstall: keep one"
+            return Check("service", both, "two services fight for the same folders", "problem", cure)
         seen = service_of(service).look()
         current = settings is None or is_current(service, settings)
     except QwenctlError as error:

@@ -31,10 +31,8 @@ class ManagedStart:
 
     def __init__(self, where: Places, clock: Callable[[], float] = time.monotonic) -> None:
         self._where, self._found, self._clock = where, service_of(where), clock
-        self._waits = (
-            where.manager == "launchd"
-        )  # systemctl returns when the daemon is ready, or says why not
-        self._before = self._found.look() if self._waits else None
+        waits = where.manager == "launchd"  # systemctl returns once it is ready, or says why not
+        self._before = self._found.look() if waits else None
         self._looked_at = clock()
 
     def refusal(self) -> QwenctlError | None:
@@ -43,7 +41,9 @@ class ManagedStart:
             return None
         self._looked_at = self._clock()
         now = self._found.look()
-        return refusal_of(now, self._said()) if ended_since(self._before, now) else None
+        if not ended_since(self._before, now):
+            return None
+        return refusal_of(now, _said(Path(now.known.get("stdout path", self._where.logs / LAUNCHD_LOG))))
 
     def end(self) -> QwenctlError | None:
         """Return the error of a daemon that has given its folder back: its manager soon knows of its end."""
@@ -54,26 +54,28 @@ class ManagedStart:
             time.sleep(POLL_S)
         return None
 
-    def _said(self) -> str | None:
-        try:
-            with (self._where.logs / LAUNCHD_LOG).open("rb") as file:
-                file.seek(max(file.seek(0, 2) - SAID_BYTES, 0))
-                lines = file.read().decode("utf-8", "replace").splitlines()
-        except OSError:
-            return None
-        return next((line for line in reversed(lines) if line.startswith("cannot ")), None)
-
 
 def refusal_of(now: ServiceState, said: str | None) -> QwenctlError:
     """Return the error for a daemon that its manager saw end. Its exit code is ours. Pure.
 
     ``said`` is the last error that it printed.
     """
-    known = {int(code) for code in ExitCode}
+    known = {int(code) for code in ExitCode if code != ExitCode.OK}
     code = ExitCode(now.exit_code).name.lower() if now.exit_code in known else "failed"
     because = f": {said}" if said and now.exit_code in known else ""
     message = f"cannot start the service: its daemon ended with {now.ending}{because}"
     return QwenctlError.from_code(code, message, "qwenctl logs --daemon and qwenctl service status show more")
+
+
+def _said(path: Path) -> str | None:
+    """Return the last error in a file of what a daemon printed."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, 2) - SAID_BYTES, 0))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    return next((line for line in reversed(lines) if line.startswith("cannot ")), None)
 
 
 def service() -> Service | None:

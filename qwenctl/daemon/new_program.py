@@ -26,13 +26,14 @@ HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HINT = "nothing was stopped, and the daemon goes on as it was"
 
 
-def is_launchd_job() -> bool:
+def is_launchd_job(environment: Mapping[str, str] | None = None) -> bool:
     """Return whether launchd runs this process as our job or Homebrew's, so that it starts it again.
 
     launchd gives each job its label in this variable. A shell has ``0`` there, or the label of its terminal
     (``application.com.apple.Terminal.…``): only our labels count.
     """
-    return os.environ.get("XPC_SERVICE_NAME") in LABELS
+    variables = os.environ if environment is None else environment
+    return variables.get("XPC_SERVICE_NAME") in LABELS
 
 
 def own_program() -> tuple[str, ...]:

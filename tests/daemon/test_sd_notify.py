@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from qwenctl.daemon.new_program import is_launchd_job
 from qwenctl.daemon.sd_notify import Notifier
 from qwenctl.daemon.socket_activation import passed_sockets
 
@@ -42,6 +43,23 @@ def test_nothing_happens_without_a_service_manager() -> None:
     assert quiet.ping_every_s is None
     for say in (quiet.ready, quiet.stopping, quiet.alive, quiet.reloading):
         say()
+
+
+@pytest.mark.parametrize(
+    ("label", "ours"),
+    [
+        ("qwenctl", True),
+        ("homebrew.mxcl.qwenctl", True),
+        ("0", False),
+        ("", False),
+        ("application.com.apple.Terminal.1152921500311879701.1152921500311879706", False),
+        ("org.example.qwenctl", False),
+    ],
+)
+def test_only_our_labels_make_a_job_of_launchd(label: str, *, ours: bool) -> None:
+    """A shell has 0 in that variable, or the label of its terminal: it starts nothing again."""
+    assert is_launchd_job({"XPC_SERVICE_NAME": label}) is ours
+    assert not is_launchd_job({})
 
 
 def test_each_notification_is_one_message(manager: socket.socket) -> None:

@@ -103,6 +103,7 @@ def test_the_end_of_a_daemon_has_its_own_exit_code_and_reason() -> None:
     killed = of_job(parse("x = {\n\tstate = not running\n\tlast terminating signal = Killed: 9\n}"))
     assert "ended by signal Killed 9" in refusal_of(killed, "cannot old: line").message
     assert refusal_of(killed, None).exit_code == ExitCode.FAILED
+    assert refusal_of(printed(1, running=False, code="0"), None).exit_code == ExitCode.FAILED
 
 
 def test_a_unit_has_the_same_form() -> None:
