@@ -88,6 +88,8 @@ def test_the_service_of_homebrew_is_used_and_never_fought(mac: Mac) -> None:
     refused = mac.run("service", "install")
     assert refused.code == 1
     assert "brew services stop qwenctl" in refused.err
+    plan = mac.json(*DEMO, "plan", PATH="/usr/bin:/bin:/usr/sbin:/sbin")["data"]
+    assert plan["engine"]["place"] == "Homebrew"
     up = mac.run("up")
     assert up.code == 0, up.err
     printed = mac.launchctl("print", f"gui/501/{BREW}")
