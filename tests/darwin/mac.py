@@ -20,6 +20,8 @@ from tests.fakes.scripted_server import fake_server
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = Path(__file__).parent / "tools"
 SYSTEM_VERSION = "root/System/Library/CoreServices/SystemVersion.plist"
+PORT = "QWENCTL_SERVER__PORT"
+"""Tests run beside each other. launchd's jobs get this variable, too, though on a Mac they would not."""
 SOFT_FILES = 256
 GIB = 1 << 30
 PLIST = """<?xml version="1.0" encoding="UTF-8"?>
@@ -122,7 +124,7 @@ class Mac(Home):
             "home": str(path),
             "uid": 501,
             "root": False,
-            "marks": [mark],
+            "marks": [mark, PORT],
             "session": "Aqua",
             "sysctl": HARDWARE[hardware] | STATE,
             "page_bytes": 16_384,
@@ -135,7 +137,7 @@ class Mac(Home):
             "launchd": LAUNCHD,
         }
         self._make_folders(macos, build)
-        self.environment["TMPDIR"] = f"{path}/tmp/"
+        self.environment |= {"TMPDIR": f"{path}/tmp/", PORT: str(self.port)}
         self.environment["PATH"] = f"/opt/homebrew/bin:/usr/local/bin:{self.environment['PATH']}"
         if engine is not None:
             self.brew("llama-server", f"{sys.executable} -m tests.darwin.metal_server {self.system} {engine}")
@@ -169,6 +171,9 @@ class Mac(Home):
     def change(self, **facts: Any) -> None:  # noqa: ANN401  what JSON holds
         """Change what this Mac is like; ``sysctl``, ``vm_stat`` and ``launchd`` are added to."""
         now = self.facts
+        if "root" in facts and self._forked is not None:  # it has found out who it is
+            self._forked.close()
+            self._forked = None
         for name, value in facts.items():
             now[name] = now[name] | value if isinstance(value, dict) else value
         new = self.system / "facts.new"

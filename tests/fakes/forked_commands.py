@@ -49,9 +49,15 @@ class ForkedCommands:
         self._folder = tempfile.TemporaryDirectory(prefix="qt-run-", dir="/tmp")
         self._path = f"{self._folder.name}/s.sock"
         theirs, self._life = os.pipe()
-        words = [sys.executable, __file__, self._path, str(theirs)]
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        self._process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, pass_fds=(theirs,))
+        words = [python, __file__, self._path, str(theirs)]
+        found = {name: value for name, value in (env or os.environ).items() if name != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            words,
+            env=found,
+            stdout=subprocess.PIPE,
+            pass_fds=(theirs,),
+            preexec_fn=prepare,  # noqa: PLW1509  it makes a few system calls
+        )
         os.close(theirs)
         assert self._process.stdout is not None
         with self._process.stdout as told:
