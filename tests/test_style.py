@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+WORKFLOWS = tuple(map(str, sorted((ROOT / ".github/workflows").glob("*.yml"))))
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,9 @@ ROOT = Path(__file__).parents[1]
             "benchmarks",
         ),
         ("validate_pyproject", "pyproject.toml"),
+        ("check_jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS),
     ],
-    ids=" ".join,
+    ids=lambda words: " ".join(words[:3]),
 )
 def test_the_checkers_are_silent(command: tuple[str, ...]) -> None:
     if find_spec(command[0]) is None:

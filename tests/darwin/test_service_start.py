@@ -35,10 +35,10 @@ def test_the_end_of_a_daemon_is_said_and_not_waited_out(bare_mac: Mac) -> None:
     bare_mac.boot()
     bare_mac.change(launchd={"hurry": 1})
     assert bare_mac.run(*DEMO, "service", "install", "--no-start").code == 0
-    (bare_mac.state / "config.toml").write_text("[server]\nport = 'none'\n")
+    (bare_mac.state / "config.toml").write_text("[context]\ntokens = 'none'\n")
     up = bare_mac.run("up")
     assert up.code == 2, up.err
-    assert "ended with exit code 2: cannot use setting server.port" in up.err
+    assert "ended with exit code 2: cannot use setting context.tokens" in up.err
     look = bare_mac.run("--json", "service", "status")
     assert look.code == 3, look.out
     data = json.loads(look.out)["data"]
