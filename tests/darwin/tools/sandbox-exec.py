@@ -1,8 +1,9 @@
 """sandbox-exec -p TEXT | -f FILE, then a command: judge the profile, then run the command.
 
-It holds nothing back: see tests/darwin/seatbelt_rules.py for what it judges. What macOS 26 denies at the
-start of a program ends it by SIGABRT without a word (ai-jail #77); a symlink that may not be followed is told
-by sandbox-exec itself (omnigent #2049).
+It holds nothing back, so run nothing in it that must be held: tests/client/test_sandbox.py is Linux alone's.
+tests/darwin/seatbelt_rules.py says what is judged. What macOS 26 denies at the start of a program ends it by
+SIGABRT without a word (ai-jail #77); a symlink that may not be followed is told by sandbox-exec itself
+(omnigent #2049).
 """
 
 import os
