@@ -26,8 +26,6 @@ def test_the_limit_outlives_a_restart_of_the_mac_and_doctor_sees_if_it_does_not(
     unasked = mac.run("service", "wired-limit", "max")
     assert unasked.code == 2
     assert "add --yes" in unasked.err
-    too_much = mac.run("service", "wired-limit", str(most + 1), "--yes")
-    assert too_much.code == 2
     done = mac.run("service", "wired-limit", "max", "--yes")
     assert done.code == 0, done.err
     assert mac.facts["sysctl"]["iogpu.wired_limit_mb"] == str(most)
@@ -38,7 +36,6 @@ def test_the_limit_outlives_a_restart_of_the_mac_and_doctor_sees_if_it_does_not(
     verdict, said = limit_check(mac)
     assert verdict == "problem"
     assert f"{most} MiB were to be set" in said
-    assert f"wired-limit {most}" in mac.run("--profile", "demo", "plan").err
     mac.change(root=True)
     assert mac.run("service", "uninstall").code == 0
     assert not path.exists()
