@@ -180,6 +180,14 @@ class Mac(Home):
         new.write_text(json.dumps(now))
         new.replace(self.system / "facts.json")
 
+    def settle(self, text: str = "", server: str = 'extra_args = ["-t", "1"]') -> None:
+        """Write the settings: a service knows no port but theirs, and tests beside this one have theirs.
+
+        Its server computes with one thread, as that of ``Home.up``.
+        """
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.state / "config.toml").write_text(f"{text}\n[server]\nport = {self.port}\n{server}\n")
+
     def run(self, *arguments: str, **environment: str) -> Ran:
         """Run ``qwenctl`` to its end."""
         return self.command([str(self.python), "-m", "qwenctl", *arguments], environment)

@@ -37,7 +37,8 @@ def test_the_end_of_a_daemon_is_said_and_not_waited_out(bare_mac: Mac) -> None:
     (bare_mac.state / "config.toml").write_text("[context]\ntokens = 'none'\n")
     up = bare_mac.run("up")
     assert up.code == 2, up.err
-    assert "ended with exit code 2: cannot use setting context.tokens" in up.err
+    assert "cannot use setting server.host" in up.err
+    until(lambda: "= spawn scheduled" in bare_mac.launchctl("print", "gui/501/qwenctl").out, within=20)
     look = bare_mac.run("--json", "service", "status")
     assert look.code == 3, look.out
     data = json.loads(look.out)["data"]
