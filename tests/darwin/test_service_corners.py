@@ -33,11 +33,13 @@ def test_without_a_session_nothing_is_left_behind(bare_mac: Mac) -> None:
 def test_a_label_that_was_disabled_by_hand_is_enabled_and_an_uninstall_leaves_nothing(bare_mac: Mac) -> None:
     bare_mac.boot()
     bare_mac.launchctl("disable", LABEL)
-    installed = bare_mac.run(*DEMO, "service", "install")
+    installed = bare_mac.run(*DEMO, "service", "install", DYLD_LIBRARY_PATH="/opt/llama/lib")
     assert installed.code == 0, installed.err
     until((bare_mac.logs / "daemon.log").exists, within=20)
     plist = plistlib.loads(bare_mac.agent.read_bytes())
-    assert {"/opt/homebrew/bin", "/usr/local/bin"} < set(plist["EnvironmentVariables"]["PATH"].split(":"))
+    variables = plist["EnvironmentVariables"]
+    assert {"/opt/homebrew/bin", "/usr/local/bin"} < set(variables["PATH"].split(":"))
+    assert variables["DYLD_LIBRARY_PATH"] == "/opt/llama/lib"
     (bare_mac.state / "server.log").write_text("what an older version left")
     assert bare_mac.run("service", "uninstall").code == 0
     assert bare_mac.launchctl("print", LABEL).code == 113

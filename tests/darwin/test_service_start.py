@@ -11,6 +11,10 @@ DEMO = ("--profile", "demo")
 def test_a_daemon_that_launchd_starts_later_is_waited_for(mac: Mac) -> None:
     """Install, up after down, restart of a daemon that has ended: launchctl says yes before there is one."""
     mac.boot()
+    mac.settle()
+    (mac.state / "server.log").write_text("of an older version\n")
+    mac.logs.mkdir()
+    (mac.logs / "launchd.log").write_bytes(b"x" * (2 << 20))
     mac.change(launchd={"start_after_s": 1.0})
     installed = mac.run(*DEMO, "service", "install", "--wait")
     assert installed.code == 0, installed.err
@@ -25,8 +29,9 @@ def test_a_daemon_that_launchd_starts_later_is_waited_for(mac: Mac) -> None:
     mac.change(launchd={"start_after_s": 0.3, "run_at_load_is_lost": True})
     again = mac.run("restart")
     assert again.code == 0, again.err
-    assert (mac.logs / "server.log").exists()
+    assert (mac.logs / "server.log").read_text().startswith("of an older version\n")
     assert not (mac.state / "server.log").exists()
+    assert (mac.logs / "launchd.log").stat().st_size < 1 << 20
 
 
 def test_the_end_of_a_daemon_is_said_and_not_waited_out(bare_mac: Mac) -> None:
