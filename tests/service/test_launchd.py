@@ -15,7 +15,7 @@ from qwenctl.errors import ControlError
 from qwenctl.service import plists
 from qwenctl.service.command import Ran
 from qwenctl.service.launchd import LaunchctlAnswer, Launchd, meaning
-from qwenctl.service.places import Places
+from qwenctl.service.places import BREW_LABEL, Places
 
 DOCUMENTED: dict[str, type] = {
     "Label": str,
@@ -226,3 +226,28 @@ def test_run_logs_to_a_file_of_its_own(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert (tmp_path / "d.log").exists()
+
+
+def test_the_job_of_homebrew_is_found_in_the_domain_that_ssh_gives_it(tmp_path: Path) -> None:
+    """``brew services start`` over ssh loads it into user/UID; else it is in the session of the screen."""
+    plist = tmp_path / f"{BREW_LABEL}.plist"
+    where = Places("launchd", "user", plist, None, tmp_path, tmp_path, BREW_LABEL)
+    over_ssh = FakeLaunchd(loaded=True)
+    Launchd(where, over_ssh.run, over_ssh.pause).restart()
+    assert over_ssh.asked[-1] == f"kickstart -k user/{os.getuid()}/{BREW_LABEL}"
+    at_the_screen = FakeLaunchd()
+    Launchd(where, at_the_screen.run, at_the_screen.pause).start()
+    assert f"bootstrap gui/{os.getuid()} {plist}" in at_the_screen.asked
+
+
+def test_only_root_changes_a_service_of_the_machine_and_everybody_may_look(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("this is root")
+    fake = FakeLaunchd(loaded=True)
+    where = Places("launchd", "system", tmp_path / "qwenctl.plist", None, tmp_path, tmp_path)
+    job = Launchd(where, fake.run, fake.pause)
+    assert job.look().running
+    for verb in (job.start, job.stop, job.restart):
+        with pytest.raises(ControlError, match="service of the machine"):
+            verb()
+    assert fake.verbs() == []
