@@ -86,7 +86,7 @@ class Launchd:
             loaded = False
         if start and not loaded:
             try:
-                self._bootstrap()
+                self._bootstrap(kept=not new)
             except ControlError:
                 if new:
                     installed_files.remove(self.places.service)
@@ -190,12 +190,14 @@ class Launchd:
     def _loaded(self) -> bool:
         return self._launchctl("print", self._target).code == 0
 
-    def _bootstrap(self) -> None:
+    def _bootstrap(self, *, kept: bool = True) -> None:
         """Load the job, and start it: RunAtLoad alone leaves some at "never exited", with no process.
+
+        ``kept``: whether the file stays where launchd does not take it.
 
         ``enable`` goes before, as in Homebrew: a label that was disabled by hand is refused with code 5.
 
-        Source: rthpjm/memory-cat #10 and openbase #15 for the first, openclaw #849 for the second.
+        Source: memory-cat #10, ODS #1358 and openbase #15 for the first, openclaw #849 for the second.
         """
         domain = self._domain
         target = f"{domain}/{self.places.label}"
@@ -207,13 +209,15 @@ class Launchd:
                     self._launchctl("kickstart", target)
                     return
                 case LaunchctlAnswer.LATER if self._launchctl("print", domain).code != 0:
-                    raise _no_session(result, exists=False)
+                    raise _no_session(result, exists=False, kept=kept)
                 case LaunchctlAnswer.LATER if not self._loaded():
                     self.pause(PAUSE_S)
                 case LaunchctlAnswer.LATER:
+                    self._launchctl("kickstart", target)
                     return
                 case LaunchctlAnswer.NO_SESSION:
-                    raise _no_session(result, exists=self._launchctl("print", domain).code == 0)
+                    exists = self._launchctl("print", domain).code == 0
+                    raise _no_session(result, exists=exists, kept=kept)
                 case _:
                     raise _refused("bootstrap", result)
         raise ControlError(
@@ -256,7 +260,7 @@ def _refused(verb: str, result: Ran, hint: str | None = None) -> ControlError:
     return ControlError(f"cannot {verb} {NAME}: {cause}", hint=hint)
 
 
-def _no_session(result: Ran, *, exists: bool) -> ControlError:
+def _no_session(result: Ran, *, exists: bool, kept: bool) -> ControlError:
     """Return the error of a user without a session, or with one that takes no job in the background."""
     if exists:
         return _refused(
@@ -267,7 +271,7 @@ def _no_session(result: Ran, *, exists: bool) -> ControlError:
     error = ControlError(
         f"cannot start {NAME}: nobody is logged in at the screen, and a user's service lives in that session",
         hint="log in there first, or install the system service: sudo qwenctl service install --system; "
-        "without a service, qwenctl up runs until the Mac restarts",
+        f"{'after qwenctl service uninstall' if kept else 'without a service'} qwenctl up works here, too",
     )
     error.__cause__ = _refused("bootstrap", result)
     return error

@@ -155,6 +155,7 @@ def test_without_a_session_the_daemon_of_the_machine_is_named(tmp_path: Path, co
     with pytest.raises(ControlError, match="nobody is logged in") as refused:
         launchd(tmp_path, fake).start()
     assert "--system" in str(refused.value.hint)
+    assert "after qwenctl service uninstall qwenctl up works" in str(refused.value.hint)
     assert fake.paused == 0
 
 
@@ -168,8 +169,9 @@ def test_a_file_that_launchd_does_not_take_is_removed_again(tmp_path: Path) -> N
     """Where it stays, every later up goes through a service that cannot start."""
     fake = FakeLaunchd(codes={"bootstrap": [125]}, session=False)
     job = launchd(tmp_path, fake)
-    with pytest.raises(ControlError):
+    with pytest.raises(ControlError) as refused:
         job.install(rendered("agent"), None, start=True)
+    assert "without a service qwenctl up works" in str(refused.value.hint)
     assert not job.places.service.exists()
 
 
