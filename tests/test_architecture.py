@@ -86,6 +86,7 @@ ONLY_IN: dict[str, set[str]] = {
         "supervise.child",
         "supervise.exit_watch",
         "supervise.health",
+        "supervise.jetsam",  # looks now and then while a server runs
         "supervise.supervisor",
         "engine.api",
         "engine.builds.install_release",  # blocks, so that a command and a thread can call it

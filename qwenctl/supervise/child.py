@@ -22,7 +22,7 @@ from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.evidence import ExitContext, devices_of
 from qwenctl.supervise.exit_watch import ExitWatch
 from qwenctl.supervise.exits import SIGKILL, Ending, classify
-from qwenctl.supervise.jetsam import ended_for_memory
+from qwenctl.supervise.jetsam import PressureWatch, ended_for_memory
 from qwenctl.supervise.log_lines import LogWatch
 from qwenctl.supervise.logfile import Tail
 from qwenctl.supervise.oomkills import oom_kills
@@ -98,6 +98,7 @@ class ChildProcess:
 
         The group is ended while the dead leader still holds its id: no stranger can have it.
         """
+        pressure = PressureWatch() if sys.platform == "darwin" else None
         try:
             await self._end.wait()
             killed_by_us = self._killed
@@ -106,13 +107,21 @@ class ChildProcess:
             self._read()
         finally:
             self._end.close()
+            if pressure is not None:
+                pressure.close()
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
         tail = self._tail.lines()
         oom_killed = oom_kills() > self._oom_kills
-        if sys.platform == "darwin" and signal_of(code) == SIGKILL and not killed_by_us:
-            oom_killed = await asyncio.to_thread(ended_for_memory, self.pid, self._began_at, spoke=bool(tail))
+        if pressure is not None and signal_of(code) == SIGKILL and not killed_by_us:
+            oom_killed = await asyncio.to_thread(
+                ended_for_memory,
+                self.pid,
+                self._began_at,
+                spoke=bool(tail),
+                was_short=pressure.was_short(),
+            )
         return classify(code, tail, oom_killed=oom_killed, context=self.context)
 
     @property

@@ -1,10 +1,13 @@
 """Ask macOS whether it has ended a process because memory was short. Reads only, and only on a Mac.
 
 macOS then sends SIGKILL, which says nothing. It counts no such kills; it writes a report, some seconds later.
-So its word on the pressure at that moment counts, too.
+So its word on the pressure counts, too: at that moment, and shortly before, since the end of a large program
+is what takes the pressure away.
 """
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,23 +23,59 @@ OTHER_REASONS = frozenset(("vnode-limit", "idle-exit", "long-idle-exit", "disk-s
 SERVER = "llama-server"
 
 
+LOOK_EVERY_S, RECENT_S = 15.0, 45.0
+"""How often the pressure is looked at while a server runs, and for how long it counts after its end."""
+
+
+class PressureWatch:
+    """Looks at the pressure now and then while a server runs, which costs a program of milliseconds."""
+
+    def __init__(
+        self,
+        pressure: Callable[[], MemoryPressure | None] = read_memory_pressure,
+        every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._pressure, self._every_s = pressure, every_s
+        self._short_at: float | None = None
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    def was_short(self) -> bool:
+        """Return whether memory was short a short while ago."""
+        return self._short_at is not None and time.monotonic() - self._short_at <= RECENT_S
+
+    def close(self) -> None:
+        """Look no more."""
+        self._looking.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            now = await asyncio.to_thread(self._pressure)
+            if now is not None and now.level >= WARNING:
+                self._short_at = time.monotonic()
+
+
 def ended_for_memory(
     pid: int,
     since: float,
     *,
     spoke: bool,
+    was_short: bool = False,
     pressure: Callable[[], MemoryPressure | None] = read_memory_pressure,
     folders: Iterable[Path] = REPORTS,
 ) -> bool:
     """Return whether macOS seems to have ended this process, which SIGKILL has just ended.
 
-    ``since``: when it was started, in seconds since 1970. ``spoke``: it had printed something. One that had
-    not may never have begun, since its signature does not hold: then the pressure shows nothing.
+    ``since``: when it was started, in seconds since 1970. ``was_short``: memory was short a while ago.
+    ``spoke``: it had printed something. One that had not may never have begun, since its signature does not
+    hold: then the pressure shows nothing.
     """
     if any(names(text, pid) for text in _reports(since, folders)):
         return True
-    now = pressure() if spoke else None
-    return now is not None and now.level >= WARNING
+    if not spoke:
+        return False
+    now = pressure()
+    return was_short or (now is not None and now.level >= WARNING)
 
 
 def names(report: str, pid: int) -> bool:

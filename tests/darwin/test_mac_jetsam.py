@@ -1,13 +1,15 @@
 """macOS ends programs with SIGKILL when memory is short. That is no person's kill."""
 
+import asyncio
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from qwenctl.hardware.apple import MemoryPressure
-from qwenctl.supervise.jetsam import ended_for_memory, names
+from qwenctl.supervise.jetsam import PressureWatch, ended_for_memory, names
 from tests.darwin.mac import Mac
 from tests.fakes.home import kill, until
 
@@ -70,6 +72,34 @@ def test_pressure_counts_once_the_program_has_begun(
     ended: bool,  # noqa: FBT001
 ) -> None:
     assert ended_for_memory(7, 0, spoke=spoke, pressure=lambda: pressure, folders=(tmp_path,)) is ended
+
+
+def test_pressure_shortly_before_the_end_counts_as_well(tmp_path: Path) -> None:
+    """The end of a large program is what takes the pressure away."""
+    said = iter([None, NORMAL, WARNING])
+
+    async def go() -> bool:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+        def pressure() -> MemoryPressure | None:
+            try:
+                return next(said)
+            except StopIteration:  # what was said is known by now
+                loop.call_soon_threadsafe(over.set)
+                return NORMAL
+
+        watch = PressureWatch(pressure, every_s=0.001)
+        assert not watch.was_short()
+        async with asyncio.timeout(10):
+            await over.wait()
+        watch.close()
+        return watch.was_short()
+
+    assert asyncio.run(go())
+    ask = partial(ended_for_memory, 7, 0, pressure=lambda: NORMAL, folders=(tmp_path,))
+    assert ask(spoke=True, was_short=True)
+    assert not ask(spoke=True, was_short=False)
+    assert not ask(spoke=False, was_short=True)
 
 
 def test_a_kill_by_macos_leads_to_something_smaller_and_a_persons_kill_does_not(mac: Mac) -> None:
