@@ -40,7 +40,11 @@ def metal_limit(gpu: Accelerator, ram_bytes: int, most_bytes: int) -> Check:
         cure = f"sudo sysctl iogpu.wired_limit_mb={most_bytes // MIB}"
         found += "; with so little left, macOS may freeze once a model fills it"
         return Check("metal limit", LIMIT_AT, found, "problem", cure)
-    return Check("metal limit", LIMIT_AT, found)
+    if kept_mib is None:
+        found += "; macOS forgets it at its next start"
+        cure = f"sudo qwenctl service wired-limit {limit // MIB}"
+        return Check("metal limit", LIMIT_AT, found, "note", cure)
+    return Check("metal limit", LIMIT_AT, f"{found}, at each boot, too")
 
 
 def quarantine(path: str, folder: str, *, marked: bool) -> Check:

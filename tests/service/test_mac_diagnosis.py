@@ -29,14 +29,22 @@ def test_pressure_is_a_problem_where_it_keeps_a_server_from_its_start(
     assert bool(check.fix) == (verdict != "ok")
 
 
-@pytest.mark.parametrize(("limit", "verdict"), [(None, "ok"), (30 * GIB, "ok"), (34 * GIB, "problem")])
-def test_metals_limit_must_leave_enough_to_macos(limit: int | None, verdict: CheckVerdict) -> None:
+@pytest.mark.parametrize(
+    ("limit", "kept_mib", "verdict", "fix"),
+    [
+        (None, None, "ok", None),
+        (30 * GIB, 30 * 1024, "ok", None),
+        (30 * GIB, None, "note", "sudo qwenctl service wired-limit 30720"),
+        (None, 30 * 1024, "problem", "sudo qwenctl service wired-limit 30720"),
+        (34 * GIB, None, "problem", "sudo sysctl iogpu.wired_limit_mb=32440"),
+    ],
+)
+def test_metals_limit_leaves_enough_to_macos_and_outlives_a_restart(
+    limit: int | None, kept_mib: int | None, verdict: CheckVerdict, fix: str | None
+) -> None:
     gpu = Accelerator("MTL0", "Apple M3 Max", "metal", "unified", RAM, limit or 27 * GIB, None, limit)
-    check = mac_diagnosis.metal_limit(gpu, RAM, RAM - reserved_ram(RAM))
-    assert check.verdict == verdict
-    assert "of 36 GiB" in check.finding
-    if verdict == "problem":
-        assert check.fix == "sudo sysctl iogpu.wired_limit_mb=32440"
+    check = mac_diagnosis.metal_limit(gpu, RAM, RAM - reserved_ram(RAM), kept_mib)
+    assert (check.verdict, check.fix) == (verdict, fix)
 
 
 def test_a_downloaded_program_and_a_slowed_chip_are_found() -> None:
