@@ -54,7 +54,7 @@ def test_every_command_has_help_with_an_example(bare_home: Home, command: str) -
             ["service"],
             2,
             "cannot run qwenctl service: the command is missing",
-            "one of install, show, status, uninstall",
+            "one of install, show, status, uninstall, wired-limit",
         ),
         (
             ["connect"],
