@@ -1,6 +1,7 @@
 """Keep the machine from sleeping while there is something to do, as ``[server] keep_awake`` says.
 
-Only sleep that comes by itself is kept off: closing the lid of a laptop still ends the day.
+Only sleep that comes by itself is kept off: closing the lid of a laptop, or asking for sleep, still ends the
+day.
 """
 
 import sys
@@ -35,12 +36,13 @@ def why_awake(deploy: change.ChangeState, *, downloading: bool) -> str | None:
 def words(why: str, system: str = sys.platform) -> tuple[str, ...]:
     """Return the program that keeps this system awake while it runs.
 
-    Source: caffeinate(8), -i: no idle sleep, on behalf of the program after it. systemd-inhibit(1): desktops
-    suspend by asking logind, so that "idle" alone would not do.
+    Source: caffeinate(8), -i: no idle sleep, on behalf of the program after it. systemd.io, "Inhibitor
+    Locks": "idle" is for sleep that comes by itself. "sleep" would refuse one that the user asks for, too. A
+    desktop that has a clock of its own, and does not look at these locks, sleeps as ever.
     """
     if system == "darwin":
         return ("caffeinate", "-i", READS_ITS_INPUT)
-    lock = ("--what=idle:sleep", "--who=qwenctl", f"--why={why}", "--mode=block")
+    lock = ("--what=idle", "--who=qwenctl", f"--why={why}", "--mode=block")
     return ("systemd-inhibit", *lock, READS_ITS_INPUT)
 
 

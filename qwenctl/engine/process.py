@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,14 +71,17 @@ def begin(
     stderr: int | IO[bytes],
     variables: Mapping[str, str],
     folder: Path | None = None,
+    system: str = sys.platform,
 ) -> tuple[subprocess.Popen[bytes], Lifeline]:
     """Start a program in a process group of its own that does not outlive this process.
 
     Raises:
         OSError: it cannot be started.
+        ValueError: the command has a NUL.
     """
-    lifeline = Lifeline.new()
-    try:
+    lifeline = Lifeline.new(system)
+    with contextlib.ExitStack() as unless_it_starts:
+        unless_it_starts.callback(lifeline.cut)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -88,11 +92,9 @@ def begin(
             cwd=folder,
             process_group=0,
             umask=0o077,
-            preexec_fn=lifeline.prepare,  # noqa: PLW1509 - it makes one system call
+            preexec_fn=lifeline.prepare,  # noqa: PLW1509 - it makes system calls only, and takes no lock
         )
-    except OSError:
-        lifeline.cut()
-        raise
+        unless_it_starts.pop_all()
     lifeline.begun()
     return process, lifeline
 

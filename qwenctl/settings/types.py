@@ -135,7 +135,7 @@ class ServerSettings(Section):
     keep_awake: KeepAwake = Field(
         "fetching",
         description="when the machine must not go to sleep by itself; fetching: while a model is downloaded; "
-        "serving: as long as the daemon runs",
+        "serving: also as long as the daemon has a model to serve",
     )
 
 

@@ -1,8 +1,9 @@
-"""Know a process again by pid, start time and executable, and end a leftover that matches all three.
+"""Know a process again by pid, start time and executable, and end a leftover that matches.
 
 A pid alone proves nothing, because pids are used again. A process that does not match is never signalled.
-macOS does not know the executable of a process any more once its file was removed, as ``brew upgrade`` does.
-There pid and start time, to the microsecond, decide.
+macOS does not know the executable of a process any more once its file was removed, as ``brew upgrade`` does,
+and psutil then guesses it from the words of its start. So there pid and start time, to the microsecond,
+decide.
 """
 
 import contextlib
@@ -46,11 +47,14 @@ def identify(pid: int) -> Identity | None:
         return None
 
 
-def same(kept: Identity, now: Identity | None) -> bool:
-    """Return whether a process is the one that was kept. An executable without a name is any. Pure."""
+def same(kept: Identity, now: Identity | None, system: str = sys.platform) -> bool:
+    """Return whether a process is the one that was kept. The executable counts on Linux only. Pure.
+
+    Source of the guess elsewhere: psutil 7.2.2, Process.exe: argv[0], if that is a file of an absolute path.
+    """
     if now is None or (kept.pid, kept.started) != (now.pid, now.started):
         return False
-    return kept.executable == now.executable or "" in (kept.executable, now.executable)
+    return system != "linux" or kept.executable == now.executable
 
 
 def reap(leftover: Identity, timeout_s: float = GONE_TIMEOUT_S) -> bool:

@@ -21,7 +21,8 @@ MOST_REPORTS, MOST_BYTES = 4, 16 << 20
 OTHER_REASONS = frozenset(("vnode-limit", "idle-exit", "long-idle-exit", "disk-space-shortage"))
 """Why macOS ends programs, too. Every other reason is memory. Source: XNU, bsd/kern/kern_memorystatus.c."""
 SERVER = "llama-server"
-
+NAME_COUNTS_S = 60.0
+"""So old may a report be that names a llama-server, but not our pid: what we started may be a script."""
 
 LOOK_EVERY_S, RECENT_S = 15.0, 45.0
 """How often the pressure is looked at while a server runs, and for how long it counts after its end."""
@@ -63,6 +64,7 @@ def ended_for_memory(
     was_short: bool = False,
     pressure: Callable[[], MemoryPressure | None] = read_memory_pressure,
     folders: Iterable[Path] = REPORTS,
+    now: Callable[[], float] = time.time,
 ) -> bool:
     """Return whether macOS seems to have ended this process, which SIGKILL has just ended.
 
@@ -70,16 +72,20 @@ def ended_for_memory(
     ``spoke``: it had printed something. One that had not may never have begun, since its signature does not
     hold: then the pressure shows nothing.
     """
-    if any(names(text, pid) for text in _reports(since, folders)):
+    by_name_since = max(since, now() - NAME_COUNTS_S)
+    if any(names(text, pid, by_name=at >= by_name_since) for at, text in _reports(since, folders)):
         return True
     if not spoke:
         return False
-    now = pressure()
-    return was_short or (now is not None and now.level >= WARNING)
+    level = pressure()
+    return was_short or (level is not None and level.level >= WARNING)
 
 
-def names(report: str, pid: int) -> bool:
-    """Return whether a report says that this process, or a llama-server, was ended for lack of memory. Pure.
+def names(report: str, pid: int, *, by_name: bool) -> bool:
+    """Return whether a report says that this process was ended for lack of memory. Pure.
+
+    ``by_name``: any llama-server may be it. A report of an earlier server of ours, or of another program's,
+    must not count for each later end of this one.
 
     Each process of the machine has a row; those that were ended have a reason in it. Source of the form:
     Apple, "Identifying high-memory use with jetsam event reports": a line of JSON, then a JSON object.
@@ -88,14 +94,16 @@ def names(report: str, pid: int) -> bool:
         rows = json.loads(report.partition("\n")[2])["processes"]
         ended = [row for row in rows if row.get("reason") is not None]
         return any(
-            row["reason"] not in OTHER_REASONS and (row.get("pid") == pid or row.get("name") == SERVER)
+            row["reason"] not in OTHER_REASONS
+            and (row.get("pid") == pid or (by_name and row.get("name") == SERVER))
             for row in ended
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def _reports(since: float, folders: Iterable[Path]) -> Iterable[str]:
+def _reports(since: float, folders: Iterable[Path]) -> Iterable[tuple[float, str]]:
+    """Return the newest reports, each with the time of its file."""
     found = []
     for folder in folders:
         try:
@@ -105,8 +113,8 @@ def _reports(since: float, folders: Iterable[Path]) -> Iterable[str]:
                     found.append((about.st_mtime, path))
         except (OSError, RuntimeError):
             continue  # there is none, or it is not ours to read
-    for _, path in sorted(found, reverse=True)[:MOST_REPORTS]:
+    for at, path in sorted(found, reverse=True)[:MOST_REPORTS]:
         try:
-            yield path.read_text(encoding="utf-8", errors="replace")
+            yield at, path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue

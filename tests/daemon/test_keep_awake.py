@@ -56,7 +56,7 @@ def test_the_machine_stays_awake_while_there_is_what_the_settings_name(
 def test_each_system_has_its_program() -> None:
     assert words(FETCHES, "darwin") == ("caffeinate", "-i", "cat")
     linux = words(SERVES, "linux")
-    assert linux[0] == "systemd-inhibit"
+    assert linux[:2] == ("systemd-inhibit", "--what=idle"), "a suspend that the user asks for is not refused"
     assert "--why=serving a model" in linux
 
 

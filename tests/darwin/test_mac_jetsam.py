@@ -48,7 +48,8 @@ def report(pid: int, reason: str | None, name: str = "llama-server") -> str:
     ],
 )
 def test_a_report_names_who_was_ended_and_lists_everybody(text: str, named: bool) -> None:  # noqa: FBT001
-    assert names(text, 7) is named
+    assert names(text, 7, by_name=True) is named
+    assert names(text, 7, by_name=False) is (named and '"pid": 7' in text)
 
 
 def test_a_report_of_an_earlier_process_and_one_that_cannot_be_read_say_nothing(tmp_path: Path) -> None:
@@ -59,6 +60,21 @@ def test_a_report_of_an_earlier_process_and_one_that_cannot_be_read_say_nothing(
     folders = (tmp_path / "none", tmp_path)
     assert not ended_for_memory(7, 200, spoke=True, pressure=lambda: NORMAL, folders=folders)
     assert ended_for_memory(7, 50, spoke=True, pressure=lambda: NORMAL, folders=folders)
+
+
+def test_a_report_of_another_server_counts_at_its_time_only(tmp_path: Path) -> None:
+    """It may be of the server before, or of another program's; or of ours, if we started a script."""
+    other = tmp_path / "JetsamEvent-1.ips"
+    other.write_text(report(8, "vm-pageshortage"))
+    os.utime(other, (1000, 1000))
+
+    def ended(pid: int, at: float) -> bool:
+        ask = partial(ended_for_memory, pid, 900, spoke=True, pressure=lambda: NORMAL)
+        return ask(folders=(tmp_path,), now=lambda: at)
+
+    assert ended(7, 1030)
+    assert not ended(7, 1100)
+    assert ended(8, 5000)
 
 
 @pytest.mark.parametrize(

@@ -45,17 +45,25 @@ def test_launchd_starts_a_daemon_again_that_has_one_server(mac: Mac) -> None:
 
 
 def test_a_server_that_outlived_its_daemon_is_seen_and_ended(mac: Mac) -> None:
-    """Its watcher was killed first. The clock was set, and Homebrew has removed the program's file."""
-    engine = mac.path / "engine"
-    engine.write_bytes(Path("/bin/sleep").read_bytes())
-    engine.chmod(0o755)
+    """Its watcher was killed first. The clock was set, and Homebrew has another version of the program.
+
+    It was started by a link, as Homebrew makes one, which leads to the new version now. psutil then takes the
+    link for the name of the program.
+    """
+    engine, newer, link = (mac.path / name for name in ("engine", "newer", "link"))
+    for program in (engine, newer):
+        program.write_bytes(Path("/bin/sleep").read_bytes())
+        program.chmod(0o755)
+    link.symlink_to(engine)
     mac.state.mkdir(parents=True)
-    words = ["sh", "-c", f"exec '{engine}' 100"]
+    words = ["sh", "-c", f"exec '{link}' 100"]
     with mac.begun(words) as process:
         try:
             until(lambda: psutil.Process(process.pid).exe() == str(engine), WITHIN_S)
             assert _kept(mac, process.pid)["executable"] == str(engine)
             mac.change(clock_step_s=3)
+            link.unlink()
+            link.symlink_to(newer)
             engine.unlink()
 
             status = mac.json("status")["error"]
@@ -63,7 +71,7 @@ def test_a_server_that_outlived_its_daemon_is_seen_and_ended(mac: Mac) -> None:
             assert "qwenctl down" in status["hint"]
             checks = mac.json("doctor", "--profile", "demo")["data"]["checks"]
             [check] = [check for check in checks if check["name"] == "leftover"]
-            assert f"{engine} (pid {process.pid})" in check["finding"]
+            assert f"{link} (pid {process.pid})" in check["finding"]
             ran = mac.run("down")
             assert (ran.code, ran.out) == (0, "stopped\n")
             assert process.wait(WITHIN_S) == -9

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from qwenctl.engine import process as engine_process
 from qwenctl.engine.lifeline import NAME, Lifeline
 from tests.fakes.home import kill, runs, until
 from tests.fakes.process_group import group
@@ -70,6 +71,15 @@ def test_a_killed_parent_takes_its_program_along(system: str) -> None:
             parent.kill()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+
+
+def test_a_program_that_does_not_start_leaves_no_file_open() -> None:
+    """What cannot start fails with an OSError, and a word with a NUL with another error."""
+    before = psutil.Process().num_fds()
+    for word, error in (("/none", FileNotFoundError), ("a\0b", ValueError)):
+        with pytest.raises(error):
+            engine_process.begin([word], subprocess.DEVNULL, subprocess.DEVNULL, {}, system="darwin")
+        assert psutil.Process().num_fds() == before, word
 
 
 def test_a_parent_without_standard_files_keeps_its_program() -> None:

@@ -15,8 +15,9 @@ class EchoFilter:
     counts as a repetition if it is the whole text so far, or a long beginning of it. ``expected``: this kind
     of request is known to be answered so. Otherwise a short text may be said twice by chance, and is kept.
 
-    A repetition comes in one piece with the first new text (b11434: 150 of 150 tried). So a first piece that is the short text so far
-    and nothing else is kept back: if more follows, it was said twice; if not, there was nothing new.
+    A repetition comes in one piece with the first new text (b11434: 150 of 150 tried). So a first piece that
+    is the short text so far and nothing else is kept back: if more follows, it was said twice; if not, there
+    was nothing new.
     """
 
     sent: str
