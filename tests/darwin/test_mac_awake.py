@@ -1,54 +1,21 @@
 """A Mac does not fall asleep while qwenctl downloads, or, where that is wanted, while it serves."""
 
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from qwenctl.demo.model import make_model
-from qwenctl.model.toml import read_profile
 from tests.darwin.mac import Mac
+from tests.darwin.slow_hub import SlowHub
 from tests.fakes.home import kill, until
-from tests.fakes.hub import REPO, FakeHub, Fault, HubRequest
 
-DEMO = Path(__file__).parents[2] / "profiles/demo.toml"
 SOON = 30.0
 
 
-class Slow:
-    """A hub that holds each file back until it may go on."""
-
-    def __init__(self, mac: Mac) -> None:
-        self.goes_on = threading.Event()
-        made = mac.path / "made.gguf"
-        make_model(made, read_profile(DEMO).architecture)
-        text = DEMO.read_text().replace('name = "demo"', 'name = "first"').replace("generated = true\n", "")
-        hub = f'\n[hub]\nrepo = "{REPO}"\nrevision = "main"\nsource = "a test"\n\n[architecture]'
-        text = text.replace("[architecture]", hub, 1).replace("demo.gguf", "first-F16.gguf")
-        profiles = mac.state / "profiles"
-        profiles.mkdir(parents=True)
-        (profiles / "first.toml").write_text(
-            text.replace("bits_per_weight", "estimated = true\nbits_per_weight")
-        )
-        self.hub = FakeHub({"first-F16.gguf": made.read_bytes()}, faults=self._fault)
-
-    def _fault(self, call: HubRequest) -> Fault | None:
-        """The first range comes, so that there is progress to see; the others wait."""
-        if call.kind != "bytes" or call.range is None or call.range[0] == 0:
-            return None
-        return Fault(after=self.goes_on)
-
-
 @pytest.fixture
-def slow(mac: Mac) -> Iterator[Slow]:
-    made = Slow(mac)
+def slow(mac: Mac) -> Iterator[SlowHub]:
+    made = SlowHub(mac)
     with made.hub:
-        mac.environment |= {
-            "HF_ENDPOINT": made.hub.endpoint,
-            "QWENCTL_FETCH__CONNECTIONS": "1",
-            "QWENCTL_FETCH__RANGE_MIB": "1",
-        }
+        made.known_to(mac)
         try:
             yield made
         finally:
@@ -63,7 +30,7 @@ def log(mac: Mac) -> list[str]:
 
 
 def test_a_mac_stays_awake_while_it_downloads_and_as_long_as_it_serves_where_that_is_wanted(
-    mac: Mac, slow: Slow
+    mac: Mac, slow: SlowHub
 ) -> None:
     mac.scripted()
     fetching = mac.begun([str(mac.python), "-m", "qwenctl", "fetch", "first"])
