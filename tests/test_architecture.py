@@ -51,8 +51,8 @@ PURE = set(
     supervise.build_texts supervise.system_texts
     supervise.post_mortem supervise.lifecycle_events supervise.wedge supervise.device_faults
     control.status_schema service.units service.plists service.launchctl_print
-    service.service_state service.local_network service.redact service.diagnosis
-    client.connect.advice client.connect.clients client.connect.config_text
+    service.service_state service.local_network service.redact service.diagnosis service.mac_diagnosis
+    client.sandbox.sandbox_outcome client.connect.advice client.connect.clients client.connect.config_text
     model.name model.families model.from_gguf
     """.split()
 )
@@ -60,13 +60,13 @@ PURE_IMPORTS = set(
     """
     __future__ collections dataclasses enum fractions functools itertools json math re shlex string textwrap
     array types errno typing struct difflib fnmatch pydantic plistlib ipaddress hashlib tomlkit pathlib
-    urllib.parse
+    urllib.parse signal
     """.split()
 )
+"""pathlib and signal for values and names only: what touches a file, or sends, is looked for below."""
 ONLY_IN: dict[str, set[str]] = {
     "subprocess": {
-        "hardware.detect",
-        "hardware.macos",  # asks macOS' own programs how this Mac is now
+        "hardware.macos",  # asks macOS' own programs
         "engine.process",
         "engine.fit_params",
         "supervise.child",
@@ -291,7 +291,6 @@ SEAMS = {
     "deploy.refusals": "errors and refusals, one into the other",
     "daemon.daemon_parts": "a data type",
     "daemon.descriptors": "the one place that knows the limit of file descriptors",
-    "cli.doctor_mac": "what doctor looks at on a Mac only",
     "fetch.local_copies": "the one place that knows where other programs may have a copy",
     "gate.sse_split": "pure: where a stream may be cut",
     "gate.access_log": "pure: what is said of a request",
@@ -314,9 +313,10 @@ def test_modules_are_of_a_readable_length() -> None:
     assert statistics.median(lines.values()) <= MEDIAN_LINES
 
 
-def test_pure_modules_touch_no_file() -> None:
-    """A path is a value as long as nobody looks at the disk with it."""
+def test_pure_modules_touch_no_file_and_no_signal() -> None:
+    """A path is a value as long as nobody looks at the disk with it, a signal as long as nobody sends it."""
     methods = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "exists", "is_file", "is_dir"}
+    methods |= {"signal", "raise_signal", "pthread_kill", "alarm", "setitimer"}
     methods |= {"stat", "mkdir", "unlink", "resolve", "expanduser", "iterdir", "glob", "touch", "absolute"}
     touched = [
         f"{module}: {node.func.attr}"

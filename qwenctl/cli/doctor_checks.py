@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import resource
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from qwenctl import paths
-from qwenctl.cli import doctor_mac, via_service
+from qwenctl.cli import via_service
 from qwenctl.control.state_dir import CHILD, STATUS, read_status, running
 from qwenctl.daemon.descriptors import raised
 from qwenctl.deploy import model_file, pipeline
@@ -20,15 +21,17 @@ from qwenctl.deploy.free_address import check_address
 from qwenctl.deploy.this_machine import engine_and_machine, engine_anywhere
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import endpoint_address
-from qwenctl.engine.ask import list_devices
+from qwenctl.engine.ask import in_quarantine, list_devices
 from qwenctl.engine.find import AUTO
 from qwenctl.engine.program import Engine
 from qwenctl.errors import NoServerError, QwenctlError
 from qwenctl.fetch.disk import allocated_bytes, free_bytes
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.facts import Hardware
+from qwenctl.hardware.macos import read_low_power_mode, read_memory_pressure
+from qwenctl.plan.budget import reserved_ram
 from qwenctl.plan.outcome import Plan
-from qwenctl.service import diagnosis, linger, places
+from qwenctl.service import diagnosis, linger, mac_diagnosis, places, wired_limit
 from qwenctl.service.diagnosis import Check, Node
 from qwenctl.service.install import is_current, service_of
 from qwenctl.settings.types import Settings
@@ -61,7 +64,7 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
         yield _backend(server, resolved.settings, hardware)
     yield diagnosis.driver(hardware.warnings, hardware.os)
     if hardware.os == "darwin":
-        yield from doctor_mac.machine(hardware, server)
+        yield from _mac(hardware, server)
     else:
         yield _visible()
     try:
@@ -119,6 +122,18 @@ def _command_line(resolved: ResolvedSettings, surveyed: Surveyed, plan: Plan, bi
     return Check("command line", binary, "this llama-server knows every option")
 
 
+def _mac(hardware: Hardware, server: Engine | None) -> Iterator[Check]:
+    """Look at Metal's limit, and at the mark of a program that was downloaded."""
+    for gpu in hardware.accelerators:
+        if gpu.backend == "metal":
+            most = hardware.ram_bytes - reserved_ram(hardware.ram_bytes)
+            yield mac_diagnosis.metal_limit(gpu, hardware.ram_bytes, most, wired_limit.kept_mib())
+    if server is not None:
+        path = Path(server.path).resolve()
+        folder = shlex.quote(str(path.parent))
+        yield mac_diagnosis.quarantine(str(server.path), folder, marked=in_quarantine(path))
+
+
 def _visible() -> Check:
     """Check whether the user who runs the daemon may use the device files."""
     nodes = tuple(_node(path) for pattern in DEVICES for path in sorted(Path("/dev").glob(pattern)))
@@ -156,7 +171,8 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     lockable = _limited(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
     yield diagnosis.memlock(lockable, wanted=locking, system=sys.platform)
     if sys.platform == "darwin":
-        yield from doctor_mac.state()
+        yield mac_diagnosis.memory_pressure(read_memory_pressure())
+        yield mac_diagnosis.low_power_mode(on=read_low_power_mode())
     else:
         memory = psutil.swap_memory()
         yield diagnosis.swap(memory.total, memory.percent)

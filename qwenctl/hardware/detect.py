@@ -18,7 +18,6 @@ A probe that fails leaves a warning or nothing. The other probes run all the sam
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from typing import Literal
 import psutil
 
 from qwenctl.errors import DetectionError
-from qwenctl.hardware import amd, apple, linux, nvidia
+from qwenctl.hardware import amd, apple, linux, macos, nvidia
 from qwenctl.hardware.facts import Accelerator, Cpu, Hardware, SystemFacts
 from qwenctl.hardware.nvml import read_nvml
 from qwenctl.hardware.system_facts import in_container, libc_version, read_system
@@ -37,8 +36,6 @@ LARGE_BITS = 64
 SMALL = "a 32-bit program has 4 GiB at most, which no model here fits in: install the 64-bit system"
 ELSEWHERE = "llama-server itself may run there: start it by hand"
 MAX_TEXT_BYTES = 4 << 20
-SYSCTL = "/usr/sbin/sysctl"
-SYSCTL_TIMEOUT_S = 10.0
 ARCHITECTURES: dict[str, Literal["x86_64", "arm64"]] = {
     "x86_64": "x86_64",
     "amd64": "x86_64",
@@ -219,17 +216,10 @@ def _list_dir(path: str) -> tuple[str, ...]:
 
 
 def _sysctl(keys: tuple[str, ...]) -> str:
-    """Return what ``sysctl`` prints. A key that this Mac does not have is left out.
-
-    Without ``-i`` it ends at the first such key before macOS 14.4. Source: system_cmds 970 and 979, sysctl.c.
-    """
-    try:
-        done = subprocess.run(
-            [SYSCTL, "-i", *keys], capture_output=True, text=True, timeout=SYSCTL_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DetectionError(f"cannot run {SYSCTL}: {error}") from error
-    return done.stdout
+    said = macos.read_sysctl(keys)
+    if said is None:
+        raise DetectionError(f"cannot detect hardware: {macos.SYSCTL} does not answer")
+    return said
 
 
 def _cores() -> tuple[int, int]:

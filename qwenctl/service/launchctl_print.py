@@ -8,7 +8,6 @@ understood is left out.
 import re
 from dataclasses import dataclass, field
 
-NEVER = "(never exited)"
 CONFIG = 78
 """launchd could not start the program, or not open its log: EX_CONFIG of sysexits(3)."""
 

@@ -1,13 +1,16 @@
 """Whole machines, from what was read there to Hardware; and the machine the tests run on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from qwenctl.errors import DetectionError
+from qwenctl.hardware import apple
 from qwenctl.hardware.amd import gfx_targets
 from qwenctl.hardware.detect import SystemProbe, detect
 from qwenctl.hardware.facts import Accelerator, Cpu, Hardware, PciGpu, SystemFacts
+from qwenctl.hardware.macos import read_memory_pressure, read_sysctl
 from qwenctl.hardware.saved import from_json, to_json
 from qwenctl.hardware.system_facts import libc_version, read_system
 from tests.hardware.captured import NO_NVML, captured_machine
@@ -138,6 +141,18 @@ def test_a_mac_whose_sysctl_is_silent_is_an_error() -> None:
     probe = replace(captured_machine("m3-max-36gb.machine"), sysctl=lambda _keys: "")
     with pytest.raises(DetectionError, match=r"hw\.memsize"):
         detect(probe)
+
+
+def test_sysctl_is_asked_in_one_way_and_one_that_does_not_run_is_unknown() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def ask(words: Sequence[str]) -> str | None:
+        asked.append(tuple(words))
+        return None
+
+    assert read_sysctl(apple.KEYS, ask) is None
+    assert read_memory_pressure(ask) is None
+    assert {words[:2] for words in asked} == {("/usr/sbin/sysctl", "-i")}
 
 
 def test_a_machine_where_no_file_can_be_read_is_still_detected() -> None:
