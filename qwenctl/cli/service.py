@@ -18,9 +18,8 @@ from qwenctl.deploy.types import PlanRequest, ResolvedSettings
 from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import ControlError, ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
-from qwenctl.service import linger
+from qwenctl.service import installed_files, linger, wired_limit
 from qwenctl.service.install import Rendered, is_current, render, service_of
-from qwenctl.service.installed_files import remove_leftovers
 from qwenctl.service.local_network import notes_of_rpc
 from qwenctl.service.places import Places, Scope, installed, places, usual_scope
 from qwenctl.settings.load import API_KEY, api_keys
@@ -82,8 +81,12 @@ def install(
     via_service.check_alone(where)
     if switches["start"]:
         via_service.check_free(where, endpoint_address(resolved.settings))
-    started = via_service.ManagedStart(where) if switches["wait"] and switches["start"] else None
-    changes = _install(where, rendered, **switches)
+    keeps = switches["reexec"] and running(where.state) is not None
+    started: via_service.ManagedStart | None = None
+    if switches["wait"] and switches["start"]:
+        afresh = not keeps and installed_files.current(where.service) != rendered.service
+        started = via_service.ManagedStart(where, afresh=afresh)
+    changes = _install(where, rendered, start=switches["start"], keeps=keeps)
     for note in notes_of_rpc(resolved.settings.server.rpc) if where.manager == "launchd" else ():
         session.say(f"note: {note}")
     changes += _linger(session, where, wanted=switches["lingering"])
@@ -112,7 +115,8 @@ def uninstall(session: Session, *, user: bool | None) -> Result:
         raise ControlError(f"cannot uninstall: Homebrew owns {where.service}", hint=BREW_STOP)
     changes = service_of(where).uninstall()
     if changes:
-        changes += remove_leftovers(where.state)
+        changes += installed_files.remove_leftovers(where.state)
+    changes += _drop_wired_limit(session, where)
     for change in changes:
         session.say(change)
     data = _data(where) | {"changed": bool(changes), "changes": changes}
@@ -162,11 +166,14 @@ def show(session: Session, *, user: bool | None, socket: bool) -> Result:
     return Result({"text": text, "path": str(where.socket if socket else where.service)}, text.rstrip("\n"))
 
 
-def _install(where: Places, rendered: Rendered, **switches: bool) -> list[str]:
-    """Write the files, and start or restart the service, or put this version in its daemon's place."""
+def _install(where: Places, rendered: Rendered, *, start: bool, keeps: bool) -> list[str]:
+    """Write the files, and start or restart the service, or put this version in its daemon's place.
+
+    ``keeps``: the daemon that runs stays, and re-executes itself.
+    """
     found = service_of(where)
-    if not switches["reexec"] or running(where.state) is None:
-        return found.install(rendered.service, rendered.socket, start=switches["start"])
+    if not keeps:
+        return found.install(rendered.service, rendered.socket, start=start)
     changes = found.write(rendered.service, rendered.socket)
     done = reexecute(where.state, rendered.program, None)
     return [*changes, done.text]

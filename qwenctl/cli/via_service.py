@@ -10,8 +10,9 @@ from qwenctl.control.state_dir import LAUNCHD_LOG, running
 from qwenctl.errors import AlreadyRunningError, ControlError, ExitCode, QwenctlError, SettingsError
 from qwenctl.service import units
 from qwenctl.service.install import Service, service_of
+from qwenctl.service.launchctl_print import PrintedJob
 from qwenctl.service.places import Places, all_of_launchd, installed
-from qwenctl.service.service_state import ServiceState, ended_since
+from qwenctl.service.service_state import ServiceState, ended_since, of_job
 
 if TYPE_CHECKING:
     from qwenctl.engine.address import Address
@@ -26,13 +27,17 @@ SAID_BYTES = 4096
 class ManagedStart:
     """A daemon that a service manager was told to start; launchd says yes before it has started anything.
 
-    Made before the manager is told, so that an end before that does not count.
+    Made before the manager is told, so that an end before that does not count. ``afresh``: the job will be
+    loaded anew, where launchd counts its runs from 1 again, so that each of them counts.
     """
 
-    def __init__(self, where: Places, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, where: Places, clock: Callable[[], float] = time.monotonic, *, afresh: bool = False
+    ) -> None:
         self._where, self._found, self._clock = where, service_of(where), clock
-        waits = where.manager == "launchd"  # systemctl returns once it is ready, or says why not
-        self._before = self._found.look() if waits else None
+        self._before: ServiceState | None = None
+        if where.manager == "launchd":  # systemctl returns once it is ready, or says why not
+            self._before = of_job(PrintedJob()) if afresh else self._found.look()
         self._looked_at = clock()
 
     def refusal(self) -> QwenctlError | None:

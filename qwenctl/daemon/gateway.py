@@ -25,6 +25,7 @@ from qwenctl.errors import LaunchError, QwenctlError, SettingsError
 from qwenctl.gate import guard
 from qwenctl.gate.api_keys import KeyRing, key_path
 from qwenctl.gate.gate import ChildDemand, Gate
+from qwenctl.gate.listening_sockets import RETRY_S, retry_after
 from qwenctl.gate.options import GateOptions, gate_options
 from qwenctl.gate.passed_connection import PassedAddress
 from qwenctl.gate.quiesce import Quiescence
@@ -35,9 +36,6 @@ from qwenctl.launch.spec import LaunchSpec
 from qwenctl.settings.load import API_KEY
 from qwenctl.settings.types import Settings
 from qwenctl.supervise.wedge import Traffic
-
-RETRY_S = 0.25
-"""How long after a failure the gate is brought in line again: the old server may still hold the address."""
 
 
 class Gateway:
@@ -124,7 +122,11 @@ class Gateway:
                 await self._gate.close(where)
 
     async def run(self) -> None:
-        """Carry out what ``reconcile`` asks for, for ever."""
+        """Carry out what ``reconcile`` asks for, for ever. After a failure it is tried again.
+
+        A new target is not kept waiting by the failures of the old one.
+        """
+        failures = 0
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -135,8 +137,12 @@ class Gateway:
                 self._troubles.set("sockets", self._passed.trouble)
                 self.on_change()
             self.in_line.set()
+            failures = failures + 1 if trouble is not None else 0
             if trouble is not None:
                 await asyncio.sleep(RETRY_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), retry_after(failures) - RETRY_S)
+                    failures = 0  # the address is another one, or was given up by our own server
                 self._wake.set()
 
     def leave(self) -> None:

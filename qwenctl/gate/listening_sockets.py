@@ -33,6 +33,8 @@ Shadows = Callable[[str, int], bool]
 """Whether a socket that could be bound there would take connections away from another program."""
 ANSWERS_WITHIN_S = 0.2
 """This machine accepts or refuses at once."""
+RETRY_S, RETRY_AT_MOST_S = 0.25, 10.0
+"""An old server may hold the address for a moment longer; another program may have it for good."""
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 SO_ATTACH_FILTER = 26
 """Source: asm-generic/socket.h."""
@@ -56,6 +58,14 @@ def somebody_answers(host: str, port: int) -> bool:
 
 
 SHADOWS: Shadows | None = somebody_answers if CAN_SHADOW else None
+
+
+def retry_after(failures: int, shadows: Shadows | None = SHADOWS) -> float:
+    """Return how long to wait before an address is tried again that could not be had this often. Pure.
+
+    Where each try connects to the program that has the address, it is soon left in peace.
+    """
+    return RETRY_S if shadows is None else min(RETRY_S * 2.0 ** min(failures - 1, 10), RETRY_AT_MOST_S)
 
 
 def refuse_shadow(host: str, port: int, shadows: Shadows | None) -> None:
@@ -92,7 +102,8 @@ async def bind(
     try:
         with _overlapping(overlapped):
             for family, where in targets:
-                refuse_shadow(str(where[0]), address.port or 0, None if overlapped else shadows)
+                if shadows is not None and not overlapped:  # its answer may take a while
+                    await asyncio.to_thread(refuse_shadow, str(where[0]), address.port or 0, shadows)
                 try:
                     sockets.append(_listen(family, where, overlapping=bool(overlapped)))
                 except OSError as error:

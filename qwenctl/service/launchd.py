@@ -12,6 +12,7 @@ from enum import Enum
 from qwenctl.errors import ControlError
 from qwenctl.service import installed_files, launchctl_print, service_folders, service_state
 from qwenctl.service.command import Ran, Run
+from qwenctl.service.launchctl_print import PrintedJob
 from qwenctl.service.places import NAME, Places, owner_id
 from qwenctl.service.service_state import ServiceState
 
@@ -67,7 +68,7 @@ class Launchd:
     pause: Callable[[float], None] = time.sleep
 
     def install(self, service: str, socket: str | None, *, start: bool) -> list[str]:
-        """Install or update the job, and load it. Return the changes.
+        """Install or update the job, load it, and start it if it does not run. Return the changes.
 
         What launchd opens for the job must be there before: a log that it cannot open is EX_CONFIG. A file
         that launchd does not take is removed again: with it in place, ``up`` would go through the service.
@@ -80,11 +81,14 @@ class Launchd:
         service_folders.make(self.places)
         new = not self.places.service.exists()
         changes = installed_files.write(self.places.service, service)
-        loaded = self._loaded()
-        if changes and loaded:
+        job = self._job()
+        if changes and job.fields:
             self._boot_out()
-            loaded = False
-        if start and not loaded:
+            job = PrintedJob()
+        if start and job.fields and job.pid is None:  # told to end, or waiting for its next try
+            self._ask("kickstart", self._target)
+            changes.append(f"started {NAME}")
+        elif start and not job.fields:
             try:
                 self._bootstrap(kept=not new)
             except ControlError:
@@ -149,7 +153,7 @@ class Launchd:
 
     def look(self) -> ServiceState:
         """Return the job's state, as ``launchctl print`` shows it."""
-        return service_state.of_job(launchctl_print.parse(self._launchctl("print", self._target).out))
+        return service_state.of_job(self._job())
 
     def listening(self) -> None:
         """Return None: launchd does not listen for us."""
@@ -186,6 +190,9 @@ class Launchd:
                 f"cannot install {NAME}: root cannot install the service of another user",
                 hint="leave out sudo; or make it one of the machine: sudo qwenctl service install --system",
             )
+
+    def _job(self) -> PrintedJob:
+        return launchctl_print.parse(self._launchctl("print", self._target).out)
 
     def _loaded(self) -> bool:
         return self._launchctl("print", self._target).code == 0

@@ -118,8 +118,13 @@ def owner() -> str:
 
 
 def owner_id() -> int:
-    """Return the id of ``owner``."""
-    return Path.home().stat().st_uid if os.geteuid() == 0 else os.geteuid()
+    """Return the id of ``owner``: root itself, if its HOME names no folder."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    try:
+        return Path.home().stat().st_uid
+    except OSError:
+        return 0
 
 
 def _of_launchd(scope: Scope, label: str) -> Places:

@@ -49,7 +49,7 @@ def give_back() -> None:
         return
     state = paths.state_dir()
     for folder in dict.fromkeys((paths.cache_dir(), paths.config_dir(), state, paths.log_dir(state))):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # no command fails because of this
             give((folder,) if folder.is_dir() else (), owner_id(), Path.home().stat().st_gid)
 
 

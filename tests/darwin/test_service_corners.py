@@ -47,6 +47,16 @@ def test_a_label_that_was_disabled_by_hand_is_enabled_and_an_uninstall_leaves_no
     assert not [path.name for path in bare_mac.state.iterdir() if path.suffix == ".log"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a Mac has a root only where this one is")
+def test_root_with_a_home_that_does_not_exist_gets_no_traceback(bare_mac: Mac) -> None:
+    """A variable of another machine, or a home on a disk that is away: each command ends as for anybody."""
+    bare_mac.change(root=True)
+    for words, code in ((("--version",), 0), (("status",), 3), (("service", "status"), 3)):
+        ran = bare_mac.command([str(bare_mac.python), "-m", "qwenctl", *words], {"HOME": "/nowhere/at/all"})
+        assert "Traceback" not in ran.err, ran.err
+        assert ran.code == code, ran
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_service_of_the_machine_belongs_to_its_user_and_is_seen_by_them(bare_mac: Mac) -> None:
     bare_mac.boot()

@@ -1,6 +1,8 @@
 """launchd starts a daemon later than it says so: what waits for it, and what is said of one that ends."""
 
 import json
+import os
+import signal
 
 from tests.darwin.mac import Mac
 from tests.fakes.home import runs, until
@@ -32,6 +34,30 @@ def test_a_daemon_that_launchd_starts_later_is_waited_for(mac: Mac) -> None:
     assert (mac.logs / "server.log").read_text().startswith("of an older version\n")
     assert not (mac.state / "server.log").exists()
     assert (mac.logs / "launchd.log").stat().st_size < 1 << 20
+
+
+def test_an_install_that_waits_meets_a_dead_job_and_one_with_other_settings(mac: Mac) -> None:
+    """A daemon that was told to end, then one whose file changes: launchd counts the runs from 1 again.
+
+    The settings that are wrong are right for whoever installs, by a variable that the job does not get.
+    """
+    mac.boot()
+    mac.settle()
+    install = (*DEMO, "service", "install", "--wait")
+    first = mac.run(*install)
+    assert first.code == 0, first.err
+    os.kill(mac.status()["daemon_pid"], signal.SIGTERM)
+    until(lambda: "= not running" in mac.launchctl("print", "gui/501/qwenctl").out, within=20)
+    again = mac.run(*install)
+    assert again.code == 0, again.err
+    assert "started qwenctl" in again.err
+    assert mac.run("status").code == 0
+
+    mac.change(launchd={"hurry": 1})
+    mac.settle(server="host = 8")
+    changed = mac.run(*install, "--keep-awake", QWENCTL_SERVER__HOST="127.0.0.1")
+    assert changed.code == 2, changed.err
+    assert "cannot use setting server.host" in changed.err
 
 
 def test_the_end_of_a_daemon_is_said_and_not_waited_out(bare_mac: Mac) -> None:

@@ -78,6 +78,7 @@ class FakeLaunchd:
     asked: list[str] = field(default_factory=list)
     paused: int = 0
     session: bool = True
+    state: str = "running\n\tpid = 7"
 
     def run(self, words: Sequence[str]) -> Ran:
         verb = words[1]
@@ -89,7 +90,7 @@ class FakeLaunchd:
                 return Ran(0 if self.session else 112, "", "")
             case "print":
                 there = self._there()
-                return Ran(0, "x = {\n\tstate = running\n\tpid = 7\n}", "") if there else Ran(113, "", "")
+                return Ran(0, f"x = {{\n\tstate = {self.state}\n}}", "") if there else Ran(113, "", "")
             case "bootout":
                 was, self.loaded = self.loaded, False
                 return Ran(0 if was else 3, "", "")
@@ -129,6 +130,20 @@ def test_a_second_install_asks_and_changes_nothing(tmp_path: Path) -> None:
     fake.asked.clear()
     assert job.install(rendered("agent"), None, start=True) == []
     assert fake.verbs() == []
+
+
+@pytest.mark.parametrize("state", ["not running\n\tlast exit code = 0", "spawn scheduled"])
+def test_a_job_that_is_loaded_and_does_not_run_is_started(tmp_path: Path, state: str) -> None:
+    """SIGTERM to the daemon ends it with code 0, and launchd leaves it at that."""
+    fake = FakeLaunchd()
+    job = launchd(tmp_path, fake)
+    job.install(rendered("agent"), None, start=True)
+    fake.asked.clear()
+    fake.state = state
+    assert job.install(rendered("agent"), None, start=False) == []
+    assert fake.verbs() == []
+    assert job.install(rendered("agent"), None, start=True) == ["started qwenctl"]
+    assert fake.verbs() == ["kickstart"]
 
 
 def test_a_changed_job_is_loaded_afresh_once_the_old_one_has_gone(tmp_path: Path) -> None:
