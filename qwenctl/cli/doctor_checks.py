@@ -31,7 +31,7 @@ from qwenctl.hardware.facts import Hardware
 from qwenctl.hardware.macos import read_low_power_mode, read_memory_pressure
 from qwenctl.plan.budget import reserved_ram
 from qwenctl.plan.outcome import Plan
-from qwenctl.service import diagnosis, linger, mac_diagnosis, places, wired_limit
+from qwenctl.service import diagnosis, linger, mac_diagnosis, places
 from qwenctl.service.diagnosis import Check, Node
 from qwenctl.service.install import is_current, service_of
 from qwenctl.settings.types import Settings
@@ -171,8 +171,8 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     lockable = _limited(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
     yield diagnosis.memlock(lockable, wanted=locking, system=sys.platform)
     if sys.platform == "darwin":
-        yield mac_diagnosis.memory_pressure(read_memory_pressure())
-        yield mac_diagnosis.low_power_mode(on=read_low_power_mode())
+        yield from doctor_mac.state()
+        yield from mac_diagnosis.local_network(settings.server.rpc if settings is not None else ())
     else:
         memory = psutil.swap_memory()
         yield diagnosis.swap(memory.total, memory.percent)

@@ -1,8 +1,11 @@
 """Judge what doctor looks at on a Mac only. Pure: no I/O."""
 
+from collections.abc import Iterable, Iterator
+
 from qwenctl.hardware.apple import CRITICAL, WARNING, MemoryPressure
 from qwenctl.hardware.facts import Accelerator
 from qwenctl.service.diagnosis import Check
+from qwenctl.service.local_network import notes_of_rpc
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -54,6 +57,13 @@ def quarantine(path: str, folder: str, *, marked: bool) -> Check:
         return Check("quarantine", looked, "not marked as downloaded")
     found = "marked as downloaded: macOS may end it at its start, or ask on the screen"
     return Check("quarantine", looked, found, "problem", f"xattr -dr com.apple.quarantine {folder}")
+
+
+def local_network(workers: Iterable[str]) -> Iterator[Check]:
+    """Say of workers on other machines that macOS may be in their way. It tells no program whether it is."""
+    for note in notes_of_rpc(workers):
+        found, _, cure = note.rpartition(". ")
+        yield Check("local network", "[server] rpc", found, "note", cure)
 
 
 def low_power_mode(*, on: bool | None) -> Check:

@@ -19,7 +19,7 @@ class CrashText:
     """A text, what it means, and what would help. Its groups that matched are shown to people.
 
     It counts at the start of a line, and only together with the ends in ``ends``. ``backends`` says whose
-    device it speaks of: it never counts for a plan without such a device.
+    device it speaks of: it never counts for a plan without such a device. ``on_mac`` is said on a Mac, too.
     """
 
     text: re.Pattern[str]
@@ -29,6 +29,11 @@ class CrashText:
     hint: str
     ends: tuple[str, ...] = (EXIT, ABORT, FAULT)
     backends: tuple[str, ...] = ()
+    on_mac: str | None = None
+
+    def hint_on(self, platform: str) -> str:
+        """Return the hint for a server on that platform."""
+        return f"{self.hint}; {self.on_mac}" if self.on_mac and platform == "darwin" else self.hint
 
     def match(self, message: str) -> str | None:
         """Return the summary of a line that shows it, None for another line."""
@@ -74,14 +79,22 @@ LOST_HINT = "see the system's log for the driver's own words; a lost GPU may nee
 AMD_HINT = (
     LOST_HINT + "; for an AMD card, dmesg names the ring that hung, amdgpu.lockup_timeout gives it longer"
 )
+WORKER_ON_MAC = (
+    "macOS 15 and later may refuse a service the local network: "
+    "System Settings, Privacy & Security, Local Network"
+)
 MAC_HINT = "macOS took the GPU away: it was busy for too long, or an earlier command failed; a restart helps"
 
 
 def _lost(
-    backends: tuple[str, ...], *texts: str, ends: tuple[str, ...] = (EXIT, ABORT), hint: str = LOST_HINT
+    backends: tuple[str, ...],
+    *texts: str,
+    ends: tuple[str, ...] = (EXIT, ABORT),
+    hint: str = LOST_HINT,
+    on_mac: str | None = None,
 ) -> CrashText:
     # it may come back, so it is not permanent
-    return CrashText(starts(*texts), "gpu_lost", "the device was lost", False, hint, ends, backends)
+    return CrashText(starts(*texts), "gpu_lost", "the device was lost", False, hint, ends, backends, on_mac)
 
 
 def _full(backends: tuple[str, ...], *texts: str, ends: tuple[str, ...] = (EXIT, ABORT)) -> CrashText:
@@ -185,6 +198,7 @@ DEVICE_TEXTS = (
         r"\S+ggml-rpc\.cpp:\d+: (GGML_ASSERT\(status\) failed)",
         rf"{AT}(Failed to connect to \S+)",
         rf"{AT}(RPC server .*)",
+        on_mac=WORKER_ON_MAC,
     ),
     _lost(
         (ANY_BACKEND,),

@@ -31,8 +31,11 @@ def cannot_compute(
     thrown = fault.rpartition(" failed: ")[2]
     answers = (LOGGED[0].format(fault), LOGGED[1].format(thrown))
     loading = replace(context, serving=False)  # all of its complaints count, not only the last
-    for lines, seen in ((answers, ExitContext(serving=False)), (tail, loading)):
-        found = sign_of(evidence(lines, seen), ABORT, seen.devices)
+    for lines, seen in (
+        (answers, replace(UNKNOWN, serving=False, platform=context.platform)),
+        (tail, loading),
+    ):
+        found = sign_of(evidence(lines, seen), ABORT, seen.devices, seen.platform)
         if found is not None and found.cause in DEVICE_CAUSES:
             summary = f"{found.summary}; {quoted}"
             return replace(found, summary=summary, permanent=False, log_tail=tail)

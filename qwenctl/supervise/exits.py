@@ -67,6 +67,7 @@ FOREGROUND = (
     "[server] binary must stay in the foreground: a script ends with exec, docker run goes without -d"
 )
 LONGEST_QUOTE = 200
+LINUX, Devices = "linux", tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _judge(
         return Ending(KILLED, f"ended from outside ({_signal_name(returncode, number)})")
     if returncode == 0:  # it obeys SIGTERM and SIGINT and exits with 0
         return _ended_well(tail, context)
-    if found := sign_of(lines, _end(number), context.devices):
+    if found := sign_of(lines, _end(number), context.devices, context.platform):
         return found
     if number is None and not context.serving and not _is_known(tail, context):
         around = _first(AROUND_TEXTS, _messages(lines), EXIT, None)
@@ -157,10 +158,10 @@ def _messages(lines: tuple[log.LogLine, ...]) -> tuple[str, ...]:
 
 
 def sign_of(
-    lines: tuple[log.LogLine, ...], end: str, devices: tuple[str, ...] | None = None
+    lines: tuple[log.LogLine, ...], end: str, devices: Devices = None, platform: str = LINUX
 ) -> Ending | None:
     """Return the ending that the server's own lines show, None if they show none."""
-    found = _sign(lines, end, devices)
+    found = _sign(lines, end, devices, platform)
     return found[0] if found else None
 
 
@@ -176,7 +177,7 @@ LASTING_TEXTS = (
 
 
 def _sign(
-    lines: tuple[log.LogLine, ...], end: str, devices: tuple[str, ...] | None
+    lines: tuple[log.LogLine, ...], end: str, devices: Devices, platform: str = LINUX
 ) -> tuple[Ending, str] | None:
     """Return the ending that the lines show, and the line that shows it."""
     lasting = tuple(line.message for line in lines if not _SURVIVED.match(line.message))
@@ -186,13 +187,13 @@ def _sign(
         (early, BUILD_TEXTS),
         (lasting, LAST_TEXTS),
     ):
-        if found := _first(table, messages, end, devices):
+        if found := _first(table, messages, end, devices, platform):
             return found
     return None
 
 
 def _first(
-    table: tuple[CrashText, ...], messages: tuple[str, ...], end: str, devices: tuple[str, ...] | None
+    table: tuple[CrashText, ...], messages: tuple[str, ...], end: str, devices: Devices, platform: str = LINUX
 ) -> tuple[Ending, str] | None:
     """Return what the first text of a table shows that a line matches, and its last such line."""
     for sign in table:
@@ -201,7 +202,7 @@ def _first(
         for message in reversed(messages):
             if summary := sign.match(message):
                 summary = summary[:LONGEST_QUOTE]
-                return Ending(sign.cause, summary, sign.permanent, sign.hint), message
+                return Ending(sign.cause, summary, sign.permanent, sign.hint_on(platform)), message
     return None
 
 

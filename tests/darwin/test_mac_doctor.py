@@ -34,3 +34,12 @@ def test_the_doctor_finds_nothing_on_a_healthy_mac_and_each_fault_on_a_sick_one(
     worse = {name for name, one in checks(sick).items() if one["verdict"] != "ok"}
     assert worse == MAC_ONLY
     assert checks(sick)["quarantine"]["fix"] == "xattr -dr com.apple.quarantine /opt/homebrew/bin"
+
+
+def test_workers_on_other_machines_may_be_out_of_reach(bare_mac: Mac) -> None:
+    """No server is there that could ask them."""
+    bare_mac.settle(server='binary = "/nowhere"\nrpc = ["127.0.0.1:50052", "studio.local:50052"]')
+    said = checks(bare_mac.run("--json", "doctor"))["local network"]
+    assert said["verdict"] == "note"
+    assert "[server] rpc has studio.local:50052" in said["finding"]
+    assert "Local Network" in said["fix"]

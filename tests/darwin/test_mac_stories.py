@@ -190,9 +190,13 @@ def test_what_a_real_mac_is_asked_runs_here_first(mac: Mac, script: str) -> None
     ran = mac.shell(f"{ROOT}/.ci/macos/{script}")
     assert ran.code == 0, ran.out + ran.err
     assert mac.servers() == []
+    if script == "service":  # which takes the logs of a Mac away, at its end or where it fails
+        with tarfile.open(mac.path / "service.tar.gz") as kept:
+            assert "daemon.log" in {Path(name).name for name in kept.getnames()}
 
 
 def test_the_workflow_runs_every_script_for_a_mac() -> None:
     text = (ROOT / ".github/workflows/macos.yml").read_text()
     scripts = sorted(path.name for path in (ROOT / ".ci/macos").iterdir())
     assert sorted(re.findall(r"run: \.ci/macos/([\w-]+) ", text)) == scripts
+    assert "            *.tar.gz\n" in text  # what a script has kept is uploaded, too

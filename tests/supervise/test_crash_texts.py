@@ -114,6 +114,13 @@ def test_what_must_be_said_is_said_of_files_that_are_there() -> None:
     assert len(names) >= 50
 
 
+@pytest.mark.parametrize(("platform", "said"), [("darwin", True), ("linux", False)])
+def test_a_lost_worker_may_be_one_that_macos_keeps_away(platform: str, *, said: bool) -> None:
+    code, _, _, lines = read("rpc-lost-under-a-request")
+    ending = classify(code, lines, context=ExitContext(devices=("RPC0",), platform=platform))
+    assert ("Privacy & Security, Local Network" in (ending.hint or "")) is said
+
+
 @pytest.mark.parametrize(
     ("name", "devices", "cause"),
     [
