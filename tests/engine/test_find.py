@@ -13,6 +13,7 @@ from qwenctl.engine.builds.installed_engines import ChosenEngine, EngineBuild, c
 from qwenctl.engine.find import (
     BUNDLED,
     CHOSEN,
+    HOMEBREW,
     ON_PATH,
     PACKAGE,
     PREVIOUS,
@@ -21,6 +22,8 @@ from qwenctl.engine.find import (
     Judge,
     candidates,
     find_engine,
+    none_usable,
+    searched,
 )
 from qwenctl.engine.program import NAMED
 from qwenctl.engine.program_files import fingerprint
@@ -325,3 +328,16 @@ def test_a_plan_without_an_engine_says_that_it_is_only_a_plan() -> None:
     assert warned.accelerators == (CARD,)
     assert "plan only" in warned.warnings[0]
     assert "install it" in warned.warnings[0]
+
+
+def test_the_places_are_named_in_the_order_in_which_they_are_looked_at() -> None:
+    mac, linux = (searched(platform).split(", ") for platform in ("darwin", "linux"))
+    assert mac == [CHOSEN, ON_PATH, HOMEBREW, BUNDLED, PACKAGE]
+    assert linux == [CHOSEN, ON_PATH, BUNDLED, PACKAGE]
+    assert "on PATH, from Homebrew, bundled" in none_usable((), "darwin").message
+    assert HOMEBREW not in none_usable((), "linux").message
+    root = Path(__file__).parents[2]
+    for page, bundled in (("docs/engine.md", "the bundled one"), ("docs/config.toml", "bundled")):
+        text = (root / page).read_text()
+        places = [text.index(each) for each in ("engine use", "PATH", "Homebrew", bundled, PACKAGE)]
+        assert places == sorted(places), page

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenctl.service.install import BREW_PATH
+from qwenctl.paths import BREW_PATH
 from tests.darwin.homebrew import FORMULA, service_plist
 
 TEXT = FORMULA.read_text()
