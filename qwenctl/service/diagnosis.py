@@ -1,5 +1,6 @@
 """Judge the facts that doctor collects: ok, worth a note, or a problem with a fix. Pure: no I/O."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -131,7 +132,7 @@ def owned(what: str, node: Node | None, path: str, uid: int, *, private: bool) -
     if node is None:
         return Check(what, path, "does not exist yet")
     if node.owner != uid:
-        cure = f"sudo chown -R {uid} {path}"
+        cure = f"sudo chown -R {uid} {shlex.quote(path)}"
         return Check(what, path, f"belongs to user {node.owner}, not {uid}", "problem", cure)
     if private and node.mode & 0o077:
         return Check(
@@ -139,7 +140,7 @@ def owned(what: str, node: Node | None, path: str, uid: int, *, private: bool) -
             path,
             f"other users may open it (mode {node.mode & 0o777:o})",
             "problem",
-            f"chmod 700 {path}",
+            f"chmod 700 {shlex.quote(path)}",
         )
     return Check(what, path, f"right owner, mode {node.mode & 0o777:o}")
 

@@ -1,6 +1,6 @@
 """Judge what doctor looks at on a Mac only. Pure: no I/O."""
 
-from collections.abc import Iterable, Iterator
+import shlex
 
 from qwenctl.hardware.apple import CRITICAL, WARNING, MemoryPressure
 from qwenctl.hardware.facts import Accelerator
@@ -56,7 +56,9 @@ def quarantine(path: str, folder: str, *, marked: bool) -> Check:
     if not marked:
         return Check("quarantine", looked, "not marked as downloaded")
     found = "marked as downloaded: macOS may end it at its start, or ask on the screen"
-    return Check("quarantine", looked, found, "problem", f"xattr -dr com.apple.quarantine {folder}")
+    return Check(
+        "quarantine", looked, found, "problem", f"xattr -dr com.apple.quarantine {shlex.quote(folder)}"
+    )
 
 
 def local_network(workers: Iterable[str]) -> Iterator[Check]:

@@ -16,7 +16,10 @@ class Job:
 
 def arguments(text: str) -> tuple[str, ...]:
     """Return the global options that an installed job passes to ``qwenctl run``."""
-    words = plistlib.loads(text.encode()).get("ProgramArguments", [])
+    try:
+        words = plistlib.loads(text.encode())["ProgramArguments"]
+    except (ValueError, KeyError, TypeError, plistlib.InvalidFileException):
+        return ()  # somebody has changed the file: install writes it anew
     return tuple(words[words.index("qwenctl") + 1 : words.index("run")]) if "run" in words else ()
 
 

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from qwenctl.errors import ControlError, SettingsError
+from qwenctl.hardware.apple import working_set_bytes
 from qwenctl.hardware.facts import Hardware
 from qwenctl.hardware.macos import SYSCTL
 from qwenctl.plan.budget import reserved_ram
@@ -36,9 +37,9 @@ def wanted_mib(asked: str, hardware: Hardware) -> int:
     """Return the limit that a person asks for: a number of MiB, or ``max``. Pure.
 
     Raises:
-        SettingsError: it is no limit, or one with which macOS may freeze.
+        SettingsError: it is no limit, one with which macOS may freeze, or less than macOS allows by itself.
     """
-    most = most_mib(hardware)
+    most, own = most_mib(hardware), working_set_bytes(hardware.ram_bytes, 0) // MIB
     if asked == "max":
         return most
     if re.fullmatch(r"[1-9][0-9]{0,8}", asked) is None:
@@ -49,6 +50,11 @@ def wanted_mib(asked: str, hardware: Hardware) -> int:
         raise SettingsError(
             f"cannot set Metal's limit to {asked} MiB: macOS needs some memory, too",
             hint=f"at most {most} of {hardware.ram_bytes // MIB} MiB",
+        )
+    if int(asked) < own:
+        raise SettingsError(
+            f"cannot set Metal's limit to {asked} MiB: that is less than macOS' own, about {own} MiB",
+            hint=f"name more, at most {most}; off leaves it to macOS",
         )
     return int(asked)
 

@@ -52,6 +52,8 @@ def test_folders_are_ours_and_the_state_is_private() -> None:
     assert diagnosis.owned("state", Node("/x", 0o40700, 1, 1), "/x", 1, private=True).verdict == "ok"
     assert diagnosis.owned("state", Node("/x", 0o40755, 1, 1), "/x", 1, private=True).fix == "chmod 700 /x"
     assert diagnosis.owned("cache", Node("/x", 0o40755, 1, 1), "/x", 1, private=False).verdict == "ok"
+    spaced = diagnosis.owned("state", Node("/a b", 0o40755, 1, 1), "/a b", 1, private=True)
+    assert spaced.fix == "chmod 700 '/a b'"  # on a Mac every default folder has a space
     assert diagnosis.owned("cache", Node("/x", 0o40755, 0, 0), "/x", 1, private=False).verdict == "problem"
 
 

@@ -66,6 +66,8 @@ def test_a_property_list_restarts_failures_only_and_never_in_a_storm(kind: str) 
 
 def test_the_options_of_an_installed_job_are_read_back() -> None:
     assert plists.arguments(rendered("agent")) == ("--profile", "demo")
+    for changed in ("garbage", "<plist><array/></plist>", plistlib.dumps({"Label": "qwenctl"}).decode()):
+        assert plists.arguments(changed) == ()
 
 
 @dataclass
