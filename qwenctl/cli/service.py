@@ -1,5 +1,7 @@
 """``qwenctl service``: install, inspect and remove the service that keeps the daemon running."""
 
+import os
+import shlex
 from pathlib import Path
 
 import click
@@ -19,7 +21,7 @@ from qwenctl.engine.address import endpoint_address
 from qwenctl.errors import ControlError, ExitCode, NotRunningError, SettingsError
 from qwenctl.service import command as programs
 from qwenctl.service import installed_files, linger, wired_limit
-from qwenctl.service.install import Rendered, is_current, render, service_of
+from qwenctl.service.install import Rendered, installed_options, is_current, render, service_of
 from qwenctl.service.local_network import notes_of_rpc
 from qwenctl.service.places import Places, Scope, installed, places, usual_scope
 from qwenctl.settings.load import API_KEY, api_keys
@@ -73,6 +75,7 @@ def install(
 ) -> Result:
     """Install the service, or bring it up to date. A second run changes nothing."""
     where, keys = places(_scope(user=user)), api_keys()
+    switches["keep_awake"] |= _keep_options(session, where)
     resolved = _resolve(session, where)
     with_socket = socket is not False
     rendered = _render(session, where, resolved, socket=with_socket, keep_awake=switches["keep_awake"])
@@ -191,6 +194,19 @@ def _found(*, user: bool | None) -> Places:
     if found is not None and (user is None or user is (found.scope == "user")):
         return found
     return places(_scope(user=user))
+
+
+def _keep_options(session: Session, where: Places) -> bool:
+    """Take the options of an earlier install where none are given; return whether it keeps the Mac awake.
+
+    A second install that says nothing changes nothing: without its profile the service would fetch another.
+    """
+    options, keep_awake = installed_options(where)
+    if options and session.config is None and session.profile is None:
+        kept = dict(zip(options[::2], options[1::2], strict=False))
+        session.config, session.profile = kept.get("--config"), kept.get("--profile")
+        session.say(f"note: kept from the install before: {shlex.join(options)}")
+    return keep_awake
 
 
 def _resolve(session: Session, where: Places) -> ResolvedSettings:

@@ -122,6 +122,14 @@ def render(
     return Rendered(units.service(_template(f"systemd/qwenctl-{places.scope}.service"), unit), listening)
 
 
+def installed_options(places: Places) -> tuple[tuple[str, ...], bool]:
+    """Return the global options that the installed service passes on, and whether it keeps a Mac awake."""
+    text = installed_files.current(places.service) or ""
+    systemd = places.manager == "systemd"
+    options = units.arguments(text) if systemd else plists.arguments(text)
+    return options, "<string>--keep-awake</string>" in text
+
+
 def is_current(places: Places, settings: Settings) -> bool:
     """Return whether ``install`` would write the same files again, with the same options.
 
@@ -130,18 +138,10 @@ def is_current(places: Places, settings: Settings) -> bool:
     """
     if places.of_homebrew:
         return True
-    text = installed_files.current(places.service) or ""
-    systemd = places.manager == "systemd"
-    options = units.arguments(text) if systemd else plists.arguments(text)
+    options, keep_awake = installed_options(places)
     socket = installed_files.current(places.socket) if places.socket is not None else None
-    rendered = render(
-        places,
-        settings,
-        options,
-        socket=socket is not None,
-        keep_awake="<string>--keep-awake</string>" in text,
-    )
-    return rendered == Rendered(text, socket)
+    rendered = render(places, settings, options, socket=socket is not None, keep_awake=keep_awake)
+    return rendered == Rendered(installed_files.current(places.service) or "", socket)
 
 
 def _plist(places: Places, words: tuple[str, ...], *, keep_awake: bool) -> str:

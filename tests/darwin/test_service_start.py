@@ -20,6 +20,10 @@ def test_a_daemon_that_launchd_starts_later_is_waited_for(mac: Mac) -> None:
     mac.change(launchd={"start_after_s": 1.0})
     installed = mac.run(*DEMO, "service", "install", "--wait")
     assert installed.code == 0, installed.err
+    before = mac.agent.read_text()
+    second = mac.run("service", "install")
+    assert "kept from the install before: --profile demo" in second.err
+    assert mac.agent.read_text() == before
     state = mac.run("service", "status")
     assert state.code == 0
     assert "state                running" in state.out
