@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 
-from tests.fakes.home import COMMAND_TIMEOUT_S, Home, Ran, until
+from tests.fakes.forked_commands import ForkedCommands
+from tests.fakes.home import COMMAND_TIMEOUT_S, STARTUP, Home, Ran, until
 from tests.fakes.scripted_server import fake_server
 
 REPOSITORY = Path(__file__).parents[2]
@@ -115,6 +116,7 @@ class Mac(Home):
         self.system = path / ".mac"
         build, darwin = VERSIONS[macos]
         self._launchd: subprocess.Popen[bytes] | None = None
+        self._forked: ForkedCommands | None = None
         scale = int(HARDWARE[hardware]["hw.memsize"]) / (16 * GIB)
         self._facts: dict[str, Any] = {
             "macos": macos,
@@ -190,7 +192,12 @@ class Mac(Home):
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         """Run ``qwenctl`` to its end."""
-        return self.command([str(self.python), "-m", "qwenctl", *arguments], environment)
+        given = self.environment | environment
+        if any(name.startswith(STARTUP) for name in environment):
+            return self.command([str(self.python), "-m", "qwenctl", *arguments], environment)
+        if self._forked is None:
+            self._forked = ForkedCommands(str(self.python), given, _few_files)
+        return Ran(*self._forked.run(arguments, given, self.path, COMMAND_TIMEOUT_S))
 
     def command(self, words: list[str], environment: dict[str, str] | None = None) -> Ran:
         """Run a program to its end, as a shell of this Mac would: with 256 open files."""
@@ -262,6 +269,8 @@ class Mac(Home):
         """End launchd with its jobs, then a daemon of ours that runs beside it, and its server."""
         if self._launchd is not None:
             self._halt(self._launchd)
+        if self._forked is not None:
+            self._forked.close()
         super().close()
         for process in psutil.process_iter(["cmdline"]):  # a server whose daemon was killed
             if str(self.path) in " ".join(process.info["cmdline"] or []) and process.pid != os.getpid():

@@ -25,7 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -43,9 +43,18 @@ CHUNK_BYTES = 1 << 16
 
 
 class ForkedCommands:
-    """The process that forks. It ends with this one."""
+    """The process that forks. It ends with this one, or with ``close``.
 
-    def __init__(self) -> None:
+    ``python`` is its interpreter. ``env``: what it finds when it starts; None: our own. ``prepare`` is called
+    in it before it begins.
+    """
+
+    def __init__(
+        self,
+        python: str = sys.executable,
+        env: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="qt-run-", dir="/tmp")
         self._path = f"{self._folder.name}/s.sock"
         theirs, self._life = os.pipe()
@@ -62,7 +71,7 @@ class ForkedCommands:
         assert self._process.stdout is not None
         with self._process.stdout as told:
             assert told.read() == b"ready", "it could not be started"
-        atexit.register(self._close)
+        atexit.register(self.close)
 
     def run(
         self, arguments: tuple[str, ...], env: Mapping[str, str], cwd: Path, timeout_s: float
@@ -85,7 +94,9 @@ class ForkedCommands:
                         raise subprocess.TimeoutExpired(arguments, timeout_s) from None
             return code, _text(out), _text(err)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End it."""
+        atexit.unregister(self.close)
         os.close(self._life)
         self._process.wait()
         self._folder.cleanup()
