@@ -4,7 +4,6 @@ import grp
 import os
 import pwd
 import resource
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from qwenctl.deploy.free_address import check_address
 from qwenctl.deploy.this_machine import engine_and_machine, engine_anywhere
 from qwenctl.deploy.types import PlanRequest, ResolvedSettings, Surveyed
 from qwenctl.engine.address import endpoint_address
-from qwenctl.engine.ask import list_devices
+from qwenctl.engine.ask import in_quarantine, list_devices
 from qwenctl.engine.find import AUTO, searched
 from qwenctl.engine.program import Engine
 from qwenctl.errors import NoServerError, QwenctlError
@@ -31,7 +30,7 @@ from qwenctl.hardware.facts import Hardware
 from qwenctl.hardware.macos import read_low_power_mode, read_memory_pressure
 from qwenctl.plan.budget import reserved_ram
 from qwenctl.plan.outcome import Plan
-from qwenctl.service import diagnosis, linger, mac_diagnosis, places
+from qwenctl.service import diagnosis, linger, mac_diagnosis, places, wired_limit
 from qwenctl.service.diagnosis import Check, Node
 from qwenctl.service.install import is_current, service_of
 from qwenctl.settings.types import Settings
@@ -130,8 +129,7 @@ def _mac(hardware: Hardware, server: Engine | None) -> Iterator[Check]:
             yield mac_diagnosis.metal_limit(gpu, hardware.ram_bytes, most, wired_limit.kept_mib())
     if server is not None:
         path = Path(server.path).resolve()
-        folder = shlex.quote(str(path.parent))
-        yield mac_diagnosis.quarantine(str(server.path), folder, marked=in_quarantine(path))
+        yield mac_diagnosis.quarantine(str(server.path), str(path.parent), marked=in_quarantine(path))
 
 
 def _visible() -> Check:
@@ -171,7 +169,8 @@ def _around(settings: Settings | None, folder: Path) -> Iterator[Check]:
     lockable = _limited(resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
     yield diagnosis.memlock(lockable, wanted=locking, system=sys.platform)
     if sys.platform == "darwin":
-        yield from doctor_mac.state()
+        yield mac_diagnosis.memory_pressure(read_memory_pressure())
+        yield mac_diagnosis.low_power_mode(on=read_low_power_mode())
         yield from mac_diagnosis.local_network(settings.server.rpc if settings is not None else ())
     else:
         memory = psutil.swap_memory()

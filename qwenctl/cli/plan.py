@@ -13,6 +13,7 @@ from qwenctl.cli.verify import verified
 from qwenctl.deploy import model_file, pipeline
 from qwenctl.deploy.exact_plan import decide
 from qwenctl.plan.wire import to_json
+from qwenctl.service.wired_limit import lost_limits
 
 
 @click.command("plan", epilog="Example: qwenctl plan --hardware machine.json --json")
@@ -49,6 +50,8 @@ def command(
     resolved = pipeline.resolve(request(session, {"model.quant": quant, "context.tokens": ctx}, model))
     surveyed = pipeline.survey(resolved, hardware)
     for warning in surveyed.hardware.warnings:
+        session.say(f"warning: {warning}")
+    for warning in lost_limits(surveyed.hardware) if hardware is None else ():
         session.say(f"warning: {warning}")
     resolved, plan = decide(resolved, surveyed)
     checked = verified(resolved, surveyed, plan) if verify else None

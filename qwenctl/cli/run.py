@@ -51,10 +51,9 @@ def command(
         log = log or paths.log_dir(folder) / DAEMON_LOG  # Homebrew's job names no file
     if log is not None:
         log_to(place(folder, log))
-    if keep_awake and handover is None:  # else it runs already, for this process
-        programs.start((*KEEP_AWAKE, str(os.getpid())))
     kept = None if overrides is None or handover is not None else json.loads(overrides)
-    start(PlanRequest(folder, flags(session, {}, anew=True), config(session), kept), handover)
+    given = flags(session, {"server.keep_awake": "serving" if keep_awake else None}, anew=True)
+    start(PlanRequest(folder, given, config(session), kept), handover)
     return Result({"ended": True})
 
 

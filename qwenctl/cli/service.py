@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qwenctl import paths
-from qwenctl.cli import via_service
+from qwenctl.cli import service_wired_limit, via_service
 from qwenctl.cli.arguments import config, flags
 from qwenctl.cli.group import Group, common
 from qwenctl.cli.output import Result, Session
@@ -154,6 +154,9 @@ def status(session: Session, *, user: bool | None) -> Result:
     return Result(data, "\n".join(lines), ExitCode.OK if state.running else ExitCode.NOT_RUNNING)
 
 
+command.add_command(service_wired_limit.command)
+
+
 @command.command("show", epilog="Example: qwenctl service show --system --socket")
 @common
 @SCOPE
@@ -186,6 +189,16 @@ def _scope(*, user: bool | None) -> Scope:
     if user is None:
         return usual_scope()
     return "user" if user else "system"
+
+
+def _drop_wired_limit(session: Session, where: Places) -> list[str]:
+    """Remove the job that raises Metal's limit, too, or say who can."""
+    if where.manager != "launchd" or wired_limit.kept_mib() is None:
+        return []
+    if os.geteuid() == 0:
+        return wired_limit.drop(programs.run)
+    session.say(f"note: {wired_limit.PLACE} stays; sudo qwenctl service wired-limit off removes it")
+    return []
 
 
 def _found(*, user: bool | None) -> Places:

@@ -100,7 +100,11 @@ def warnings(
     quant, machine = chosen.candidate.quant, chosen.machine
     yield from _model_warnings(profile, settings, chosen)
     if fix:
-        yield f"fits only after {fix!r}, which lasts until the next restart of the machine"
+        number = fix.rpartition("=")[2]
+        yield (
+            f"fits only after {fix!r}, which lasts until the next restart of the machine; "
+            f"'sudo qwenctl service wired-limit {number}' sets it at each start of the machine"
+        )
     if given_up := losses(chosen.candidate, profile, settings):
         yield f"memory is short: {', '.join(given_up)}"
     if quant.note:

@@ -1,6 +1,7 @@
 """Judge what doctor looks at on a Mac only. Pure: no I/O."""
 
 import shlex
+from collections.abc import Iterable, Iterator
 
 from qwenctl.hardware.apple import CRITICAL, WARNING, MemoryPressure
 from qwenctl.hardware.facts import Accelerator
@@ -29,12 +30,19 @@ def memory_pressure(pressure: MemoryPressure | None) -> Check:
     return Check("memory pressure", PRESSURE_AT, pressure.words)
 
 
-def metal_limit(gpu: Accelerator, ram_bytes: int, most_bytes: int) -> Check:
+def metal_limit(gpu: Accelerator, ram_bytes: int, most_bytes: int, kept_mib: int | None = None) -> Check:
     """Judge how much memory Metal may use. ``most_bytes`` is what leaves enough to macOS and other programs.
 
-    ``gpu`` is as sysctl shows it: its limit is that of its owner, or macOS' own.
+    ``gpu`` is as sysctl shows it: its limit is that of its owner, or macOS' own. ``kept_mib``: the limit that
+    is to be set at each boot.
     """
     limit, of_ram = gpu.wired_limit_bytes, f"of {ram_bytes / GIB:.0f} GiB"
+    if kept_mib is not None and kept_mib != (limit or 0) // MIB:
+        now = f"{limit // MIB} MiB" if limit else "macOS' own"
+        found = f"{now}, but {kept_mib} MiB were to be set at the boot"
+        return Check(
+            "metal limit", LIMIT_AT, found, "problem", f"sudo qwenctl service wired-limit {kept_mib}"
+        )
     if limit is None:
         own = f"macOS' own: about {(gpu.usable_bytes or 0) / GIB:.1f} {of_ram}"
         return Check("metal limit", LIMIT_AT, own)

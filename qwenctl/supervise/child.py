@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from qwenctl.engine.environment import environment
-from qwenctl.engine.process import die_with_parent
+from qwenctl.engine.lifeline import Lifeline
+from qwenctl.engine.process import begin
 from qwenctl.engine.usability import signal_of
 from qwenctl.launch.spec import LaunchSpec
 from qwenctl.supervise.evidence import ExitContext, devices_of
@@ -112,6 +113,7 @@ class ChildProcess:
             asyncio.get_running_loop().remove_reader(self._pipe)
             if self._process.stdout is not None:
                 self._process.stdout.close()
+            self._lifeline.cut()
         tail = self._tail.lines()
         oom_killed = oom_kills() > self._oom_kills
         if pressure is not None and signal_of(code) == SIGKILL and not killed_by_us:

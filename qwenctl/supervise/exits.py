@@ -67,7 +67,8 @@ FOREGROUND = (
     "[server] binary must stay in the foreground: a script ends with exec, docker run goes without -d"
 )
 LONGEST_QUOTE = 200
-LINUX, Devices = "linux", tuple[str, ...] | None
+LINUX = "linux"
+Devices = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

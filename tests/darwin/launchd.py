@@ -75,7 +75,8 @@ class Launchd:
     """All jobs, each with a thread of its own."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.there = root, MacPaths(str(root)).there
+        here = MacPaths(str(root))
+        self.root, self.there, self.program = root, here.there, here.program
         self.jobs: dict[str, Job] = {}
         self.disabled: set[str] = set()
         self.lock = threading.RLock()
@@ -359,7 +360,7 @@ class Launchd:
 
         try:
             return subprocess.Popen(
-                plist["ProgramArguments"],
+                [self.program(plist["ProgramArguments"][0], ""), *plist["ProgramArguments"][1:]],
                 env=environment | kept | plist.get("EnvironmentVariables", {}),
                 cwd=plist.get("WorkingDirectory", "/"),
                 stdin=subprocess.DEVNULL,

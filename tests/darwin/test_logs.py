@@ -56,10 +56,11 @@ def line_with(process: "subprocess.Popen[str]", text: str) -> str:
 
 
 def test_logs_and_events_end_and_follow_without_a_daemon(bare_mac: Mac) -> None:
-    for folder in (bare_mac.state, bare_mac.logs):
-        folder.mkdir(parents=True)
-    log, events = bare_mac.logs / "server.log", bare_mac.state / "events.jsonl"
-    (bare_mac.logs / "server.log.1").write_text("".join(f"old {number}\n" for number in range(5)))
+    state = bare_mac.state
+    state.mkdir(parents=True)
+    bare_mac.logs.mkdir(parents=True)
+    log, events, older = bare_mac.logs / "server.log", state / "events.jsonl", bare_mac.logs / "server.log.1"
+    older.write_text("".join(f"old {number}\n" for number in range(5)))
     log.write_text("new 0\nnew 1\n")
     events.write_text("".join(json.dumps({"at": "now", "event": f"e{each}"}) + "\n" for each in range(5)))
 
@@ -68,7 +69,7 @@ def test_logs_and_events_end_and_follow_without_a_daemon(bare_mac: Mac) -> None:
 
     with followed(bare_mac, "logs", "-f", "-n", "1") as process:
         line_with(process, "new 1")
-        log.rename(bare_mac.logs / "server.log.1")
+        log.rename(older)
         log.write_text("after the rotation\n")
         line_with(process, "after the rotation")
     with followed(bare_mac, "events", "-f", "-n", "1") as process:

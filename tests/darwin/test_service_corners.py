@@ -32,6 +32,7 @@ def test_without_a_session_nothing_is_left_behind(bare_mac: Mac) -> None:
 
 def test_a_label_that_was_disabled_by_hand_is_enabled_and_an_uninstall_leaves_nothing(bare_mac: Mac) -> None:
     bare_mac.boot()
+    bare_mac.settle()
     bare_mac.launchctl("disable", LABEL)
     installed = bare_mac.run(*DEMO, "service", "install", DYLD_LIBRARY_PATH="/opt/llama/lib")
     assert installed.code == 0, installed.err
@@ -60,6 +61,7 @@ def test_root_with_a_home_that_does_not_exist_gets_no_traceback(bare_mac: Mac) -
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_service_of_the_machine_belongs_to_its_user_and_is_seen_by_them(bare_mac: Mac) -> None:
     bare_mac.boot()
+    bare_mac.settle()
     bare_mac.change(root=True)
     installed = bare_mac.run(*DEMO, "service", "install", "--system")
     assert installed.code == 0, installed.err
@@ -85,6 +87,7 @@ def test_a_service_of_the_machine_belongs_to_its_user_and_is_seen_by_them(bare_m
 def test_the_service_of_homebrew_is_used_and_never_fought(mac: Mac) -> None:
     """As ``brew services start qwenctl`` leaves it; see packaging/homebrew/qwenctl.rb."""
     mac.boot()
+    mac.settle()
     path = mac.agent.with_name(f"{BREW}.plist")
     path.parent.mkdir(parents=True)
     (mac.system / "root/opt/homebrew/var/log").mkdir(parents=True)

@@ -67,9 +67,10 @@ def test_an_install_that_waits_meets_a_dead_job_and_one_with_other_settings(mac:
 def test_the_end_of_a_daemon_is_said_and_not_waited_out(bare_mac: Mac) -> None:
     """A setting that became wrong after the install: exit code 2, and launchd tries again once a minute."""
     bare_mac.boot()
+    bare_mac.settle()
     bare_mac.change(launchd={"hurry": 1})
     assert bare_mac.run(*DEMO, "service", "install", "--no-start").code == 0
-    (bare_mac.state / "config.toml").write_text("[context]\ntokens = 'none'\n")
+    bare_mac.settle(server="host = 8")
     up = bare_mac.run("up")
     assert up.code == 2, up.err
     assert "cannot use setting server.host" in up.err
@@ -88,9 +89,7 @@ def test_what_cannot_be_mended_by_trying_again_parks_under_launchd(mac: Mac) -> 
     """A model that does not fit: one start, and the daemon stays and says so."""
     mac.boot()
     mac.change(sysctl={"hw.memsize": str(16 << 30)})
-    mac.state.mkdir(parents=True)
-    settings = 'profile = "qwen3.6-27b"\n[context]\nmin_tokens = 65536\n'
-    (mac.state / "config.toml").write_text(settings)
+    mac.settle('profile = "qwen3.6-27b"\n[context]\nmin_tokens = 65536')
     installed = mac.run("service", "install", "--wait")
     assert installed.code == 4, installed
     job = mac.job()

@@ -4,6 +4,7 @@ An unknown name: up to system_cmds 970 (macOS 14.3) it ends there, later it goes
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,10 @@ for name in (word for word in sys.argv[2:] if not word.startswith("-")):
             print(f"sysctl: {key}: Operation not permitted", file=sys.stderr)
             sys.exit(1)
         print(f"{key}: {values.get(key, '0')} -> {value}")
+        facts["sysctl"][key] = value
+        new = Path(sys.argv[1]) / f"facts.{os.getpid()}"
+        new.write_text(json.dumps(facts))
+        new.replace(Path(sys.argv[1]) / "facts.json")
     elif name in values:
         print(values[name] if "n" in options else f"{name}: {values[name]}")
     elif "i" not in options:
