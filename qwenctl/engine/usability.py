@@ -270,8 +270,9 @@ def card_unused(cards: tuple[str, ...], backend: str, reason: str | None = None)
         hint = "look at the card's driver (nvidia-smi, rocminfo, vulkaninfo)"
         cause = CARD_AWAY if goes_away(reason) else CARD_UNUSED
         return Unusable(cause, f"{summary} ({reason})", f"{hint}; {ON_CPU}")
+    brew = "brew install llama.cpp, or " if backend == "metal" else ""
     hint = (
-        f"qwenctl engine install --backend {backend} brings a build for it; "
+        f"{brew}qwenctl engine install --backend {backend} brings a build for it; "
         "qwenctl up --cpu runs on the processor on purpose"
     )
     return Unusable(CARD_UNUSED, summary, hint)

@@ -7,7 +7,13 @@ import pytest
 
 from qwenctl.engine.flags import parse_help
 from qwenctl.engine.other_programs import other_program
-from qwenctl.engine.usability import MAY_BE_QUARANTINED, Attempt, quarantined, why_unusable
+from qwenctl.engine.usability import (
+    MAY_BE_QUARANTINED,
+    Attempt,
+    card_unused,
+    quarantined,
+    why_unusable,
+)
 
 SAMPLES = Path(__file__).parent / "unusable"
 EXPECTED = {
@@ -109,3 +115,8 @@ def test_the_folder_of_a_program_in_quarantine_is_named_as_a_shell_reads_it() ->
     why = quarantined("/Users/mac/My Models/llama", "--version")
     assert why.hint == "xattr -dr com.apple.quarantine '/Users/mac/My Models/llama'"
     assert why.cause in MAY_BE_QUARANTINED
+
+
+def test_a_mac_without_an_engine_for_its_gpu_is_told_of_homebrew() -> None:
+    assert "brew install llama.cpp" in card_unused(("Apple M3 Max",), "metal").hint
+    assert "brew" not in card_unused(("NVIDIA GeForce RTX 4090",), "cuda").hint
